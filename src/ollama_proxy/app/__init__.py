@@ -1,0 +1,1 @@
+"""Composition: registry, wiring, dispatch, start and stop."""

@@ -1,0 +1,96 @@
+"""What a backend answers, in one vocabulary: the events of the translate lane and the facts of the end."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class TextDelta(msgspec.Struct, frozen=True):
+    """The next piece of the answer's text."""
+
+    text: str
+
+
+class ThinkingDelta(msgspec.Struct, frozen=True):
+    """The next piece of the model's reasoning."""
+
+    text: str
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """One whole call of a tool; `arguments` is JSON text of an object."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """One vector for each input, in order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+
+
+AnswerEvent = TextDelta | ThinkingDelta | ToolCall | Embeddings
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts and the backend's own durations in nanoseconds; None where the backend did not say."""
+
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    total_ns: int | None = None
+    load_ns: int | None = None
+    prompt_ns: int | None = None
+    decode_ns: int | None = None
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The regular end of an answer; `reason` is `stop`, `length`, `tool_calls`, `load` or `unload`."""
+
+    reason: str = "stop"
+    usage: Usage = Usage()
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """An answer that ended well, with what it took. Seconds count from the arrival of the request."""
+
+    finished: Finished
+    ttft_s: float
+    total_s: float
+    output_tokens: int
+    tokens_per_second: float
+    joules: float | None
+    energy_kind: str
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a request went and why: what the answer headers and the gRPC routing message say."""
+
+    decision_id: str
+    backend: str
+    reason: str
+    power_watts: float
+    latency_ms: int
+    alternatives: tuple[str, ...]
+    attempts: int
+    energy_kind: str
+    model: str
+    stand_in: bool = False
+
+    def headers(self) -> list[tuple[str, str]]:
+        """The contract's answer headers, in order."""
+        found = [
+            ("X-Backend-Used", self.backend),
+            ("X-Routing-Reason", self.reason),
+            ("X-Estimated-Power-Watts", f"{self.power_watts:.1f}"),
+            ("X-Estimated-Latency-Ms", str(self.latency_ms)),
+            ("X-Alternatives", ",".join(self.alternatives)),
+            ("X-Decision-ID", self.decision_id),
+            ("X-Attempts", str(self.attempts)),
+            ("X-Energy-Kind", self.energy_kind),
+        ]
+        if self.stand_in:
+            found.append(("X-Model-Used", self.model))
+        return found

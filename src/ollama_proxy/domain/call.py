@@ -1,0 +1,144 @@
+"""One request as it came in, and as every backend can understand it.
+
+A `Call` always carries the few facts the decision needs. The whole typed request (`Generation`, `Embedding`) is
+built only when an attempt has to translate; on the fast lane the body goes up as it came.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from .annotations import NO_ANNOTATIONS, Annotations
+
+
+class Dialect(enum.Enum):
+    """The protocol a client or a backend speaks."""
+
+    COMPUTE = "compute"
+    OLLAMA = "ollama"
+    OPENAI = "openai"
+
+
+class Operation(enum.Enum):
+    """What is asked for. `COMPLETE` is text without a chat template on servers that know the difference."""
+
+    GENERATE = "generate"
+    CHAT = "chat"
+    COMPLETE = "complete"
+    EMBED = "embed"
+
+
+class Need(enum.Enum):
+    """A capability a request cannot do without."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    IMAGES = "images"
+    SUFFIX = "suffix"
+    RAW_PROMPT = "raw prompt"
+    TEMPLATE = "template"
+    CONTEXT = "context tokens"
+
+
+class ToolUse(msgspec.Struct, frozen=True):
+    """A tool call in the history of a chat; `arguments` is JSON text of an object."""
+
+    name: str
+    arguments: str
+    id: str = ""
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a chat. `images` are base64 texts without a data-URI prefix."""
+
+    role: str
+    content: str = ""
+    thinking: str = ""
+    images: tuple[str, ...] = ()
+    tool_uses: tuple[ToolUse, ...] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Sampling options under Ollama's names; None means the model's own. `extra` holds what only some servers know."""
+
+    num_predict: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    num_ctx: int | None = None
+    extra: Mapping[str, Any] = {}
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """A request for text in full. A prompt-style request has `messages` empty.
+
+    `tools` are OpenAI-shaped (`{"type": "function", "function": {...}}`), `format` is None, `"json"` or a JSON schema.
+    """
+
+    prompt: str = ""
+    suffix: str = ""
+    system: str = ""
+    template: str = ""
+    raw: bool = False
+    images: tuple[str, ...] = ()
+    context: tuple[int, ...] = ()
+    messages: tuple[Message, ...] = ()
+    sampling: Sampling = Sampling()
+    tools: tuple[Any, ...] = ()
+    tool_choice: Any = None
+    format: Any = None
+    think: bool | str | None = None
+    keep_alive: Any = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+
+
+class Embedding(msgspec.Struct, frozen=True):
+    """A request for vectors, one for each input."""
+
+    inputs: tuple[str, ...]
+    dimensions: int | None = None
+    truncate: bool | None = None
+    keep_alive: Any = None
+    options: Mapping[str, Any] = {}
+
+
+class RawRequest(msgspec.Struct, frozen=True):
+    """The request's bytes for a backend of the same dialect: path and body as they came, headers worth passing on."""
+
+    method: bytes
+    path: bytes
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Call(msgspec.Struct):
+    """One request. `arrived_s` is monotonic; `prompt_bytes` and `max_tokens` (0 = unlimited) feed the prediction."""
+
+    request_id: str
+    dialect: Dialect
+    operation: Operation
+    model: str
+    stream: bool
+    arrived_s: float
+    typed: Callable[[], Generation | Embedding]
+    annotations: Annotations = NO_ANNOTATIONS
+    needs: frozenset[Need] = frozenset((Need.GENERATE,))
+    prompt_bytes: int = 0
+    max_tokens: int = 0
+    raw: RawRequest | None = None
+    #: The raw request asks for something that a backend speaking this dialect second-hand would silently drop.
+    raw_needs_native: bool = False
+    way_in: str = ""

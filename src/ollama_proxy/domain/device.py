@@ -1,0 +1,103 @@
+"""Backends as the decision sees them: what is configured, what was learned, what is true right now."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+import msgspec
+
+from .call import Need
+
+
+class Health(enum.Enum):
+    """State of a backend. `UNKNOWN` is before its first probe; `DEGRADED` still serves."""
+
+    UNKNOWN = "unknown"
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests may be sent there."""
+        return self in (Health.HEALTHY, Health.DEGRADED)
+
+
+HARDWARE_WORDS = ("npu", "igpu", "nvidia", "cpu", "cloud")
+
+
+class BackendSpec(msgspec.Struct, frozen=True):
+    """One backend as configured. Watts, latency and speed are priors; 0 means not given."""
+
+    id: str
+    kind: str
+    name: str
+    hardware: str
+    power_watts: float = 0.0
+    avg_latency_ms: float = 0.0
+    max_tokens_per_second: float = 0.0
+    priority: int = 0
+    slots: int = 1
+    max_model_size_gb: float = 0.0
+    supported_patterns: tuple[str, ...] = ()
+    preferred_models: tuple[str, ...] = ()
+    excluded_patterns: tuple[str, ...] = ()
+    #: Answers for any model name with a model of its own; used only when nobody else can.
+    stand_in_model: str = ""
+
+
+class ModelFacts(msgspec.Struct, frozen=True):
+    """One installed model, as the backend describes it; 0 and "" where it does not say."""
+
+    name: str
+    digest: str = ""
+    size_bytes: int = 0
+    modified_at: str = ""
+    context_length: int = 0
+    #: The backend's own list entry, for APIs of the same dialect.
+    entry: Mapping[str, object] = {}
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """Learned speed of one model on one backend: seconds to the first token, tokens a second after it."""
+
+    ttft_s: float
+    decode_tps: float
+    samples: int = 0
+
+
+class BackendView(msgspec.Struct, frozen=True):
+    """A backend at one moment. `models` is keyed by canonical name and None while the list is not known."""
+
+    spec: BackendSpec
+    health: Health = Health.UNKNOWN
+    message: str = ""
+    checked_unix_s: int = 0
+    models: Mapping[str, ModelFacts] | None = None
+    loaded: frozenset[str] = frozenset()
+    in_flight: int = 0
+    rates: Mapping[str, Rates] = {}
+    capabilities: frozenset[Need] = frozenset((Need.GENERATE, Need.EMBED))
+    emulated: bool = False
+    error_rate: float = 0.0
+    avg_latency_ms: float = 0.0
+    requests_per_minute: int = 0
+    version: str = ""
+
+    @property
+    def id(self) -> str:
+        """The configured id."""
+        return self.spec.id
+
+    @property
+    def watts_kind(self) -> str:
+        """Where the watts of this backend come from."""
+        return "emulated" if self.emulated else "configured"
+
+
+class FleetView(msgspec.Struct, frozen=True):
+    """All backends at one moment, in the order of the configuration; `version` grows with every change."""
+
+    version: int
+    backends: tuple[BackendView, ...]

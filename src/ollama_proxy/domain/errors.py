@@ -1,0 +1,94 @@
+"""Errors of a request, and failures of one attempt at a backend.
+
+An error knows its kind and where it happened; each API renders it in its own dialect from those two alone.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+
+class ErrorKind(enum.Enum):
+    """What went wrong with a request, in words that every dialect can express."""
+
+    INVALID_REQUEST = "invalid_request"
+    TOO_LARGE = "too_large"
+    UNAUTHENTICATED = "unauthenticated"
+    PERMISSION_DENIED = "permission_denied"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    MODEL_NOT_FOUND = "model_not_found"
+    NO_HEALTHY_BACKEND = "no_healthy_backend"
+    LIMITS_EXCLUDE_ALL = "limits_exclude_all"
+    OVERLOADED = "overloaded"
+    DEADLINE = "deadline"
+    BACKEND_FAILED = "backend_failed"
+    BACKEND_REFUSED = "backend_refused"
+    UNIMPLEMENTED = "unimplemented"
+    INTERNAL = "internal"
+
+
+class ProxyError(Exception):
+    """A request that ends without a full answer.
+
+    `status`, `body` and `content_type` are set when a backend refused the request itself (a 4xx): an API of the
+    same dialect passes them on as they came.
+    """
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        backend: str = "",
+        status: int = 0,
+        body: bytes = b"",
+        content_type: bytes = b"",
+        retry_after_s: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.backend = backend
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.retry_after_s = retry_after_s
+
+
+class FailureKind(enum.Enum):
+    """How one attempt at one backend ended badly."""
+
+    REFUSED = "connection refused"
+    UNREACHABLE = "unreachable"
+    RESET = "connection reset"
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate limited"
+    SERVER_ERROR = "server error"
+    MODEL_MISSING = "model missing"
+    REJECTED = "request rejected"
+    GARBAGE = "unreadable answer"
+    CUT = "answer cut off"
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another backend may do better: a request that is itself at fault fails everywhere."""
+        return self is not FailureKind.REJECTED
+
+    @property
+    def blames_backend(self) -> bool:
+        """Whether the backend's health should suffer for it."""
+        return self not in (FailureKind.REJECTED, FailureKind.MODEL_MISSING, FailureKind.RATE_LIMITED)
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """One failed attempt: its kind, a clause for people, and what the backend said."""
+
+    kind: FailureKind
+    message: str
+    status: int = 0
+    body: bytes = b""
+    content_type: bytes = b""
+    retry_after_s: float = 0.0

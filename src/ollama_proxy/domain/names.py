@@ -1,0 +1,29 @@
+"""Model names: one canonical form for look-ups, and the shell patterns of the configuration."""
+
+from __future__ import annotations
+
+import fnmatch
+from functools import lru_cache
+
+
+@lru_cache(maxsize=4096)
+def canonical_model(name: str) -> str:
+    """The form under which a model is looked up: lower case, always with a tag.
+
+    Ollama compares names without regard to case and reads a missing tag as `latest`. The tag is looked for in the last
+    path part only, because a host in front may carry a port.
+    """
+    lowered = name.strip().lower()
+    if not lowered:
+        return ""
+    last = lowered.rsplit("/", 1)[-1]
+    return lowered if ":" in last else lowered + ":latest"
+
+
+@lru_cache(maxsize=8192)
+def matches_pattern(model: str, pattern: str) -> bool:
+    """Whether a canonical model name matches a configured pattern (`*` and `?`), with or without `:latest`."""
+    wanted = pattern.strip().lower()
+    if fnmatch.fnmatchcase(model, wanted):
+        return True
+    return model.endswith(":latest") and fnmatch.fnmatchcase(model.removesuffix(":latest"), wanted)

@@ -1,0 +1,136 @@
+"""The interfaces between rooms that do not know each other.
+
+An API hands a `Call` and an `AnswerSink` to the `Service`; the service opens attempts at a `Backend`, which answers
+into an `AttemptSink`. All calls are plain callbacks on the event loop's thread: nothing here waits, and no method
+raises into its caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from .answer import AnswerEvent, Finished, Outcome, Route
+from .call import Call, Need
+from .device import BackendSpec, FleetView, ModelFacts
+from .errors import Failure, ProxyError
+
+
+class AnswerSink(Protocol):
+    """One client's answer in the making.
+
+    Order: `routed` once, then either `start_raw` and any number of `send_raw` (fast lane) or any number of
+    `send_events` (translate lane), then `finish`. `fail` may come at any time instead of what would follow, and is the
+    last call.
+    """
+
+    def routed(self, route: Route) -> None:
+        """A backend has begun to answer."""
+
+    def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
+        """The head of an answer in the client's own dialect; `length` of its body where the backend said it."""
+
+    def send_raw(self, data: bytes) -> None:
+        """Bytes of that answer; in streams always whole events."""
+
+    def send_events(self, events: Sequence[AnswerEvent]) -> None:
+        """Events to be written in the client's dialect."""
+
+    def finish(self, outcome: Outcome) -> None:
+        """The answer ended well."""
+
+    def fail(self, error: ProxyError) -> None:
+        """The answer ended badly; what was sent stays sent."""
+
+
+class Ticket(Protocol):
+    """The client's hold on a submitted call."""
+
+    def cancel(self) -> None:
+        """The client has gone: stop all work now. Safe to call at any time."""
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+
+    def resume(self) -> None:
+        """The client reads again."""
+
+
+class Service(Protocol):
+    """What an API may ask for."""
+
+    def submit(self, call: Call, sink: AnswerSink) -> Ticket:
+        """Route, attempt, answer; returns at once."""
+
+    def fleet(self) -> FleetView:
+        """The backends at this moment."""
+
+    def make_request_id(self) -> str:
+        """A fresh id, unique for this process's life."""
+
+
+class AttemptSink(Protocol):
+    """One attempt's answer: either raw bytes in the client's dialect or events, then one end."""
+
+    def on_head(self, status: int, content_type: bytes, length: int | None) -> None:
+        """Fast lane: the answer begins."""
+
+    def on_raw(self, data: bytes) -> None:
+        """Fast lane: bytes, whole events."""
+
+    def on_events(self, events: Sequence[AnswerEvent]) -> None:
+        """Translate lane: the next events."""
+
+    def on_end(self, finished: Finished) -> None:
+        """The answer ended well."""
+
+    def on_failure(self, failure: Failure) -> None:
+        """The answer did not begin, or broke off."""
+
+
+class Attempt(Protocol):
+    """A running attempt."""
+
+    def abort(self) -> None:
+        """Drop the connection in this turn; no further callback follows."""
+
+    def pause(self) -> None:
+        """Stop reading from the backend."""
+
+    def resume(self) -> None:
+        """Read again."""
+
+
+class ProbeReport(msgspec.Struct, frozen=True):
+    """What a backend said of itself. `models` by canonical name; None when it has no list."""
+
+    models: Mapping[str, ModelFacts] | None
+    loaded: frozenset[str] = frozenset()
+    version: str = ""
+    emulated: bool = False
+
+
+class Backend(Protocol):
+    """One upstream server."""
+
+    spec: BackendSpec
+    capabilities: frozenset[Need]
+
+    def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
+        """Send the call, asking for `model`; answers come to `sink`, never before `open` has returned."""
+
+    async def probe(self, timeout_s: float) -> ProbeReport:
+        """Ask for models and state. Raises `ProbeError` with a clause for people."""
+
+    async def close(self) -> None:
+        """Drop idle connections."""
+
+
+class ProbeError(Exception):
+    """A probe that failed; `hard` when nothing is listening, so that waiting for more failures proves nothing."""
+
+    def __init__(self, message: str, *, hard: bool = False) -> None:
+        super().__init__(message)
+        self.hard = hard

@@ -1,0 +1,1 @@
+"""Where joules come from and where they are booked."""

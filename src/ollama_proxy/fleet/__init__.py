@@ -1,0 +1,1 @@
+"""Live state of the backends, with one writer: health, learned rates, load."""

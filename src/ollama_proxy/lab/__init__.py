@@ -1,0 +1,1 @@
+"""A fleet to try on: emulated devices with switchable faults."""

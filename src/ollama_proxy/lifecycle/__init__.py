@@ -1,0 +1,1 @@
+"""One request's life as a sans-IO machine: attempts, retries, the end."""

@@ -1,0 +1,1 @@
+"""Bytes: HTTP server and client pool, HTTP/2 and gRPC, event framing, ASGI bridge."""

@@ -1,0 +1,1 @@
+"""The decision, pure: hard limits, predictions, cost, ranking, explanation."""
