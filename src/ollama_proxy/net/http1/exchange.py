@@ -1,0 +1,165 @@
+"""One request and its answer on the server side.
+
+A handler gets the exchange when the whole request is there and answers through it, at once or later, in pieces or
+whole. Back-pressure and the client's leaving come as callbacks that the handler sets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from .status import date_line, status_line
+
+Header = tuple[bytes, bytes]
+Headers = list[Header]
+
+
+class ExchangeOwner(Protocol):
+    """The connection an exchange belongs to."""
+
+    transport: asyncio.Transport
+
+    def exchange_ended(self, exchange: Exchange) -> None:
+        """The answer is complete."""
+
+
+class Exchange:
+    """A request (read-only fields) and the writer of its answer."""
+
+    __slots__ = (
+        "_chunked",
+        "_head",
+        "_owner",
+        "body",
+        "ended",
+        "gone",
+        "headers",
+        "http10",
+        "keep_alive",
+        "method",
+        "on_disconnect",
+        "on_pause",
+        "on_resume",
+        "path",
+        "peer",
+        "query",
+        "started",
+        "target",
+    )
+
+    def __init__(self, owner: ExchangeOwner, method: bytes, target: bytes, headers: Headers, peer: str) -> None:
+        self._owner = owner
+        self.method = method
+        self.target = target
+        path, _, query = target.partition(b"?")
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.peer = peer
+        self.body = b""
+        self.http10 = False
+        self.keep_alive = True
+        self.started = False
+        self.ended = False
+        self.gone = False
+        self.on_disconnect: Callable[[], None] | None = None
+        self.on_pause: Callable[[], None] | None = None
+        self.on_resume: Callable[[], None] | None = None
+        self._head: bytes | None = None
+        self._chunked = False
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by lower-case name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def respond(self, status: int, content_type: bytes, body: bytes, headers: Iterable[Header] = ()) -> None:
+        """Send a whole answer and end."""
+        self.start(status, content_type, len(body), headers)
+        if body:
+            self.write(body)
+        self.end()
+
+    def start(
+        self, status: int, content_type: bytes, length: int | None = None, headers: Iterable[Header] = ()
+    ) -> None:
+        """Begin the answer; the head goes out with the first piece of the body, or at the end.
+
+        Without a length the body is chunked, or ended by closing for HTTP/1.0.
+        """
+        if self.started or self.gone:
+            return
+        self.started = True
+        parts = [status_line(status)]
+        if content_type:
+            parts.append(b"Content-Type: %b\r\n" % content_type)
+        parts.extend(b"%b: %b\r\n" % header for header in headers)
+        parts.append(date_line())
+        parts.append(self._framing(status, length))
+        parts.append(b"\r\n" if self.keep_alive and not self.http10 else self._connection_line())
+        self._head = b"".join(parts)
+
+    def _framing(self, status: int, length: int | None) -> bytes:
+        if status < 200 or status in (204, 304):
+            return b""
+        if length is not None:
+            return b"Content-Length: %d\r\n" % length
+        if self.http10:
+            self.keep_alive = False
+            return b""
+        self._chunked = True
+        return b"Transfer-Encoding: chunked\r\n"
+
+    def _connection_line(self) -> bytes:
+        return b"Connection: keep-alive\r\n\r\n" if self.keep_alive else b"Connection: close\r\n\r\n"
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body."""
+        if self.gone or not data:
+            return
+        if self.method == b"HEAD":
+            return
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        head = self._head
+        if head is not None:
+            self._head = None
+            data = head + data
+        self._owner.transport.write(data)
+
+    def end(self) -> None:
+        """The answer is complete."""
+        if self.ended:
+            return
+        self.ended = True
+        if not self.gone:
+            tail = b"0\r\n\r\n" if self._chunked and self.method != b"HEAD" else b""
+            head = self._head
+            if head is not None:
+                self._head = None
+                tail = head + tail
+            if tail:
+                self._owner.transport.write(tail)
+        self.on_disconnect = self.on_pause = self.on_resume = None
+        self._owner.exchange_ended(self)
+
+    def abort(self) -> None:
+        """Break the connection: the only honest end for an answer whose framing promised more."""
+        if not self.ended:
+            self.ended = True
+            self.keep_alive = False
+            self._owner.transport.abort()
+
+    def client_gone(self) -> None:
+        """Called by the connection when the client has left."""
+        if self.gone:
+            return
+        self.gone = True
+        callback, self.on_disconnect = self.on_disconnect, None
+        self.on_pause = self.on_resume = None
+        if callback is not None and not self.ended:
+            callback()
