@@ -1,7 +1,7 @@
 """The HTTP/1.1 client pool: idle connections by origin, one pop and one append a request.
 
-The answer comes to a sink in the upstream's own `data_received` callback; no task and no queue lie between an upstream's
-bytes and whoever writes them on.
+The answer comes to a sink in the upstream's own `data_received` callback; no task and no queue lie between an
+upstream's bytes and whoever writes them on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any, Protocol, cast
 import httptools
 import msgspec
 
-from ...domain.errors import Failure, FailureKind
-from ..task import spawn
+from ollama_proxy.domain.errors import Failure, FailureKind
+from ollama_proxy.net.task import spawn
+
 from .exchange import Headers
 
 _MAX_IDLE = 256

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from ...domain.errors import Failure, FailureKind
+from ollama_proxy.domain.errors import Failure, FailureKind
+
 from .client import OriginPool
 from .exchange import Headers
 
