@@ -44,6 +44,8 @@ class Usage(msgspec.Struct, frozen=True):
     load_ns: int | None = None
     prompt_ns: int | None = None
     decode_ns: int | None = None
+    #: The server gave no counts: `output_tokens` is the number of events.
+    counted_events: bool = False
 
 
 class Finished(msgspec.Struct, frozen=True):

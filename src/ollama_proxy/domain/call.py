@@ -30,6 +30,7 @@ class Operation(enum.Enum):
     CHAT = "chat"
     COMPLETE = "complete"
     EMBED = "embed"
+    SHOW = "show"
 
 
 class Need(enum.Enum):
@@ -42,6 +43,7 @@ class Need(enum.Enum):
     RAW_PROMPT = "raw prompt"
     TEMPLATE = "template"
     CONTEXT = "context tokens"
+    SHOW = "model details"
 
 
 class ToolUse(msgspec.Struct, frozen=True):

@@ -76,6 +76,7 @@ class BackendView(msgspec.Struct, frozen=True):
     checked_unix_s: int = 0
     models: Mapping[str, ModelFacts] | None = None
     loaded: frozenset[str] = frozenset()
+    loaded_entries: tuple[Mapping[str, object], ...] = ()
     in_flight: int = 0
     rates: Mapping[str, Rates] = {}
     capabilities: frozenset[Need] = frozenset((Need.GENERATE, Need.EMBED))

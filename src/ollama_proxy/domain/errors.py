@@ -29,6 +29,31 @@ class ErrorKind(enum.Enum):
     UNIMPLEMENTED = "unimplemented"
     INTERNAL = "internal"
 
+    @property
+    def http_status(self) -> int:
+        """The status of this kind in every HTTP dialect."""
+        return _HTTP_STATUS[self]
+
+
+_HTTP_STATUS = {
+    ErrorKind.INVALID_REQUEST: 400,
+    ErrorKind.TOO_LARGE: 413,
+    ErrorKind.UNAUTHENTICATED: 401,
+    ErrorKind.PERMISSION_DENIED: 403,
+    ErrorKind.NOT_FOUND: 404,
+    ErrorKind.METHOD_NOT_ALLOWED: 405,
+    ErrorKind.MODEL_NOT_FOUND: 404,
+    ErrorKind.NO_HEALTHY_BACKEND: 503,
+    # As gRPC's FAILED_PRECONDITION: the request is refused as it stands, and asking again changes nothing.
+    ErrorKind.LIMITS_EXCLUDE_ALL: 400,
+    ErrorKind.OVERLOADED: 429,
+    ErrorKind.DEADLINE: 504,
+    ErrorKind.BACKEND_FAILED: 502,
+    ErrorKind.BACKEND_REFUSED: 400,
+    ErrorKind.UNIMPLEMENTED: 501,
+    ErrorKind.INTERNAL: 500,
+}
+
 
 class ProxyError(Exception):
     """A request that ends without a full answer.

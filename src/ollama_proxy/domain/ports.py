@@ -67,6 +67,12 @@ class Service(Protocol):
     def fleet(self) -> FleetView:
         """The backends at this moment."""
 
+    async def refresh(self) -> FleetView:
+        """The backends after asking each for its models again, unless that was a moment ago."""
+
+    def now_s(self) -> float:
+        """Monotonic seconds, the clock of `Call.arrived_s`."""
+
     def make_request_id(self) -> str:
         """A fresh id, unique for this process's life."""
 
@@ -110,6 +116,8 @@ class ProbeReport(msgspec.Struct, frozen=True):
     loaded: frozenset[str] = frozenset()
     version: str = ""
     emulated: bool = False
+    #: The backend's own entries for its loaded models, for APIs of the same dialect.
+    loaded_entries: tuple[Mapping[str, object], ...] = ()
 
 
 class Backend(Protocol):

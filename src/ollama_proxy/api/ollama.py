@@ -1,0 +1,110 @@
+"""Ollama's API: the routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ollama_proxy.api.ollama_catalogue import list_loaded, list_models, lowest_version, show_model
+from ollama_proxy.api.ollama_requests import read_embed, read_embeddings, read_generation, read_show
+from ollama_proxy.api.ollama_writer import OllamaWriter
+from ollama_proxy.domain.call import Call, Operation
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.ports import Service
+from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.http_answer import HttpAnswer
+from ollama_proxy.net.http_request import read_request_id
+from ollama_proxy.net.task import spawn
+
+JSON = b"application/json; charset=utf-8"
+
+
+class OllamaApi:
+    """Routes of Ollama's API over the service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.routes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {
+            b"/": {b"GET": self._root, b"HEAD": self._root},
+            b"/api/version": {b"GET": self._version, b"HEAD": self._version},
+            b"/api/tags": {b"GET": self._tags, b"HEAD": self._tags},
+            b"/api/ps": {b"GET": self._ps},
+            b"/api/show": {b"POST": self._show},
+            b"/api/generate": {b"POST": lambda exchange: self._generate(exchange, Operation.GENERATE)},
+            b"/api/chat": {b"POST": lambda exchange: self._generate(exchange, Operation.CHAT)},
+            b"/api/embed": {b"POST": self._embed},
+            b"/api/embeddings": {b"POST": self._embeddings},
+        }
+
+    def refuse(self, exchange: Exchange, error: ProxyError) -> None:
+        """Answer an error in this dialect."""
+        answer = HttpAnswer(exchange, read_request_id(exchange), OllamaWriter("", Operation.CHAT, stream=False))
+        answer.fail(error)
+
+    def _root(self, exchange: Exchange) -> None:
+        exchange.respond(200, b"text/plain; charset=utf-8", b"Ollama is running")
+
+    def _version(self, exchange: Exchange) -> None:
+        exchange.respond(200, JSON, b'{"version":"%b"}' % lowest_version(self._service.fleet()).encode("ascii"))
+
+    def _tags(self, exchange: Exchange) -> None:
+        spawn(self._list(exchange, list_models), "ollama tags")
+
+    def _ps(self, exchange: Exchange) -> None:
+        spawn(self._list(exchange, list_loaded), "ollama ps")
+
+    async def _list(self, exchange: Exchange, render: Callable[..., bytes]) -> None:
+        view = await self._service.refresh()
+        if not exchange.gone:
+            exchange.respond(200, JSON, render(view))
+
+    def _show(self, exchange: Exchange) -> None:
+        def read(request_id: str) -> tuple[Call, OllamaWriter]:
+            call = read_show(exchange, request_id, self._service.now_s())
+            return call, OllamaWriter(call.model, call.operation, stream=False)
+
+        local = self._show_here(exchange)
+        if local is not None:
+            exchange.respond(200, JSON, local)
+        else:
+            self._submit(exchange, read)
+
+    def _show_here(self, exchange: Exchange) -> bytes | None:
+        """Details of a model that only servers without this route hold."""
+        try:
+            call = read_show(exchange, "", 0.0)
+        except ProxyError:
+            return None
+        return show_model(self._service.fleet(), call.model)
+
+    def _generate(self, exchange: Exchange, operation: Operation) -> None:
+        def read(request_id: str) -> tuple[Call, OllamaWriter]:
+            call = read_generation(exchange, operation, request_id, self._service.now_s())
+            return call, OllamaWriter(call.model, operation, stream=call.stream)
+
+        self._submit(exchange, read)
+
+    def _embed(self, exchange: Exchange) -> None:
+        def read(request_id: str) -> tuple[Call, OllamaWriter]:
+            call = read_embed(exchange, request_id, self._service.now_s())
+            return call, OllamaWriter(call.model, Operation.EMBED, stream=False)
+
+        self._submit(exchange, read)
+
+    def _embeddings(self, exchange: Exchange) -> None:
+        def read(request_id: str) -> tuple[Call, OllamaWriter]:
+            call = read_embeddings(exchange, request_id, self._service.now_s())
+            return call, OllamaWriter(call.model, Operation.EMBED, stream=False, legacy=True)
+
+        self._submit(exchange, read)
+
+    def _submit(self, exchange: Exchange, read: Callable[[str], tuple[Call, OllamaWriter]]) -> None:
+        request_id = read_request_id(exchange) or self._service.make_request_id()
+        try:
+            call, writer = read(request_id)
+            if not call.model.strip():
+                raise ProxyError(ErrorKind.MODEL_NOT_FOUND, "model '' not found")
+        except ProxyError as error:
+            HttpAnswer(exchange, request_id, OllamaWriter("", Operation.CHAT, stream=False)).fail(error)
+            return
+        answer = HttpAnswer(exchange, request_id, writer)
+        answer.attach(self._service.submit(call, answer))

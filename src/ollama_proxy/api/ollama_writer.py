@@ -1,0 +1,132 @@
+"""Answers of Ollama's API: NDJSON objects, whole objects, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
+from ollama_proxy.domain.call import Operation
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+
+_JSON = b"application/json; charset=utf-8"
+
+
+class OllamaWriter:
+    """One answer of generate, chat or embed (`legacy`: the older `/api/embeddings`)."""
+
+    def __init__(self, model: str, operation: Operation, *, stream: bool, legacy: bool = False) -> None:
+        self.stream = stream and operation is not Operation.EMBED
+        self._model = model
+        self._operation = operation
+        self._legacy = legacy
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+        self._calls: list[dict[str, Any]] = []
+        self._vectors: tuple[tuple[float, ...], ...] = ()
+
+    def content_type(self) -> bytes:
+        return b"application/x-ndjson" if self.stream else _JSON
+
+    def routed(self, route: Route) -> None:
+        if route.stand_in:
+            self._model = route.model
+
+    def write_events(self, events: Sequence[AnswerEvent]) -> bytes:
+        if not self.stream:
+            for event in events:
+                self._gather(event)
+            return b""
+        return b"".join(self._line(event) for event in events)
+
+    def _gather(self, event: AnswerEvent) -> None:
+        match event:
+            case TextDelta(text):
+                self._text.append(text)
+            case ThinkingDelta(text):
+                self._thinking.append(text)
+            case ToolCall():
+                self._calls.append(_tool_call(event))
+            case Embeddings(vectors):
+                self._vectors = vectors
+
+    def _line(self, event: AnswerEvent) -> bytes:
+        match event:
+            case TextDelta(text):
+                return self._object(text=text)
+            case ThinkingDelta(text):
+                return self._object(thinking=text)
+            case ToolCall():
+                return self._object(calls=[_tool_call(event)])
+            case Embeddings():
+                return b""
+
+    def _object(self, text: str = "", thinking: str = "", calls: Sequence[Any] = (), **last: Any) -> bytes:
+        document: dict[str, Any] = {"model": self._model, "created_at": now_text()}
+        if self._operation is Operation.CHAT:
+            message: dict[str, Any] = {"role": "assistant", "content": text}
+            if thinking:
+                message["thinking"] = thinking
+            if calls:
+                message["tool_calls"] = calls
+            document["message"] = message
+        else:
+            document["response"] = text
+            if thinking:
+                document["thinking"] = thinking
+        document["done"] = bool(last)
+        document.update(last)
+        return msgspec.json.encode(document) + (b"\n" if self.stream else b"")
+
+    def write_end(self, outcome: Outcome) -> bytes:
+        if self._operation is Operation.EMBED:
+            return self._embedded(outcome)
+        usage = outcome.finished.usage
+        total_ns = usage.total_ns or round(outcome.total_s * 1e9)
+        reason = outcome.finished.reason
+        last = {
+            "done_reason": "stop" if reason == "tool_calls" else reason,
+            "total_duration": total_ns,
+            "load_duration": usage.load_ns,
+            "prompt_eval_count": usage.prompt_tokens,
+            "prompt_eval_duration": usage.prompt_ns,
+            "eval_count": usage.output_tokens,
+            "eval_duration": usage.decode_ns or round(max(0.0, outcome.total_s - outcome.ttft_s) * 1e9),
+        }
+        present = {name: value for name, value in last.items() if value is not None}
+        return self._object("".join(self._text), "".join(self._thinking), self._calls, **present)
+
+    def _embedded(self, outcome: Outcome) -> bytes:
+        if self._legacy:
+            return msgspec.json.encode({"embedding": self._vectors[0] if self._vectors else []})
+        usage = outcome.finished.usage
+        return msgspec.json.encode(
+            {
+                "model": self._model,
+                "embeddings": self._vectors,
+                "total_duration": usage.total_ns or round(outcome.total_s * 1e9),
+                "load_duration": usage.load_ns or 0,
+                "prompt_eval_count": usage.prompt_tokens or 0,
+            }
+        )
+
+    def write_error_event(self, error: ProxyError) -> bytes:
+        return msgspec.json.encode({"error": error.message}) + b"\n"
+
+    def write_error(self, error: ProxyError) -> tuple[int, bytes, bytes]:
+        if error.kind is ErrorKind.BACKEND_REFUSED and error.body:
+            return error.status, error.content_type or _JSON, error.body
+        return error.kind.http_status, _JSON, msgspec.json.encode({"error": error.message})
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    function = {"index": call.index, "name": call.name, "arguments": msgspec.Raw(call.arguments.encode() or b"{}")}
+    return {"id": call.id, "function": function} if call.id else {"function": function}
+
+
+def now_text() -> str:
+    """The time of day as Ollama writes it (RFC 3339, UTC)."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")

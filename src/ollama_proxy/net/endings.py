@@ -1,0 +1,142 @@
+"""How answers of each dialect end: the end marker, usage and finish reason, read from the tail of what passed by.
+
+The fast lane never parses a stream; these functions look once, at the end, at its last bytes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ollama_proxy.domain.answer import Finished, Usage
+
+#: How many of the last pieces of a stream are kept to look at: finish reason, usage and end marker may come apart.
+TAIL_PIECES = 8
+
+
+class _OllamaEnd(msgspec.Struct):
+    done: bool = False
+    done_reason: str = ""
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_count: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_count: int | None = None
+    eval_duration: int | None = None
+    error: msgspec.Raw | None = None
+
+
+class _OpenAiUsage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Timings(msgspec.Struct):
+    prompt_ms: float | None = None
+    predicted_ms: float | None = None
+
+
+class _OpenAiChoice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _OpenAiEnd(msgspec.Struct):
+    choices: list[_OpenAiChoice] | None = None
+    usage: _OpenAiUsage | None = None
+    timings: _Timings | None = None
+
+
+_ollama = msgspec.json.Decoder(_OllamaEnd)
+_openai = msgspec.json.Decoder(_OpenAiEnd)
+
+
+def read_ollama_line(line: bytes) -> Finished | None:
+    """The end that one NDJSON line tells of; None when it is not the end."""
+    try:
+        end = _ollama.decode(line)
+    except msgspec.DecodeError:
+        return None
+    if not end.done or end.error is not None:
+        return None
+    return Finished(end.done_reason or "stop", ollama_usage(end))
+
+
+def read_ollama_body(body: bytes) -> Finished | None:
+    """The end that a unary body tells of; embeddings have no `done`."""
+    try:
+        end = _ollama.decode(body)
+    except msgspec.DecodeError:
+        return None
+    return Finished(end.done_reason or "stop", ollama_usage(end))
+
+
+def ollama_usage(end: _OllamaEnd) -> Usage:
+    """Usage of a final object in Ollama's fields."""
+    return Usage(
+        prompt_tokens=end.prompt_eval_count,
+        output_tokens=end.eval_count,
+        total_ns=end.total_duration,
+        load_ns=end.load_duration,
+        prompt_ns=end.prompt_eval_duration,
+        decode_ns=end.eval_duration,
+    )
+
+
+def read_ollama_tail(tail: bytes) -> Finished | None:
+    """The end of an NDJSON stream: its last line."""
+    return read_ollama_line(tail.rstrip().rsplit(b"\n", 1)[-1])
+
+
+def read_openai_body(body: bytes) -> Finished | None:
+    """The end that a unary OpenAI answer tells of; embeddings and lists have usage only."""
+    try:
+        end = _openai.decode(body)
+    except msgspec.DecodeError:
+        return None
+    reason = end.choices[0].finish_reason if end.choices else None
+    return Finished(reason or "stop", openai_usage(end.usage, end.timings))
+
+
+def openai_usage(usage: _OpenAiUsage | None, timings: _Timings | None = None) -> Usage:
+    """Usage in OpenAI's fields, with llama.cpp's timings where they are given."""
+    return Usage(
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        output_tokens=usage.completion_tokens if usage else None,
+        prompt_ns=_nanoseconds(timings.prompt_ms) if timings else None,
+        decode_ns=_nanoseconds(timings.predicted_ms) if timings else None,
+    )
+
+
+def _nanoseconds(milliseconds: float | None) -> int | None:
+    return None if milliseconds is None else round(milliseconds * 1e6)
+
+
+def read_openai_tail(tail: bytes) -> Finished | None:
+    """The end of an OpenAI event stream: `[DONE]`, and finish reason and usage from the last chunks."""
+    if b"data: [DONE]" not in tail and b"data:[DONE]" not in tail:
+        return None
+    reason = "stop"
+    usage = Usage()
+    for line in tail.split(b"\n"):
+        if not line.startswith(b"data:") or (b"finish_reason" not in line and b"usage" not in line):
+            continue
+        try:
+            end = _openai.decode(line[5:])
+        except msgspec.DecodeError:
+            continue
+        if end.choices and end.choices[0].finish_reason:
+            reason = end.choices[0].finish_reason
+        if end.usage is not None or end.timings is not None:
+            usage = openai_usage(end.usage, end.timings)
+    return Finished(reason, usage)
+
+
+def error_text(body: bytes) -> str:
+    """The sentence in an error body of any dialect, or its beginning as text."""
+    try:
+        document = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return body[:200].decode("utf-8", "replace").strip()
+    error = document.get("error") if isinstance(document, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message")
+    return error.strip()[:500] if isinstance(error, str) else ""

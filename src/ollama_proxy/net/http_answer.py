@@ -1,0 +1,125 @@
+"""One client's answer over HTTP: the sink that both lanes of every HTTP dialect write through.
+
+The dialect itself is a `Writer`, a plain object without I/O; this class owns the exchange and the order of things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ollama_proxy.domain.answer import AnswerEvent, Outcome, Route
+from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.domain.ports import Ticket
+from ollama_proxy.net.http1.exchange import Exchange, Header
+
+
+class Writer(Protocol):
+    """One answer in one dialect. A streamed answer uses `write_events` and `write_end`, a whole one `write_body`."""
+
+    stream: bool
+
+    def content_type(self) -> bytes:
+        """Of a good answer."""
+
+    def routed(self, route: Route) -> None:
+        """Where the answer comes from."""
+
+    def write_events(self, events: Sequence[AnswerEvent]) -> bytes:
+        """The next bytes of a stream; for a whole answer the events are gathered and nothing comes back."""
+
+    def write_end(self, outcome: Outcome) -> bytes:
+        """The last bytes of a stream, or the whole body."""
+
+    def write_error_event(self, error: ProxyError) -> bytes:
+        """The terminal error inside a stream that has begun."""
+
+    def write_error(self, error: ProxyError) -> tuple[int, bytes, bytes]:
+        """Status, content type and body of an error answer."""
+
+
+class HttpAnswer:
+    """An `AnswerSink` over an exchange."""
+
+    __slots__ = ("_exchange", "_length", "_raw", "_request_id", "_route", "_writer", "send_raw")
+
+    def __init__(self, exchange: Exchange, request_id: str, writer: Writer) -> None:
+        self._exchange = exchange
+        self._request_id = request_id
+        self._writer = writer
+        self._route: Route | None = None
+        self._raw = False
+        self._length: int | None = None
+        # The hot path of the fast lane: the upstream's callback ends in the exchange's own method.
+        self.send_raw = exchange.write
+
+    def attach(self, ticket: Ticket) -> None:
+        """Tie the client's leaving and its slowness to the work."""
+        exchange = self._exchange
+        if exchange.ended:
+            return
+        if exchange.gone:
+            ticket.cancel()
+            return
+        exchange.on_disconnect = ticket.cancel
+        exchange.on_pause = ticket.pause
+        exchange.on_resume = ticket.resume
+
+    def routed(self, route: Route) -> None:
+        self._route = route
+        self._writer.routed(route)
+
+    def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
+        self._raw = True
+        self._length = length
+        self._exchange.start(status, content_type, length, self._headers())
+
+    def send_events(self, events: Sequence[AnswerEvent]) -> None:
+        data = self._writer.write_events(events)
+        if data:
+            self._start_stream()
+            self._exchange.write(data)
+
+    def finish(self, outcome: Outcome) -> None:
+        exchange, writer = self._exchange, self._writer
+        if self._raw:
+            exchange.end()
+        elif writer.stream:
+            self._start_stream()
+            exchange.write(writer.write_end(outcome))
+            exchange.end()
+        else:
+            exchange.respond(200, writer.content_type(), writer.write_end(outcome), self._headers())
+
+    def fail(self, error: ProxyError) -> None:
+        exchange = self._exchange
+        if not exchange.started:
+            status, content_type, body = self._writer.write_error(error)
+            exchange.respond(status, content_type, body, self._error_headers(error))
+        elif self._length is not None:
+            # The head promised a length that will not be reached: breaking off is the only honest end.
+            exchange.abort()
+        else:
+            exchange.write(self._writer.write_error_event(error))
+            exchange.end()
+
+    def _start_stream(self) -> None:
+        if not self._exchange.started:
+            self._exchange.start(200, self._writer.content_type(), None, self._headers())
+
+    def _headers(self) -> list[Header]:
+        found = [(b"X-Request-ID", self._request_id.encode("latin-1", "replace"))]
+        if self._route is not None:
+            found += [(name.encode(), header_text(value)) for name, value in self._route.headers()]
+        return found
+
+    def _error_headers(self, error: ProxyError) -> list[Header]:
+        found = self._headers()
+        if error.retry_after_s > 0:
+            found.append((b"Retry-After", b"%d" % max(1, round(error.retry_after_s))))
+        return found
+
+
+def header_text(value: str) -> bytes:
+    """A value that is safe in a header line: printable ASCII, everything else replaced."""
+    return bytes(byte if 32 <= byte < 127 else 63 for byte in value.encode("ascii", "replace"))

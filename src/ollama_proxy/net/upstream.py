@@ -1,0 +1,291 @@
+"""One attempt at an HTTP upstream: head, error bodies, and the two lanes of the answer.
+
+`RawAttempt` hands bytes on as they came, cut at event borders; `DecodedAttempt` turns them into events. Both end in
+exactly one of `on_end` and `on_failure`, and turn a clean end without the dialect's end marker into a failure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ollama_proxy.domain.answer import AnswerEvent, Finished, Usage
+from ollama_proxy.domain.errors import Failure, FailureKind
+from ollama_proxy.domain.ports import AttemptSink
+from ollama_proxy.net.endings import TAIL_PIECES, error_text
+from ollama_proxy.net.framing import EventBuffer, EventTooLong, LineBuffer
+from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
+from ollama_proxy.net.http1.exchange import Headers
+
+_MAX_ERROR_BYTES = 64 * 1024
+#: A unary answer up to this size is held until it is whole, so that a cut can still be mended elsewhere.
+_MAX_HELD_BYTES = 8 * 1024 * 1024
+
+EndReader = Callable[[bytes], Finished | None]
+
+
+class DecodeError(Exception):
+    """The upstream's answer cannot be read."""
+
+
+class UpstreamError(Exception):
+    """The upstream reported an error inside its answer."""
+
+
+class Decoder(Protocol):
+    """Turns the bytes of one answer into events. Raises `DecodeError` and `UpstreamError`."""
+
+    def feed(self, data: bytes) -> Sequence[AnswerEvent]:
+        """The events that `data` completes."""
+
+    def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        """Last events, and the regular end, or None when its marker never came."""
+
+
+class HttpAttempt:
+    """What both lanes share: the request's hold, the head, and error bodies."""
+
+    def __init__(self, sink: AttemptSink) -> None:
+        self._sink = sink
+        self._upload: Upload | None = None
+        self._status = 0
+        self._over = False
+        self._content_type = b""
+        self._retry_after_s = 0.0
+        self._error_body = bytearray()
+
+    def send(self, pool: OriginPool, request: bytes) -> HttpAttempt:
+        """Send the request; answers come later."""
+        self._upload = pool.send(request, self)
+        return self
+
+    def abort(self) -> None:
+        self._over = True
+        if self._upload is not None:
+            self._upload.abort()
+
+    def pause(self) -> None:
+        if self._upload is not None:
+            self._upload.pause()
+
+    def resume(self) -> None:
+        if self._upload is not None:
+            self._upload.resume()
+
+    def on_response(self, status: int, headers: Headers) -> None:
+        self._status = status
+        length: int | None = None
+        for name, value in headers:
+            if name == b"content-type":
+                self._content_type = value
+            elif name == b"content-length" and value.isdigit():
+                length = int(value)
+            elif name == b"retry-after" and value.strip().isdigit():
+                self._retry_after_s = float(value)
+        if status < 300:
+            self._begin(length)
+
+    def on_body(self, data: bytes) -> None:
+        if self._over:
+            return
+        if self._status >= 300:
+            if len(self._error_body) < _MAX_ERROR_BYTES:
+                self._error_body += data
+            return
+        try:
+            self._take(data)
+        except EventTooLong as error:
+            self._fail_and_abort(Failure(FailureKind.GARBAGE, str(error)))
+        except DecodeError as error:
+            self._fail_and_abort(Failure(FailureKind.GARBAGE, f"unreadable answer: {error}"))
+        except UpstreamError as error:
+            self._fail_and_abort(Failure(FailureKind.SERVER_ERROR, str(error)))
+
+    def on_complete(self) -> None:
+        if self._over:
+            return
+        if self._status >= 300:
+            self._fail(self._status_failure())
+            return
+        try:
+            self._end()
+        except DecodeError as error:
+            self._fail(Failure(FailureKind.GARBAGE, f"unreadable answer: {error}"))
+        except UpstreamError as error:
+            self._fail(Failure(FailureKind.SERVER_ERROR, str(error)))
+
+    def on_error(self, failure: Failure) -> None:
+        if not self._over:
+            self._fail(failure)
+
+    def _begin(self, length: int | None) -> None:  # noqa: ARG002
+        raise AssertionError("a lane overrides this")
+
+    def _take(self, data: bytes) -> None:  # noqa: ARG002
+        raise AssertionError("a lane overrides this")
+
+    def _end(self) -> None:
+        raise AssertionError("a lane overrides this")
+
+    def _fail(self, failure: Failure) -> None:
+        self._over = True
+        self._sink.on_failure(failure)
+
+    def _fail_and_abort(self, failure: Failure) -> None:
+        if self._upload is not None:
+            self._upload.abort()
+        self._fail(failure)
+
+    def _status_failure(self) -> Failure:
+        body = bytes(self._error_body)
+        text = error_text(body)
+        message = f"HTTP {self._status}" + (f": {text}" if text else "")
+        kind = failure_kind(self._status, text)
+        return Failure(kind, message, self._status, body, self._content_type, self._retry_after_s)
+
+
+class RawAttempt(HttpAttempt):
+    """The fast lane: bytes as they came."""
+
+    def __init__(self, sink: AttemptSink, read_body: EndReader, read_tail: EndReader) -> None:
+        super().__init__(sink)
+        self._read_body = read_body
+        self._read_tail = read_tail
+        self._border: LineBuffer | EventBuffer | None = None
+        self._length: int | None = None
+        self._held: list[bytes] | None = None
+        self._held_size = 0
+        self._tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
+        self._fresh = True
+        self._events = 0
+
+    def _begin(self, length: int | None) -> None:
+        self._length = length
+        if self._content_type.startswith(b"application/x-ndjson"):
+            self._border = LineBuffer()
+        elif self._content_type.startswith(b"text/event-stream"):
+            self._border = EventBuffer()
+        else:
+            self._held = []
+            return
+        self._sink.on_head(self._status, self._content_type, None)
+
+    def _take(self, data: bytes) -> None:
+        border = self._border
+        if border is None:
+            self._hold(data)
+            return
+        data = border.feed_whole(data)
+        if not data:
+            return
+        if self._fresh:
+            self._fresh = False
+            if data.startswith((b'{"error"', b'data: {"error"')):
+                raise UpstreamError(
+                    error_text(data.split(b"\n", 1)[0].removeprefix(b"data: ")) or "error in the answer"
+                )
+        self._events += data.count(b"\n")
+        self._tail.append(data)
+        self._sink.on_raw(data)
+
+    def _hold(self, data: bytes) -> None:
+        held = self._held
+        if held is None:
+            self._sink.on_raw(data)
+            return
+        held.append(data)
+        self._held_size += len(data)
+        if self._held_size > _MAX_HELD_BYTES:
+            self._held = None
+            self._sink.on_head(self._status, self._content_type, self._length)
+            self._sink.on_raw(b"".join(held))
+
+    def _end(self) -> None:
+        if self._border is None:
+            self._end_unary()
+            return
+        rest = self._border.rest()
+        tail = b"".join(self._tail) + rest
+        finished = self._read_tail(tail)
+        if finished is None:
+            text = error_text(tail.rstrip().rsplit(b"\n", 1)[-1].removeprefix(b"data: "))
+            self._fail(Failure(FailureKind.CUT, text or "the stream ended without its end marker"))
+            return
+        if rest:
+            self._sink.on_raw(rest)
+        self._over = True
+        self._sink.on_end(self._with_count(finished))
+
+    def _with_count(self, finished: Finished) -> Finished:
+        """Where the stream carries no usage, its events stand for tokens: servers send one a token."""
+        if finished.usage.output_tokens is not None:
+            return finished
+        per_event = 2 if isinstance(self._border, EventBuffer) else 1
+        counted = max(0, self._events // per_event - 2)
+        return Finished(finished.reason, Usage(finished.usage.prompt_tokens, counted, counted_events=True))
+
+    def _end_unary(self) -> None:
+        self._over = True
+        held = self._held
+        if held is None:
+            self._sink.on_end(Finished())
+            return
+        body = b"".join(held)
+        self._sink.on_head(self._status, self._content_type, len(body))
+        if body:
+            self._sink.on_raw(body)
+        self._sink.on_end(self._read_body(body) or Finished())
+
+
+class DecodedAttempt(HttpAttempt):
+    """The translate lane: events."""
+
+    def __init__(self, sink: AttemptSink, decoder: Decoder) -> None:
+        super().__init__(sink)
+        self._decoder = decoder
+
+    def _begin(self, length: int | None) -> None:  # noqa: ARG002
+        return
+
+    def _take(self, data: bytes) -> None:
+        events = self._decoder.feed(data)
+        if events:
+            self._sink.on_events(events)
+
+    def _end(self) -> None:
+        events, finished = self._decoder.end()
+        if finished is None:
+            self._fail(Failure(FailureKind.CUT, "the stream ended without its end marker"))
+            return
+        if events:
+            self._sink.on_events(events)
+        self._over = True
+        self._sink.on_end(finished)
+
+
+def failure_kind(status: int, text: str) -> FailureKind:
+    """What an HTTP status of an upstream means for the request (ollama-style 404s name a missing model)."""
+    if status == 404:
+        return FailureKind.MODEL_MISSING if "model" in text.lower() else FailureKind.REJECTED
+    if status == 429:
+        return FailureKind.RATE_LIMITED
+    if status in (401, 403):
+        return FailureKind.SERVER_ERROR
+    if status >= 500:
+        return FailureKind.SERVER_ERROR
+    if status < 400:
+        return FailureKind.GARBAGE
+    return FailureKind.REJECTED
+
+
+def request_head(origin: Origin, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+    """The constant part of a request head, up to the value of Content-Length."""
+    lines = [b"%b %b HTTP/1.1" % (method, path), b"Host: " + origin.authority.encode("ascii")]
+    lines += [b"%b: %b" % header for header in headers]
+    return b"\r\n".join(lines) + b"\r\nContent-Length: "
+
+
+def join_request(head: bytes, body: bytes) -> bytes:
+    """A whole request from its constant head and its body."""
+    return b"%b%d\r\n\r\n%b" % (head, len(body), body)
