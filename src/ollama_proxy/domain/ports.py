@@ -77,6 +77,22 @@ class Service(Protocol):
         """A fresh id, unique for this process's life."""
 
 
+class Control(Protocol):
+    """What the status pages may ask for and set."""
+
+    def fleet(self) -> FleetView:
+        """The backends at this moment."""
+
+    def mode(self) -> tuple[str, str, str]:
+        """Efficiency mode as set, as in effect, and a sentence on it."""
+
+    def set_mode(self, name: str) -> None:
+        """Choose an efficiency mode. Raises `ProxyError` that lists the modes when there is no such one."""
+
+    def metrics(self) -> tuple[bytes, str]:
+        """The metrics page and its content type."""
+
+
 class AttemptSink(Protocol):
     """One attempt's answer: either raw bytes in the client's dialect or events, then one end."""
 

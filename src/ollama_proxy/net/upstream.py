@@ -119,10 +119,10 @@ class HttpAttempt:
         if not self._over:
             self._fail(failure)
 
-    def _begin(self, length: int | None) -> None:  # noqa: ARG002
+    def _begin(self, length: int | None) -> None:
         raise AssertionError("a lane overrides this")
 
-    def _take(self, data: bytes) -> None:  # noqa: ARG002
+    def _take(self, data: bytes) -> None:
         raise AssertionError("a lane overrides this")
 
     def _end(self) -> None:
@@ -245,7 +245,7 @@ class DecodedAttempt(HttpAttempt):
         super().__init__(sink)
         self._decoder = decoder
 
-    def _begin(self, length: int | None) -> None:  # noqa: ARG002
+    def _begin(self, length: int | None) -> None:
         return
 
     def _take(self, data: bytes) -> None:

@@ -123,7 +123,7 @@ class HttpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+    def connection_lost(self, exc: Exception | None) -> None:
         self._broken = True
         self._server.disconnected(self)
         self._waiting.clear()

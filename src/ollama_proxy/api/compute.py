@@ -1,0 +1,153 @@
+"""gRPC `compute.v1.ComputeService`: the methods, as callbacks over the gRPC server's calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from ollama_proxy.api.compute_answers import EmbedAnswer, GenerateAnswer, StreamAnswer, fail_call
+from ollama_proxy.api.compute_requests import read_embed, read_generate
+from ollama_proxy.api.gen.compute.v1 import compute_pb2
+from ollama_proxy.domain.call import Need
+from ollama_proxy.domain.device import BackendView, FleetView, Health
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.ports import Service
+from ollama_proxy.net.grpc.call import GrpcCall
+
+SERVICE = "compute.v1.ComputeService"
+M = TypeVar("M", bound=Message)
+UnaryHandler = Callable[[GrpcCall, bytes], None]
+
+
+class ComputeApi:
+    """Handlers by method path."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def handlers(self) -> Mapping[str, UnaryHandler]:
+        """For the gRPC server."""
+        methods: dict[str, UnaryHandler] = {
+            "Generate": self._generate,
+            "GenerateStream": self._generate_stream,
+            "Embed": self._embed,
+            "ListBackends": self._list_backends,
+            "HealthCheck": self._health_check,
+            "ExecutePipeline": _refuse_pipeline,
+            "ExecutePipelineStream": _refuse_pipeline,
+        }
+        return {f"/{SERVICE}/{name}": handler for name, handler in methods.items()}
+
+    def _generate(self, call: GrpcCall, message: bytes) -> None:
+        self._run_generate(call, message, stream=False)
+
+    def _generate_stream(self, call: GrpcCall, message: bytes) -> None:
+        self._run_generate(call, message, stream=True)
+
+    def _run_generate(self, call: GrpcCall, message: bytes, *, stream: bool) -> None:
+        request_id = _request_id(call) or self._service.make_request_id()
+        try:
+            request = _parse(compute_pb2.GenerateRequest(), message)
+            job = read_generate(request, call.metadata, request_id, self._service.now_s(), stream=stream)
+        except ProxyError as error:
+            fail_call(call, error, request_id)
+            return
+        answer = StreamAnswer(call, request_id) if stream else GenerateAnswer(call, request_id)
+        answer.attach(self._service.submit(job, answer))
+
+    def _embed(self, call: GrpcCall, message: bytes) -> None:
+        request_id = _request_id(call) or self._service.make_request_id()
+        try:
+            request = _parse(compute_pb2.EmbedRequest(), message)
+            job = read_embed(request, call.metadata, request_id, self._service.now_s())
+        except ProxyError as error:
+            fail_call(call, error, request_id)
+            return
+        answer = EmbedAnswer(call, request_id)
+        answer.attach(self._service.submit(job, answer))
+
+    def _list_backends(self, call: GrpcCall, message: bytes) -> None:
+        try:
+            request = _parse(compute_pb2.ListBackendsRequest(), message)
+        except ProxyError as error:
+            fail_call(call, error, "")
+            return
+        wanted = request.type_filter
+        backends = [
+            describe_backend(view) for view in self._service.fleet().backends if not wanted or view.spec.kind == wanted
+        ]
+        call.send_message(compute_pb2.ListBackendsResponse(backends=backends).SerializeToString())
+        call.finish()
+
+    def _health_check(self, call: GrpcCall, message: bytes) -> None:
+        view = self._service.fleet()
+        answer = compute_pb2.HealthCheckResponse(
+            status=sum_up(view),
+            backend_health={backend.id: describe_health(backend) for backend in view.backends},
+            timestamp_unix=int(time.time()),
+        )
+        call.send_message(answer.SerializeToString())
+        call.finish()
+
+
+def _refuse_pipeline(call: GrpcCall, message: bytes) -> None:
+    fail_call(call, ProxyError(ErrorKind.UNIMPLEMENTED, "pipelines are not served by this version"), "")
+
+
+def _parse(target: M, message: bytes) -> M:
+    try:
+        target.ParseFromString(message)
+    except DecodeError:
+        raise ProxyError(ErrorKind.INVALID_REQUEST, f"the message is not a {type(target).__name__}") from None
+    return target
+
+
+def _request_id(call: GrpcCall) -> str:
+    for name, value in call.metadata:
+        if name == "x-request-id" and isinstance(value, str) and 0 < len(value) <= 128:
+            return value
+    return ""
+
+
+def sum_up(view: FleetView) -> str:
+    """`healthy`, `degraded` (some backend is not) or `unhealthy` (none is)."""
+    serving = [backend for backend in view.backends if backend.health.serves]
+    if not serving:
+        return "unhealthy"
+    return "healthy" if all(backend.health is Health.HEALTHY for backend in view.backends) else "degraded"
+
+
+def describe_health(view: BackendView) -> str:
+    """The contract's word for a backend's state."""
+    return "offline" if view.health is Health.UNKNOWN else view.health.value
+
+
+def describe_backend(view: BackendView) -> compute_pb2.BackendInfo:
+    """One backend as `ListBackends` shows it."""
+    models = view.models or {}
+    return compute_pb2.BackendInfo(
+        id=view.id,
+        type=view.spec.kind,
+        name=view.spec.name,
+        hardware=view.spec.hardware,
+        status=compute_pb2.BackendStatus(
+            state=describe_health(view), message=view.message, last_check_unix=view.checked_unix_s
+        ),
+        capabilities=compute_pb2.BackendCapabilities(
+            generate=Need.GENERATE in view.capabilities,
+            embed=Need.EMBED in view.capabilities,
+            stream=Need.GENERATE in view.capabilities,
+            models=[facts.name for facts in models.values()],
+            max_context=max((facts.context_length for facts in models.values()), default=0),
+        ),
+        metrics=compute_pb2.BackendMetrics(
+            avg_latency_ms=round(view.avg_latency_ms or view.spec.avg_latency_ms),
+            requests_per_minute=view.requests_per_minute,
+            error_rate=view.error_rate,
+            power_watts=view.spec.power_watts,
+            loaded_models=sorted(view.loaded),
+        ),
+    )

@@ -1,0 +1,208 @@
+"""The text endpoints of the HTTP port: health, backends, version, metrics, thermal, efficiency."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+import ollama_proxy
+from ollama_proxy.domain.device import BackendView, FleetView, Health
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.ports import Control
+
+_DEVICE_CLASSES = ("npu", "igpu", "nvidia", "cpu")
+_THERMAL_FIELDS = ("Temperature", "FanSpeed", "FanPercent", "PowerDraw", "Utilization", "Throttling", "UpdatedAt")
+_MAX_BODY_BYTES = 4096
+
+
+def build_status_app(control: Control) -> Starlette:
+    """The ASGI application of these pages; every other path answers 404."""
+    pages = _Pages(control)
+    routes = [
+        Route("/health", pages.health),
+        Route("/backends", pages.backends),
+        Route("/healthz", pages.healthz),
+        Route("/readyz", pages.readyz),
+        Route("/version", pages.version),
+        Route("/metrics", pages.metrics),
+        Route("/thermal", pages.thermal),
+        Route("/efficiency", pages.efficiency, methods=["GET"]),
+        Route("/efficiency", pages.set_efficiency, methods=["POST"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_allowed})
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return PlainTextResponse("404 page not found", 404)
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    allow = getattr(error, "headers", None) or {}
+    return PlainTextResponse("405 method not allowed", 405, headers=dict(allow))
+
+
+def _json(document: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document) + b"\n", status, media_type="application/json")
+
+
+def _wants_json(request: Request) -> bool:
+    return "application/json" in request.headers.get("accept", "")
+
+
+class _Pages:
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    async def health(self, request: Request) -> Response:
+        view = self._control.fleet()
+        word = sum_up(view)
+        status = 503 if word == "unhealthy" else 200
+        if _wants_json(request):
+            states = {backend.id: health_word(backend) for backend in view.backends}
+            return _json({"status": word, "backends": states}, status)
+        lines = [f"Status: {word}", *(f"  {backend.id}: {health_word(backend)}" for backend in view.backends)]
+        return PlainTextResponse("\n".join(lines) + "\n", status)
+
+    async def backends(self, request: Request) -> Response:
+        view = self._control.fleet()
+        if _wants_json(request):
+            return _json({"backends": [describe_backend(backend) for backend in view.backends]})
+        blocks = [_backend_block(backend) for backend in view.backends]
+        return PlainTextResponse("Available Backends:\n\n" + "".join(blocks))
+
+    async def healthz(self, request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(self, request: Request) -> Response:
+        view = self._control.fleet()
+        serving = sum(backend.health.serves for backend in view.backends)
+        counts = f"{serving}/{len(view.backends)} backends healthy\n"
+        return PlainTextResponse("ready: " + counts if serving else "not ready: " + counts, 200 if serving else 503)
+
+    async def version(self, request: Request) -> Response:
+        return _json(
+            {
+                "version": ollama_proxy.__version__,
+                "git_commit": os.environ.get("OLLAMA_PROXY_GIT_COMMIT", "unknown"),
+                "build_time": os.environ.get("OLLAMA_PROXY_BUILD_TIME", "unknown"),
+            }
+        )
+
+    async def metrics(self, request: Request) -> Response:
+        body, content_type = self._control.metrics()
+        return Response(body, headers={"content-type": content_type})
+
+    async def thermal(self, request: Request) -> Response:
+        # No meter is read yet; what is not known is null, never zero.
+        return _json({device: dict.fromkeys(_THERMAL_FIELDS) for device in _DEVICE_CLASSES})
+
+    async def efficiency(self, request: Request) -> Response:
+        current, effective, description = self._control.mode()
+        return _json({"current_mode": current, "effective_mode": effective, "description": description})
+
+    async def set_efficiency(self, request: Request) -> Response:
+        try:
+            self._control.set_mode(_read_mode(await request.body()))
+        except ProxyError as error:
+            return _json({"error": error.message}, error.kind.http_status)
+        return await self.efficiency(request)
+
+
+def _read_mode(body: bytes) -> str:
+    """The mode in a body: `{"mode": "Quiet"}` or the bare word."""
+    if len(body) > _MAX_BODY_BYTES:
+        raise ProxyError(ErrorKind.TOO_LARGE, f"the body is larger than {_MAX_BODY_BYTES} bytes")
+    text = body.decode("utf-8", "replace").strip()
+    if not text.startswith(("{", '"')):
+        return text
+    try:
+        document = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {error}") from None
+    mode = document.get("mode") if isinstance(document, dict) else document
+    if not isinstance(mode, str):
+        raise ProxyError(ErrorKind.INVALID_REQUEST, 'expected {"mode": "<name>"}')
+    return mode
+
+
+def sum_up(view: FleetView) -> str:
+    """`healthy`, `degraded` (some backend is not) or `unhealthy` (none is)."""
+    serving = [backend for backend in view.backends if backend.health.serves]
+    if not serving:
+        return "unhealthy"
+    return "healthy" if len(serving) == len(view.backends) else "degraded"
+
+
+def health_word(backend: BackendView) -> str:
+    """`healthy` or `unhealthy`: a degraded backend still serves."""
+    return "healthy" if backend.health.serves else "unhealthy"
+
+
+def _backend_block(backend: BackendView) -> str:
+    spec = backend.spec
+    latency_ms = round(backend.avg_latency_ms or spec.avg_latency_ms)
+    lines = [
+        f"ID: {spec.id}",
+        f"  Name: {spec.name}",
+        f"  Hardware: {spec.hardware}",
+        f"  Status: {health_word(backend)}",
+        f"  Power: {spec.power_watts:.1f}W",
+        f"  Avg Latency: {latency_ms}ms",
+        f"  Power Kind: {backend.watts_kind}",
+        f"  Latency Kind: {'measured' if backend.avg_latency_ms else 'configured'}",
+    ]
+    if backend.emulated:
+        lines.append("  Device: emulated (lab)")
+    if spec.stand_in_model:
+        lines.append(f"  Stand-In: answers any model name with {spec.stand_in_model}")
+    if backend.health is not Health.HEALTHY and backend.message:
+        lines.append(f"  Reason: {backend.message}")
+    lines += [
+        f"  Models: {', '.join(facts.name for facts in (backend.models or {}).values()) or '-'}",
+        f"  Loaded: {', '.join(sorted(backend.loaded)) or '-'}",
+        f"  In Flight: {backend.in_flight}",
+        f"  Requests Last Minute: {backend.requests_per_minute}",
+        f"  Error Rate: {backend.error_rate:.3f}",
+    ]
+    lines += [
+        f"  Learned: {name} {rates.ttft_s * 1000:.0f}ms to first token, {rates.decode_tps:.1f} tok/s, n={rates.samples}"
+        for name, rates in sorted(backend.rates.items())
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def describe_backend(backend: BackendView) -> dict[str, Any]:
+    """One backend in JSON, units in the keys; what is not known is absent."""
+    spec = backend.spec
+    found = {
+        "id": spec.id,
+        "type": spec.kind,
+        "name": spec.name,
+        "hardware": spec.hardware,
+        "status": health_word(backend),
+        "state": backend.health.value,
+        "message": backend.message,
+        "power_watts": spec.power_watts,
+        "power_kind": backend.watts_kind,
+        "avg_latency_ms": round(backend.avg_latency_ms or spec.avg_latency_ms),
+        "latency_kind": "measured" if backend.avg_latency_ms else "configured",
+        "emulated": backend.emulated,
+        "models": None if backend.models is None else [facts.name for facts in backend.models.values()],
+        "loaded_models": sorted(backend.loaded),
+        "in_flight": backend.in_flight,
+        "requests_per_minute": backend.requests_per_minute,
+        "error_rate": round(backend.error_rate, 4),
+        "last_check_unix_s": backend.checked_unix_s or None,
+        "stand_in_model": spec.stand_in_model or None,
+        "learned": {
+            name: {"ttft_s": rates.ttft_s, "decode_tokens_per_second": rates.decode_tps, "samples": rates.samples}
+            for name, rates in backend.rates.items()
+        },
+    }
+    return {name: value for name, value in found.items() if value is not None}

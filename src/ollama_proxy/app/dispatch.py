@@ -1,0 +1,250 @@
+"""The one place where decisions become attempts: it runs each request's life, feeds it events, books the outcome.
+
+Nothing here awaits. Every step is a callback of the event loop and leaves all books consistent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from ollama_proxy.app.settlement import Books, Timing, describe_route, sum_up
+from ollama_proxy.domain.answer import AnswerEvent, Finished
+from ollama_proxy.domain.call import Call, Operation
+from ollama_proxy.domain.decision import Decision, Policy, Refusal, RefusalKind, RoutingRequest
+from ollama_proxy.domain.device import FleetView
+from ollama_proxy.domain.errors import Failure, FailureKind, ProxyError
+from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.ports import AnswerSink, Attempt, Backend
+from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.lifecycle.life import Life, State
+from ollama_proxy.routing.decide import decide
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Seconds without a byte after which an attempt has failed. A model that is not loaded may load for minutes."""
+
+    first_byte_loaded_s: float = 120.0
+    first_byte_cold_s: float = 300.0
+    idle_s: float = 120.0
+
+
+class Dispatcher:
+    """Takes calls and sees each to its end."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        backends: Mapping[str, Backend],
+        policy: Policy,
+        books: Books,
+        clock: Callable[[], float],
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.fleet_state = fleet
+        self.backends = backends
+        self.policy = policy
+        self.books = books
+        self.clock = clock
+        self.timeouts = timeouts or Timeouts()
+        self.running: set[Job] = set()
+        #: While true, a request that finds no healthy backend waits: one is about to start.
+        self.starting = False
+        self._prefix = secrets.token_hex(4)
+        self._ids = itertools.count(1)
+
+    def submit(self, call: Call, sink: AnswerSink) -> Job:
+        """Begin with a call; its answer comes to the sink."""
+        job = Job(self, call, sink)
+        self.running.add(job)
+        job.advance()
+        return job
+
+    def view(self) -> FleetView:
+        """The backends at this moment."""
+        return self.fleet_state.view()
+
+    def make_request_id(self) -> str:
+        """A process-wide unique id: a random prefix and a counter."""
+        return f"{self._prefix}-{next(self._ids):x}"
+
+    def started(self) -> None:
+        """The start is over: whoever waited for it is decided anew."""
+        self.starting = False
+        for job in list(self.running):
+            if job.life.state is State.DECIDING:
+                job.advance()
+
+    def sweep(self, now_s: float) -> None:
+        """Fail attempts that have been silent for too long; call about once a second."""
+        for job in list(self.running):
+            job.check_silence(now_s)
+
+
+class Job:
+    """One request on its way: the ticket of its client and the sink of its attempts."""
+
+    __slots__ = (
+        "_alone",
+        "_attempt",
+        "_decision",
+        "_first_s",
+        "_head",
+        "_last_s",
+        "_opened_s",
+        "_owner",
+        "_request",
+        "_silence_s",
+        "_sink",
+        "call",
+        "life",
+    )
+
+    def __init__(self, owner: Dispatcher, call: Call, sink: AnswerSink) -> None:
+        self._owner = owner
+        self.call = call
+        self._sink = sink
+        self.life = Life()
+        self._request = RoutingRequest(
+            model=canonical_model(call.model),
+            requested_model=call.model,
+            needs=call.needs,
+            annotations=call.annotations,
+            prompt_bytes=call.prompt_bytes,
+            max_tokens=call.max_tokens,
+            embed=call.operation is Operation.EMBED,
+        )
+        self._attempt: Attempt | None = None
+        self._decision: Decision | None = None
+        self._head: tuple[int, bytes, int | None] | None = None
+        self._opened_s = self._last_s = call.arrived_s
+        self._first_s: float | None = None
+        self._silence_s = 0.0
+        self._alone = True
+
+    # -- deciding and opening ------------------------------------------------
+
+    def advance(self) -> None:
+        """Decide, and open an attempt or end."""
+        owner = self._owner
+        verdict = decide(self._request, owner.fleet_state.view(), owner.policy, self.life.tried)
+        if isinstance(verdict, Refusal):
+            if owner.starting and verdict.kind is RefusalKind.NO_HEALTHY:
+                return
+            self._end_with(self.life.refused(verdict))
+            return
+        self._open(verdict)
+
+    def _open(self, decision: Decision) -> None:
+        owner = self._owner
+        chosen = decision.chosen.backend
+        view = owner.fleet_state.find(chosen)
+        loaded = view is not None and self._request.model in view.loaded
+        self._decision = decision
+        self._alone = view is not None and view.in_flight == 0
+        self._silence_s = owner.timeouts.first_byte_loaded_s if loaded else owner.timeouts.first_byte_cold_s
+        self._head = None
+        self._opened_s = self._last_s = owner.clock()
+        self.life.opened(chosen)
+        owner.fleet_state.opened(chosen)
+        try:
+            self._attempt = owner.backends[chosen].open(self.call, decision.model, self)
+        except ProxyError as error:
+            # The whole request was read only now, to translate it, and is itself at fault.
+            owner.fleet_state.closed(chosen)
+            self.life.ended()
+            self._end_with(error)
+
+    # -- the attempt's sink --------------------------------------------------
+
+    def on_head(self, status: int, content_type: bytes, length: int | None) -> None:
+        self._head = (status, content_type, length)
+
+    def on_raw(self, data: bytes) -> None:
+        self._last_s = self._owner.clock()
+        if self._first_s is None:
+            self._begin()
+        self._sink.send_raw(data)
+
+    def on_events(self, events: Sequence[AnswerEvent]) -> None:
+        self._last_s = self._owner.clock()
+        if self._first_s is None:
+            self._begin()
+        self._sink.send_events(events)
+
+    def on_end(self, finished: Finished) -> None:
+        owner, life, decision = self._owner, self.life, self._decision
+        assert decision is not None
+        now_s = self._last_s = owner.clock()
+        if self._first_s is None:
+            self._begin()
+        life.ended()
+        owner.fleet_state.closed(life.backend)
+        owner.running.discard(self)
+        timing = Timing(self.call.arrived_s, self._opened_s, self._first_s or now_s, now_s, self._alone)
+        outcome = sum_up(finished, timing, owner.fleet_state.find(life.backend))
+        owner.books.succeeded(self.call, life, decision, outcome, timing)
+        self._sink.finish(outcome)
+
+    def on_failure(self, failure: Failure) -> None:
+        owner, life = self._owner, self.life
+        self._attempt = None
+        owner.fleet_state.closed(life.backend)
+        owner.books.attempt_failed(self.call, life.backend, failure)
+        error = life.failed(failure)
+        if error is None:
+            self.advance()
+        else:
+            self._end_with(error)
+
+    def _begin(self) -> None:
+        """The first byte of the answer: from here on nothing is tried again."""
+        assert self._decision is not None
+        self._first_s = self._last_s
+        self._silence_s = self._owner.timeouts.idle_s
+        self.life.first_byte()
+        view = self._owner.fleet_state.find(self.life.backend)
+        self._sink.routed(describe_route(self.call, self.life, self._decision, view))
+        if self._head is not None:
+            self._sink.start_raw(*self._head)
+
+    def _end_with(self, error: ProxyError) -> None:
+        self._owner.running.discard(self)
+        self._owner.books.failed(self.call, self.life, error)
+        self._sink.fail(error)
+
+    # -- the client's ticket -------------------------------------------------
+
+    def cancel(self) -> None:
+        """The client has gone."""
+        was_open = self.life.state in (State.WAITING, State.STREAMING)
+        if not self.life.left():
+            return
+        if self._attempt is not None:
+            self._attempt.abort()
+        if was_open:
+            self._owner.fleet_state.closed(self.life.backend)
+        self._owner.running.discard(self)
+        self._owner.books.cancelled(self.call, self.life)
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        if self._attempt is not None:
+            self._attempt.pause()
+
+    def resume(self) -> None:
+        """The client reads again."""
+        self._last_s = self._owner.clock()
+        if self._attempt is not None:
+            self._attempt.resume()
+
+    def check_silence(self, now_s: float) -> None:
+        """Fail the attempt when the backend has been silent for too long."""
+        if self.life.state not in (State.WAITING, State.STREAMING) or now_s - self._last_s < self._silence_s:
+            return
+        if self._attempt is not None:
+            self._attempt.abort()
+        self.on_failure(Failure(FailureKind.TIMEOUT, f"timeout: silent for {self._silence_s:g} s"))

@@ -1,0 +1,150 @@
+"""The books of a request: what its end teaches the fleet, costs in joules, and leaves in metrics and log."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from ollama_proxy.domain.answer import Finished, Outcome, Route
+from ollama_proxy.domain.call import Call, Operation
+from ollama_proxy.domain.decision import Decision
+from ollama_proxy.domain.device import BackendView
+from ollama_proxy.domain.errors import Failure, ProxyError
+from ollama_proxy.energy.model import Energy, energy_kind, model_energy
+from ollama_proxy.fleet.rates import Observation
+from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.lifecycle.life import Life
+from ollama_proxy.observability.logs import RequestLog, RequestRecord
+from ollama_proxy.observability.metrics import Metrics
+
+#: Fewer tokens tell more of the server's buffering than of its speed.
+_LEAST_TOKENS = 8
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Monotonic seconds of one request's last attempt; `alone` when nothing else ran there as it began."""
+
+    arrived_s: float
+    opened_s: float
+    first_s: float
+    ended_s: float
+    alone: bool
+
+
+def describe_route(call: Call, life: Life, decision: Decision, view: BackendView | None) -> Route:
+    """Where the answer comes from, for its headers."""
+    estimate = decision.chosen.estimate
+    emulated = view is not None and view.emulated
+    return Route(
+        decision_id=f"d-{call.request_id}-{life.attempts}",
+        backend=life.backend,
+        reason=decision.reason,
+        power_watts=estimate.power_watts,
+        latency_ms=estimate.latency_ms,
+        alternatives=decision.alternatives,
+        attempts=life.attempts,
+        energy_kind=energy_kind(estimate.power_watts, emulated=emulated),
+        model=decision.model,
+        stand_in=decision.stand_in,
+    )
+
+
+def sum_up(finished: Finished, timing: Timing, view: BackendView | None) -> Outcome:
+    """Seconds, speed and joules of an answer that ended well.
+
+    A whole answer shows its first token only at the end; there the backend's own decode time tells when it was.
+    """
+    usage = finished.usage
+    tokens = usage.output_tokens or 0
+    total_s = timing.ended_s - timing.arrived_s
+    ttft_s = timing.first_s - timing.arrived_s
+    decode_s = usage.decode_ns / 1e9 if usage.decode_ns else 0.0
+    if decode_s and timing.ended_s - timing.first_s < 0.5 * decode_s:
+        ttft_s = max(0.0, total_s - decode_s)
+    decode_s = decode_s or total_s - ttft_s
+    energy = _energy(timing, view)
+    return Outcome(
+        finished=finished,
+        ttft_s=ttft_s,
+        total_s=total_s,
+        output_tokens=tokens,
+        tokens_per_second=tokens / decode_s if decode_s > 0 and tokens else 0.0,
+        joules=energy.joules,
+        energy_kind=energy.kind,
+    )
+
+
+def _energy(timing: Timing, view: BackendView | None) -> Energy:
+    if view is None:
+        return Energy(None, "unknown")
+    return model_energy(view.spec.power_watts, timing.ended_s - timing.opened_s, emulated=view.emulated)
+
+
+def observe(outcome: Outcome, timing: Timing) -> Observation:
+    """What an outcome teaches of the backend's speed; time spent on earlier attempts and on loading is not its own."""
+    usage = outcome.finished.usage
+    ttft_s = outcome.ttft_s - (timing.opened_s - timing.arrived_s) - (usage.load_ns or 0) / 1e9
+    enough = outcome.output_tokens >= _LEAST_TOKENS and outcome.tokens_per_second > 0
+    return Observation(
+        ttft_s=ttft_s if timing.alone and ttft_s > 0 else None,
+        decode_tps=outcome.tokens_per_second if enough else None,
+        total_s=outcome.total_s,
+    )
+
+
+class Books:
+    """Fleet, metrics and request log, kept in step."""
+
+    def __init__(self, fleet: Fleet, metrics: Metrics, log: RequestLog) -> None:
+        self._fleet = fleet
+        self._metrics = metrics
+        self._log = log
+
+    def succeeded(self, call: Call, life: Life, decision: Decision, outcome: Outcome, timing: Timing) -> None:
+        """An answer ended well."""
+        if call.operation is not Operation.SHOW:
+            self._fleet.succeeded(life.backend, decision.model, observe(outcome, timing), timing.ended_s)
+        self._metrics.succeeded(call.way_in, life.backend, outcome)
+        usage = outcome.finished.usage
+        self._write(
+            call,
+            life,
+            "ok",
+            ttft_ms=round(outcome.ttft_s * 1000, 1),
+            total_ms=round(outcome.total_s * 1000, 1),
+            prompt_tokens=usage.prompt_tokens,
+            output_tokens=outcome.output_tokens,
+            tokens_counted=usage.counted_events,
+            joules=None if outcome.joules is None else round(outcome.joules, 4),
+            energy_kind=outcome.energy_kind,
+            reason=decision.reason,
+            stand_in=decision.stand_in,
+        )
+
+    def attempt_failed(self, call: Call, backend: str, failure: Failure) -> None:
+        """One attempt failed; the request may go on."""
+        self._fleet.failed(backend, call.model, failure)
+        self._metrics.attempt_failed(backend, failure.kind.value)
+
+    def failed(self, call: Call, life: Life, error: ProxyError) -> None:
+        """A request ended in an error."""
+        self._metrics.failed(call.way_in, life.backend, error.kind.value)
+        self._write(call, life, "failed", error=f"{error.kind.value}: {error.message}")
+
+    def cancelled(self, call: Call, life: Life) -> None:
+        """A client left before the end: nobody's fault."""
+        self._metrics.failed(call.way_in, life.backend, "cancelled")
+        self._write(call, life, "left", error="the client left")
+
+    def _write(self, call: Call, life: Life, result: str, **facts: object) -> None:
+        record = RequestRecord(
+            time_unix_s=time.time(),
+            request_id=call.request_id,
+            way_in=call.way_in,
+            model=call.model[:200],
+            result=result,
+            backend=life.backend,
+            attempts=life.attempts,
+        )
+        self._log.write(msgspec.structs.replace(record, **facts))

@@ -1,0 +1,80 @@
+"""One request's life: attempts, retries, the end. A state machine without I/O, clock or dice.
+
+```
+DECIDING --opened--> WAITING --first_byte--> STREAMING --ended--> OVER
+   ^                    |                        |
+   +------failed--------+                        +--failed, left--> OVER
+```
+
+After the first byte nothing is tried again: what the client holds cannot be taken back.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from ollama_proxy.domain.decision import Refusal
+from ollama_proxy.domain.errors import Failure, ProxyError
+from ollama_proxy.lifecycle.errors import error_of_failure, error_of_refusal
+
+MAX_ATTEMPTS = 3
+
+
+class State(enum.Enum):
+    """Where a request stands."""
+
+    DECIDING = "deciding"
+    WAITING = "waiting"
+    STREAMING = "streaming"
+    OVER = "over"
+
+
+class Life:
+    """The attempts of one request."""
+
+    __slots__ = ("attempts", "backend", "failure", "state", "tried")
+
+    def __init__(self) -> None:
+        self.state = State.DECIDING
+        self.tried: frozenset[str] = frozenset()
+        self.attempts = 0
+        self.backend = ""
+        self.failure: Failure | None = None
+
+    def opened(self, backend: str) -> None:
+        """An attempt at `backend` is under way."""
+        self.state = State.WAITING
+        self.attempts += 1
+        self.backend = backend
+        self.tried |= {backend}
+
+    def first_byte(self) -> None:
+        """The client gets the first byte of an answer."""
+        self.state = State.STREAMING
+
+    def failed(self, failure: Failure) -> ProxyError | None:
+        """The attempt failed: the error to end with, or None to decide again."""
+        streaming = self.state is State.STREAMING
+        if streaming or not failure.kind.retryable or self.attempts >= MAX_ATTEMPTS:
+            self.state = State.OVER
+            return error_of_failure(self.backend, failure)
+        self.state = State.DECIDING
+        self.failure = failure
+        return None
+
+    def refused(self, refusal: Refusal) -> ProxyError:
+        """Nobody can take it. After failed attempts the last failure tells the client more than an empty list."""
+        self.state = State.OVER
+        if self.failure is not None:
+            return error_of_failure(self.backend, self.failure, refusal)
+        return error_of_refusal(refusal)
+
+    def ended(self) -> None:
+        """The answer is complete."""
+        self.state = State.OVER
+
+    def left(self) -> bool:
+        """The client has gone; whether there is still something to stop."""
+        running = self.state is not State.OVER
+        self.state = State.OVER
+        return running

@@ -1,0 +1,141 @@
+"""The decision, a pure function: limits, predictions, cost, ranking, explanation.
+
+The cost of a candidate depends on nothing but itself, and the order is total; so the order in which backends come does
+not matter, removing a loser never changes the winner, and a backend that gets better never falls.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+from ollama_proxy.domain.annotations import Annotations
+from ollama_proxy.domain.decision import (
+    Candidate,
+    Decision,
+    Limit,
+    Policy,
+    Refusal,
+    Rejection,
+    RoutingRequest,
+)
+from ollama_proxy.domain.device import BackendView, FleetView
+from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
+from ollama_proxy.routing.limits import check_latency, check_limits, find_model
+from ollama_proxy.routing.policies import LATENCY_CRITICAL_WATTS, POWER_EFFICIENT_WATTS
+from ollama_proxy.routing.prediction import predict
+
+NOBODY: frozenset[str] = frozenset()
+
+
+class Target(msgspec.Struct, frozen=True):
+    """How the target annotation was read. `wanted` is empty when the choice is free; `lost` says why it became so."""
+
+    wanted: frozenset[str] = NOBODY
+    lost: str = ""
+
+
+def decide(
+    request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str] = NOBODY
+) -> Decision | Refusal:
+    """Choose a backend for a request, or say why there is none. Reads its arguments only."""
+    target = read_target(request.annotations.target, fleet, tried)
+    if target is None:
+        return refuse_unknown_target(request.annotations.target, fleet)
+    seconds_price_w = price_of_seconds(request.annotations, policy)
+    rejections: list[Rejection] = []
+    ranked: list[tuple[tuple[float, bool, bool, bool, int, int, int, str], Candidate, BackendView]] = []
+    stand_ins_needed = not _is_held(request.model, fleet, tried)
+    for view in fleet.backends:
+        rejection = check_limits(view, request, tried)
+        if rejection is None and target.wanted and view.spec.id not in target.wanted:
+            rejection = Rejection(view.spec.id, Limit.NOT_TARGET, f"is not {request.annotations.target}")
+        if rejection is None and _stands_in(view, request) and not stand_ins_needed:
+            rejection = Rejection(view.spec.id, Limit.STAND_IN, "a configured backend has the model")
+        if rejection is None:
+            estimate = predict(view, request)
+            rejection = check_latency(view.spec.id, estimate.latency_ms, request)
+            if rejection is None:
+                cost_j = estimate.joules + seconds_price_w * estimate.e2e_s
+                ranked.append((_order(cost_j, view, request, policy), Candidate(view.spec.id, estimate, cost_j), view))
+                continue
+        rejections.append(rejection)
+    rejections.sort(key=lambda rejection: rejection.backend)
+    if not ranked:
+        return explain_refusal(request, fleet, tuple(rejections))
+    ranked.sort(key=lambda entry: entry[0])
+    winner = ranked[0][2]
+    stand_in = _stands_in(winner, request)
+    ranking = tuple(entry[1] for entry in ranked)
+    return Decision(
+        ranking=ranking,
+        rejections=tuple(rejections),
+        reason=explain_choice(request, ranking, winner, fleet, target.lost, seconds_price_w, stand_in=stand_in),
+        policy=policy.name,
+        fleet_version=fleet.version,
+        model=winner.spec.stand_in_model if stand_in else request.requested_model,
+        stand_in=stand_in,
+    )
+
+
+def price_of_seconds(annotations: Annotations, policy: Policy) -> float:
+    """Lambda in watts. With both wishes at once, latency wins; the power limit stays a limit either way."""
+    if annotations.latency_critical:
+        return LATENCY_CRITICAL_WATTS
+    if annotations.prefer_power_efficiency:
+        return POWER_EFFICIENT_WATTS
+    return policy.lambda_watts
+
+
+def read_target(wish: str, fleet: FleetView, tried: frozenset[str]) -> Target | None:
+    """The backends meant by an id or a hardware word; None when nothing is called so.
+
+    A target that is down, or has just failed, gives way to the free choice, which must say so.
+    """
+    if not wish:
+        return Target()
+    word = wish.lower()
+    meant = [view for view in fleet.backends if word in (view.spec.id.lower(), view.spec.hardware.lower())]
+    if not meant:
+        return None
+    able = frozenset(view.spec.id for view in meant if view.health.serves and view.spec.id not in tried)
+    if able:
+        return Target(able)
+    first = meant[0]
+    if first.spec.id in tried:
+        return Target(lost=f"target {wish} failed")
+    return Target(lost=f"target {wish} is {first.health.value} ({first.message or 'not probed yet'})")
+
+
+def _is_held(model: str, fleet: FleetView, tried: frozenset[str]) -> bool:
+    """Whether any backend that can be asked has the model under its own name."""
+    return any(
+        view.health.serves
+        and view.spec.id not in tried
+        and not view.spec.stand_in_model
+        and find_model(view, model) is not None
+        for view in fleet.backends
+    )
+
+
+def _stands_in(view: BackendView, request: RoutingRequest) -> bool:
+    """Whether a backend would answer with another model than the one asked for."""
+    return bool(view.spec.stand_in_model) and request.model not in (view.models or {})
+
+
+def _order(
+    cost_j: float, view: BackendView, request: RoutingRequest, policy: Policy
+) -> tuple[float, bool, bool, bool, int, int, int, str]:
+    """The sort key: cost, then residency, preference, load, priority, and a hash that favours nobody's name."""
+    spec = view.spec
+    return (
+        round(cost_j, 6),
+        request.model not in view.loaded,
+        request.requested_model not in spec.preferred_models,
+        spec.id != policy.default_backend,
+        view.in_flight,
+        -spec.priority,
+        zlib.crc32(spec.id.encode()),
+        spec.id,
+    )

@@ -1,0 +1,101 @@
+"""Decisions in words: the one-clause reason of a choice, and the sentence of a refusal."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from ollama_proxy.domain.decision import (
+    Candidate,
+    Limit,
+    Refusal,
+    RefusalKind,
+    Rejection,
+    RoutingRequest,
+)
+from ollama_proxy.domain.device import HARDWARE_WORDS, BackendView, FleetView
+
+_MAX_REASON_CHARS = 200
+
+
+def explain_choice(
+    request: RoutingRequest,
+    ranking: Sequence[Candidate],
+    winner: BackendView,
+    fleet: FleetView,
+    target_lost: str,
+    seconds_price_w: float,
+    *,
+    stand_in: bool,
+) -> str:
+    """Why the first of the ranking was chosen, true to the numbers that were compared."""
+    if stand_in:
+        clause = f"{winner.spec.id} model {winner.spec.stand_in_model} stands in for {request.requested_model}: "
+        others_serve = any(view.health.serves and not view.spec.stand_in_model for view in fleet.backends)
+        clause += "no healthy backend has it" if others_serve else "no configured backend is healthy"
+    elif request.annotations.target and not target_lost:
+        clause = f"target {request.annotations.target}" + (f", best of {len(ranking)}" if len(ranking) > 1 else "")
+    else:
+        clause = _explain_cost(request, ranking, seconds_price_w)
+    return _printable(f"{target_lost}; {clause}" if target_lost else clause)
+
+
+def _explain_cost(request: RoutingRequest, ranking: Sequence[Candidate], seconds_price_w: float) -> str:
+    best = ranking[0].estimate
+    wishes = request.annotations
+    among = _among(request, len(ranking))
+    if wishes.latency_critical:
+        both = "latency before power efficiency: " if wishes.prefer_power_efficiency else ""
+        if all(best.latency_ms <= other.estimate.latency_ms for other in ranking):
+            return f"{both}lowest predicted latency ({best.latency_ms} ms) {among}"
+        return f"{both}soonest predicted end ({best.e2e_s:.1f} s) at {seconds_price_w:g} J a second {among}"
+    if wishes.prefer_power_efficiency and all(best.joules <= other.estimate.joules for other in ranking):
+        return f"fewest predicted joules ({best.joules:.1f} J) {among}"
+    return f"lowest cost ({ranking[0].cost_j:.1f} J with seconds at {seconds_price_w:g} W) {among}"
+
+
+def _among(request: RoutingRequest, count: int) -> str:
+    limits = []
+    if request.annotations.max_power_watts:
+        limits.append(f"{request.annotations.max_power_watts:g} W")
+    if request.annotations.max_latency_ms:
+        limits.append(f"{request.annotations.max_latency_ms} ms")
+    return f"among {count}" + (f" within {' and '.join(limits)}" if limits else "")
+
+
+def _printable(text: str) -> str:
+    """One line of printable ASCII: the reason goes into a header."""
+    clean = "".join(char if " " <= char <= "~" else "?" for char in text)
+    return clean if len(clean) <= _MAX_REASON_CHARS else clean[: _MAX_REASON_CHARS - 3] + "..."
+
+
+def refuse_unknown_target(target: str, fleet: FleetView) -> Refusal:
+    """The refusal of a target that nothing is called by; it lists what is."""
+    ids = ", ".join(view.spec.id for view in fleet.backends)
+    words = ", ".join(HARDWARE_WORDS)
+    message = f"unknown target {target[:60]!r}; known backends: {ids}; hardware words: {words}"
+    return Refusal(RefusalKind.UNKNOWN_TARGET, message, (), fleet.version)
+
+
+def explain_refusal(request: RoutingRequest, fleet: FleetView, rejections: tuple[Rejection, ...]) -> Refusal:
+    """Why nobody is left, in the most telling of the three ways."""
+    order = {view.spec.id: place for place, view in enumerate(fleet.backends)}
+    told = sorted(rejections, key=lambda rejection: order.get(rejection.backend, len(order)))
+    if all(rejection.limit in (Limit.UNHEALTHY, Limit.TRIED) for rejection in told):
+        listed = "; ".join(f"{rejection.backend}: {rejection.detail}" for rejection in told) or "none is configured"
+        return Refusal(RefusalKind.NO_HEALTHY, f"No healthy backends available: {listed}", rejections, fleet.version)
+    able = [rejection for rejection in told if rejection.limit not in (Limit.UNHEALTHY, Limit.TRIED, Limit.NOT_TARGET)]
+    if able and all(rejection.limit is Limit.MODEL_MISSING for rejection in able) and not request.annotations.target:
+        return Refusal(RefusalKind.MODEL_NOWHERE, _model_nowhere(request, fleet), rejections, fleet.version)
+    listed = "; ".join(f"{rejection.backend}: {rejection.detail}" for rejection in told)
+    message = f"no backend can take this request within its limits: {listed}"
+    return Refusal(RefusalKind.LIMITS, message, rejections, fleet.version)
+
+
+def _model_nowhere(request: RoutingRequest, fleet: FleetView) -> str:
+    known = sorted(
+        {facts.name for view in fleet.backends if view.health.serves for facts in (view.models or {}).values()}
+    )
+    near = difflib.get_close_matches(request.requested_model, known, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"model '{request.requested_model[:100]}' not found on any healthy backend{hint}"

@@ -1,0 +1,31 @@
+"""What a request is predicted to take on a backend: waiting, first token, the whole, joules.
+
+From what was learned of this model there, else from the configured priors.
+"""
+
+from __future__ import annotations
+
+from ollama_proxy.domain.decision import Estimate, RoutingRequest
+from ollama_proxy.domain.device import BackendView
+
+#: Output length that is reckoned with while nothing is known; a lower `max_tokens` lowers it.
+EXPECTED_OUTPUT_TOKENS = 128
+#: Stand-ins for priors that the configuration leaves out.
+DEFAULT_TTFT_S = 0.5
+DEFAULT_DECODE_TPS = 20.0
+
+
+def predict(view: BackendView, request: RoutingRequest) -> Estimate:
+    """The estimate for one backend. Waiting costs no energy here: the device works for somebody else meanwhile."""
+    spec = view.spec
+    rates = view.rates.get(request.model)
+    if rates is not None:
+        ttft_s, decode_tps = rates.ttft_s, rates.decode_tps
+    else:
+        ttft_s = spec.avg_latency_ms / 1000 or DEFAULT_TTFT_S
+        decode_tps = spec.max_tokens_per_second or DEFAULT_DECODE_TPS
+    tokens = 0 if request.embed else min(request.max_tokens or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
+    service_s = ttft_s + tokens / decode_tps
+    ahead = view.in_flight - spec.slots + 1
+    wait_s = ahead * service_s / spec.slots if ahead > 0 else 0.0
+    return Estimate(wait_s, ttft_s, wait_s + service_s, spec.power_watts, spec.power_watts * service_s)
