@@ -1,0 +1,114 @@
+"""Keeps the fleet's picture fresh: every backend is probed at the same time, the sick ones more often."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from ollama_proxy.domain.device import Health
+from ollama_proxy.domain.ports import Backend, ProbeError
+from ollama_proxy.fleet.state import Fleet
+
+_log = logging.getLogger(__name__)
+
+#: A backend that is not healthy is looked at this often: so a failure is confirmed and a recovery seen soon.
+SICK_INTERVAL_S = 2.0
+#: Asked for fresh lists within this time, the last ones are fresh enough.
+_FRESH_S = 1.0
+#: Probes on request may hold a client back for this long.
+_REFRESH_TIMEOUT_S = 2.0
+
+
+class Prober:
+    """Probes all backends in rounds."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        backends: Mapping[str, Backend],
+        interval_s: float,
+        timeout_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._fleet = fleet
+        self._backends = backends
+        self._interval_s = interval_s
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._probed_s: dict[str, float] = {}
+        self._under_way: dict[str, asyncio.Future[None]] = {}
+
+    async def run(self) -> None:
+        """Probe for ever: the healthy every interval, the others more often."""
+        while True:
+            await asyncio.sleep(min(SICK_INTERVAL_S, self._interval_s))
+            now_s = self._clock()
+            self._fleet.age(now_s)
+            due = [
+                name for name in list(self._backends) if now_s - self._probed_s.get(name, -1e9) >= self._wait_s(name)
+            ]
+            await self._probe_many(due, self._timeout_s)
+
+    def _wait_s(self, name: str) -> float:
+        view = self._fleet.find(name)
+        healthy = view is not None and view.health is Health.HEALTHY
+        # A little less than the interval, so that a round that comes a moment early is not skipped.
+        return 0.95 * (self._interval_s if healthy else min(SICK_INTERVAL_S, self._interval_s))
+
+    async def probe_all(self) -> None:
+        """One round over all backends."""
+        await self._probe_many(list(self._backends), self._timeout_s)
+
+    async def refresh(self) -> None:
+        """One round for a client that wants fresh lists; over those that serve, and bounded."""
+        now_s = self._clock()
+        due = [
+            view.id
+            for view in self._fleet.view().backends
+            if view.health.serves and now_s - self._probed_s.get(view.id, -1e9) > _FRESH_S
+        ]
+        await self._probe_many(due, min(_REFRESH_TIMEOUT_S, self._timeout_s))
+
+    async def _probe_many(self, names: list[str], timeout_s: float) -> None:
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(self._probe_once(name, timeout_s), name=f"probe {name}")
+
+    async def _probe_once(self, name: str, timeout_s: float) -> None:
+        """Probe, or wait for the probe that is under way."""
+        running = self._under_way.get(name)
+        if running is not None:
+            await asyncio.wait([running])
+            return
+        done = self._under_way[name] = asyncio.get_running_loop().create_future()
+        try:
+            await self.probe(name, timeout_s)
+        finally:
+            del self._under_way[name]
+            done.set_result(None)
+
+    async def probe(self, name: str, timeout_s: float) -> None:
+        """Ask one backend and book what it said."""
+        backend = self._backends.get(name)
+        before = self._fleet.find(name)
+        if backend is None or before is None:
+            return
+        try:
+            report = await backend.probe(timeout_s)
+        except ProbeError as error:
+            self._fleet.probe_failed(name, str(error), int(time.time()), hard=error.hard)
+        else:
+            self._fleet.probed(name, report, int(time.time()))
+        self._probed_s[name] = self._clock()
+        self._tell(name, before.health)
+
+    def _tell(self, name: str, before: Health) -> None:
+        after = self._fleet.find(name)
+        if after is None or after.health is before or before is Health.UNKNOWN:
+            return
+        if after.health.serves:
+            _log.info("backend %s is %s again", name, after.health.value)
+        else:
+            _log.warning("backend %s is %s: %s", name, after.health.value, after.message)

@@ -1,0 +1,207 @@
+"""The whole program as one object: built from a configuration, started, asked, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+import ollama_proxy
+from ollama_proxy.api.compute import SERVICE, ComputeApi
+from ollama_proxy.api.ollama import OllamaApi
+from ollama_proxy.api.openai import OpenAiApi
+from ollama_proxy.api.status import build_status_app
+from ollama_proxy.app.dispatch import Dispatcher, Job
+from ollama_proxy.app.embedding import EmbeddedBackend
+from ollama_proxy.app.front import Front
+from ollama_proxy.app.probing import Prober
+from ollama_proxy.app.settlement import Books
+from ollama_proxy.app.upstreams import build_backend
+from ollama_proxy.config.schema import Config
+from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.device import FleetView
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.ports import AnswerSink, Backend
+from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.net.grpc.aio_server import GrpcServer
+from ollama_proxy.net.http1.server import HttpServer
+from ollama_proxy.net.task import spawn
+from ollama_proxy.observability.logs import RequestLog
+from ollama_proxy.observability.metrics import Metrics
+from ollama_proxy.routing.policies import MODES, build_policy, find_mode
+
+_log = logging.getLogger(__name__)
+
+_SWEEP_S = 1.0
+_GRACE_S = 5.0
+_STREAMING = frozenset((f"/{SERVICE}/GenerateStream", f"/{SERVICE}/ExecutePipelineStream"))
+
+
+class PortTaken(Exception):
+    """A port that cannot be bound; the text says which and what to do."""
+
+
+class Proxy:
+    """Service and control of the APIs, and the life of everything behind them."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._loop = asyncio.get_running_loop()
+        self._fleet = Fleet(config.health.unhealthy_threshold)
+        self._backends: dict[str, Backend] = {}
+        for entry in config.backends:
+            if entry.enabled:
+                self._add(build_backend(entry))
+        self._mode: str = config.efficiency.default_mode
+        self._metrics = Metrics(self._fleet.view, ollama_proxy.__version__)
+        self._log = RequestLog(sys.stderr, enabled=config.monitoring.trace_requests)
+        self._dispatcher = Dispatcher(
+            fleet=self._fleet,
+            backends=self._backends,
+            policy=build_policy(self._mode, config.routing.default_backend),
+            books=Books(self._fleet, self._metrics, self._log),
+            clock=self._loop.time,
+        )
+        health = config.health
+        self._prober = Prober(
+            fleet=self._fleet,
+            backends=self._backends,
+            interval_s=health.interval_seconds,
+            timeout_s=health.timeout_seconds,
+            clock=self._loop.time,
+        )
+        self._embedded = EmbeddedBackend(config.embedded, self._join, self._leave)
+        self._front = self._build_front()
+        self._http = HttpServer(self._front.handle, self._front.refuse)
+        self._metrics_http = HttpServer(self._front.handle, self._front.refuse)
+        self._grpc = GrpcServer(ComputeApi(self).handlers(), _STREAMING, (SERVICE,))
+        self._listeners: list[asyncio.Server] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.http_port = self.grpc_port = 0
+
+    def _build_front(self) -> Front:
+        ollama, openai = OllamaApi(self), OpenAiApi(self)
+        return Front(ollama, openai, openai.prefixes, build_status_app(self))
+
+    # -- start and stop --------------------------------------------------------
+
+    async def start(self) -> None:
+        """Look at the backends, start the embedded model if it is needed, then listen. Raises `PortTaken`."""
+        self._dispatcher.starting = True
+        await self._listen()
+        await self._prober.probe_all()
+        embedded = self.config.embedded.enabled
+        nobody = not any(view.health.serves for view in self._fleet.view().backends)
+        if embedded == "always" or (embedded == "auto" and nobody):
+            await self._embedded.start()
+        self._dispatcher.started()
+        if self.config.health.enabled:
+            self._tasks.append(spawn(self._prober.run(), "probes"))
+        self._tasks.append(spawn(self._sweep(), "sweep"))
+
+    async def _listen(self) -> None:
+        server = self.config.server
+        self.http_port = await self._listen_http(self._http, server.host, server.http_port, "http")
+        try:
+            self.grpc_port = await self._grpc.start(server.host, server.grpc_port)
+        except OSError:
+            raise PortTaken(_taken(server.grpc_port, "grpc")) from None
+        extra = self.config.monitoring.prometheus_port
+        if self.config.monitoring.enabled and extra and extra != self.http_port:
+            try:
+                await self._listen_http(self._metrics_http, server.host, extra, "prometheus")
+            except PortTaken as error:
+                # /metrics on the HTTP port answers as well, so this is no reason not to serve.
+                _log.warning("%s; metrics stay on port %d", error, self.http_port)
+
+    async def _listen_http(self, server: HttpServer, host: str, port: int, name: str) -> int:
+        try:
+            listener = await self._loop.create_server(server.protocol_factory, host, port, backlog=2048)
+        except OSError:
+            raise PortTaken(_taken(port, name)) from None
+        self._listeners.append(listener)
+        bound: int = listener.sockets[0].getsockname()[1]
+        return bound
+
+    async def stop(self) -> None:
+        """Take nothing new, let answers end within the grace period, end everything."""
+        for listener in self._listeners:
+            listener.close()
+        for task in self._tasks:
+            task.cancel()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._http.drain(_GRACE_S))
+            group.create_task(self._metrics_http.drain(0.1))
+            group.create_task(self._grpc.stop(_GRACE_S))
+        for job in list(self._dispatcher.running):
+            job.cancel()
+        await self._embedded.stop()
+        for backend in self._backends.values():
+            await backend.close()
+        self._log.flush()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            now_s = self._loop.time()
+            self._dispatcher.sweep(now_s)
+            self._http.sweep(now_s)
+            self._metrics_http.sweep(now_s)
+
+    # -- backends that come and go ----------------------------------------------
+
+    def _add(self, backend: Backend) -> None:
+        self._backends[backend.spec.id] = backend
+        self._fleet.add(backend.spec, backend.capabilities)
+
+    async def _join(self, backend: Backend) -> None:
+        """The embedded model is ready."""
+        self._add(backend)
+        await self._prober.probe(backend.spec.id, self.config.health.timeout_seconds)
+
+    def _leave(self, backend: str) -> None:
+        """The embedded model is gone."""
+        self._backends.pop(backend, None)
+        self._fleet.remove(backend)
+
+    # -- Service and Control ------------------------------------------------------
+
+    def submit(self, call: Call, sink: AnswerSink) -> Job:
+        return self._dispatcher.submit(call, sink)
+
+    def fleet(self) -> FleetView:
+        return self._fleet.view()
+
+    async def refresh(self) -> FleetView:
+        await self._prober.refresh()
+        return self._fleet.view()
+
+    def now_s(self) -> float:
+        return self._loop.time()
+
+    def make_request_id(self) -> str:
+        return self._dispatcher.make_request_id()
+
+    def metrics(self) -> tuple[bytes, str]:
+        return self._metrics.render()
+
+    def mode(self) -> tuple[str, str, str]:
+        return self._mode, self._mode, MODES[self._mode][1]
+
+    def set_mode(self, name: str) -> None:
+        mode = find_mode(name)
+        if mode is None:
+            raise ProxyError(ErrorKind.INVALID_REQUEST, f"unknown mode {name[:40]!r}; known are {', '.join(MODES)}")
+        self._mode = mode
+        self._dispatcher.policy = build_policy(mode, self.config.routing.default_backend)
+        _log.info("efficiency mode is now %s", mode)
+
+    @property
+    def embedded_problem(self) -> str:
+        """Why the embedded model is not there although it was wanted, or ""."""
+        return self._embedded.problem
+
+
+def _taken(port: int, name: str) -> str:
+    flag = f"--{name}-port" if name != "prometheus" else "monitoring.prometheus_port"
+    return f"port {port} ({name}) is in use; stop the other program or choose another with {flag}"

@@ -1,0 +1,34 @@
+"""Every kind there is, by its name in the configuration: one line a kind.
+
+A value is imported when it is first used, so a kind that nobody configures costs nothing. Third parties add theirs
+through the entry-point group of the same name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import Any
+
+BACKENDS = {
+    "ollama": "ollama_proxy.app.upstreams:build_ollama",
+    "openai": "ollama_proxy.app.upstreams:build_openai",
+}
+BACKEND_GROUP = "ollama_proxy.backends"
+
+#: Client dialects on the HTTP port, in the order in which their routes are looked up.
+HTTP_APIS = {
+    "ollama": "ollama_proxy.api.ollama:OllamaApi",
+    "openai": "ollama_proxy.api.openai:OpenAiApi",
+}
+
+
+def load_kind(table: dict[str, str], name: str, group: str = "") -> Any:
+    """The object that a name stands for. Raises `KeyError` for a name that is in neither place."""
+    if name in table:
+        module, _, attribute = table[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    for entry in entry_points(group=group) if group else ():
+        if entry.name == name:
+            return entry.load()
+    raise KeyError(name)

@@ -1,0 +1,79 @@
+"""Backends from their configuration."""
+
+from __future__ import annotations
+
+import os
+
+from ollama_proxy.app.registry import BACKEND_GROUP, BACKENDS, load_kind
+from ollama_proxy.backends.ollama import OllamaBackend
+from ollama_proxy.backends.openai import OpenAiBackend
+from ollama_proxy.config.endpoint import Endpoint, parse_endpoint
+from ollama_proxy.config.schema import Backend as BackendConfig
+from ollama_proxy.domain.device import BackendSpec
+from ollama_proxy.domain.ports import Backend
+from ollama_proxy.net.http1.client import Origin, OriginPool
+
+#: The embedded model's prior: a small model on a few cores. Configured, like every prior; traffic corrects the speeds.
+EMBEDDED_WATTS = 10.0
+EMBEDDED_LATENCY_MS = 200.0
+EMBEDDED_TOKENS_PER_SECOND = 60.0
+EMBEDDED_SLOTS = 4
+
+
+def build_backend(config: BackendConfig) -> Backend:
+    """The backend of one entry of the file."""
+    build = load_kind(BACKENDS, config.type, BACKEND_GROUP)
+    backend: Backend = build(build_spec(config), parse_endpoint(config.endpoint), config)
+    return backend
+
+
+def build_spec(config: BackendConfig) -> BackendSpec:
+    """What the decision knows of an entry."""
+    character, capability = config.characteristics, config.model_capability
+    return BackendSpec(
+        id=config.id,
+        kind=config.type,
+        name=config.name or config.id,
+        hardware=config.hardware,
+        power_watts=character.power_watts,
+        avg_latency_ms=character.avg_latency_ms,
+        max_tokens_per_second=character.max_tokens_per_second,
+        priority=character.priority,
+        slots=config.slots,
+        max_model_size_gb=capability.max_model_size_gb,
+        supported_patterns=capability.supported_model_patterns,
+        preferred_models=capability.preferred_models,
+        excluded_patterns=capability.excluded_patterns,
+    )
+
+
+def _pool(endpoint: Endpoint) -> OriginPool:
+    return OriginPool(Origin(endpoint.host, endpoint.port, endpoint.scheme == "https"))
+
+
+def build_ollama(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig) -> Backend:
+    """A server of type ollama."""
+    return OllamaBackend(spec, _pool(endpoint), endpoint.prefix)
+
+
+def build_openai(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig) -> Backend:
+    """A server of type openai; the endpoint may end in `/v1` or leave it out."""
+    prefix = endpoint.prefix if endpoint.prefix.endswith("/v1") else endpoint.prefix + "/v1"
+    key = os.environ.get(config.api_key_env, "") if config.api_key_env else ""
+    return OpenAiBackend(spec, _pool(endpoint), prefix, api_key=key, static_models=config.models)
+
+
+def build_embedded(host: str, port: int, model: str) -> Backend:
+    """The embedded model's server."""
+    spec = BackendSpec(
+        id="embedded",
+        kind="openai",
+        name=f"Embedded {model} (llama.cpp)",
+        hardware="cpu",
+        power_watts=EMBEDDED_WATTS,
+        avg_latency_ms=EMBEDDED_LATENCY_MS,
+        max_tokens_per_second=EMBEDDED_TOKENS_PER_SECOND,
+        slots=EMBEDDED_SLOTS,
+        stand_in_model=model,
+    )
+    return OpenAiBackend(spec, OriginPool(Origin(host, port)), "/v1")

@@ -1,0 +1,57 @@
+"""Serving: the event loop, the signals, the lines at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+
+from ollama_proxy.config.schema import Config
+
+
+def serve(config: Config, config_path: str) -> int:
+    """Run until a signal; returns the exit code."""
+    import uvloop
+
+    from ollama_proxy.observability.logs import set_up_logging
+
+    set_up_logging(config.monitoring.log_level)
+    return uvloop.run(_serve(config, config_path))
+
+
+async def _serve(config: Config, config_path: str) -> int:
+    from ollama_proxy.app.banner import write_banner
+    from ollama_proxy.app.proxy import PortTaken, Proxy
+
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    proxy = Proxy(config)
+    starting = asyncio.ensure_future(proxy.start())  # noqa: TID251  # owned here: awaited or cancelled below
+    stopping = asyncio.ensure_future(stop.wait())  # noqa: TID251  # owned here: awaited or cancelled below
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if starting.done():
+            starting.result()
+            # What was made for the start lives as long as the process: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            host = config.server.host
+            banner = write_banner(
+                proxy.fleet(), host, proxy.http_port, proxy.grpc_port, config_path, proxy.embedded_problem
+            )
+            print(banner, file=sys.stderr, flush=True)
+            await stopping
+    except PortTaken as error:
+        print(f"ollama-proxy: {error}", file=sys.stderr)
+        return 2
+    finally:
+        starting.cancel()
+        stopping.cancel()
+        await asyncio.wait({starting, stopping})
+        logging.getLogger(__name__).debug("stopping")
+        await proxy.stop()
+    return 0

@@ -1,0 +1,91 @@
+"""YAML text to plain data, strictly, with the line of every key.
+
+PyYAML's composed nodes carry line numbers. Aliases, duplicate keys and absurd sizes are refused here, before any type
+is looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ollama_proxy.config.problems import ConfigError, Problem
+
+_MAX_BYTES = 1024 * 1024
+_MAX_DEPTH = 32
+
+Lines = dict[str, int]
+
+
+def read_document(text: str, source: str) -> tuple[Any, Lines]:
+    """Data and the line of each path (`backends[0].id`). Raises `ConfigError`."""
+    if len(text.encode()) > _MAX_BYTES:
+        raise ConfigError([Problem("", f"the file is larger than {_MAX_BYTES} bytes")], source)
+    try:
+        _refuse_aliases(text, source)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        message = f"not valid YAML: {error.problem or error.context or 'syntax error'}"
+        raise ConfigError([Problem("", message, mark.line + 1 if mark else 0)], source) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError([Problem("", f"not valid YAML: {str(error).splitlines()[0][:200]}")], source) from None
+    if node is None:
+        return {}, {}
+    lines: Lines = {}
+    problems: list[Problem] = []
+    data = _build(node, "", lines, problems, 0)
+    if problems:
+        raise ConfigError(problems[:10], source)
+    return data, lines
+
+
+def _refuse_aliases(text: str, source: str) -> None:
+    """An alias can blow a small file up to any size, and nothing here needs one."""
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            raise ConfigError([Problem("", "aliases (*name) are not allowed; write the value out", line)], source)
+
+
+def _build(node: yaml.Node, path: str, lines: Lines, problems: list[Problem], depth: int) -> Any:
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if depth > _MAX_DEPTH:
+        problems.append(Problem(path, f"nested deeper than {_MAX_DEPTH} levels", line))
+        return None
+    if isinstance(node, yaml.MappingNode):
+        return _build_mapping(node, path, lines, problems, depth)
+    if isinstance(node, yaml.SequenceNode):
+        return [_build(item, f"{path}[{index}]", lines, problems, depth + 1) for index, item in enumerate(node.value)]
+    return _build_scalar(node, path, problems)
+
+
+def _build_mapping(
+    node: yaml.MappingNode, path: str, lines: Lines, problems: list[Problem], depth: int
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+        if not isinstance(key, str):
+            problems.append(Problem(path, "a key must be a plain word", line))
+            continue
+        inner = f"{path}.{key}" if path else key
+        if key in found:
+            problems.append(Problem(inner, "given twice", line))
+        lines[inner] = line
+        found[key] = _build(value_node, inner, lines, problems, depth + 1)
+    return found
+
+
+def _build_scalar(node: yaml.Node, path: str, problems: list[Problem]) -> Any:
+    constructor = yaml.SafeLoader("")
+    try:
+        return constructor.construct_object(node)
+    except (yaml.YAMLError, ValueError, OverflowError):
+        problems.append(Problem(path, "cannot be read as a YAML value", node.start_mark.line + 1))
+        return None
+    finally:
+        constructor.dispose()

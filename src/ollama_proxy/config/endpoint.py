@@ -1,0 +1,44 @@
+"""Endpoints of backends, in one normal form."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import msgspec
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_OLLAMA_PORT = 11434
+
+
+class EndpointError(ValueError):
+    """An endpoint that cannot be used; the text says why."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Scheme, host, port, and the path in front of every route, without a slash at its end."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str = ""
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Read `http(s)://host[:port][/path]`, or Ollama's bare `host[:port]`. Raises `EndpointError`."""
+    text = text.strip()
+    bare = "://" not in text
+    try:
+        parts = urlsplit(f"http://{text}" if bare else text)
+        port = parts.port
+    except ValueError as error:
+        raise EndpointError(f"{text[:100]!r} is not an address: {error}") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise EndpointError(f"{parts.scheme}:// is not served; use http:// or https://")
+    if not parts.hostname:
+        raise EndpointError(f"{text[:100]!r} has no host; expected something like http://localhost:11434")
+    if parts.username or parts.password:
+        raise EndpointError("no credentials in an endpoint; name a variable with api_key_env")
+    if parts.query or parts.fragment:
+        raise EndpointError("no query or fragment in an endpoint")
+    default = _OLLAMA_PORT if bare else _DEFAULT_PORTS[parts.scheme]
+    return Endpoint(parts.scheme, parts.hostname, port or default, parts.path.rstrip("/"))

@@ -1,0 +1,176 @@
+"""From a file, the environment and flags to one checked `Config`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from ollama_proxy.config.checks import check_config
+from ollama_proxy.config.document import Lines, read_document
+from ollama_proxy.config.problems import ConfigError, Problem
+from ollama_proxy.config.schema import Config, Section
+
+_PACKAGE = Path(__file__).resolve().parent
+_CHECKOUT_DEFAULT = _PACKAGE.parents[2] / "config" / "config.yaml"
+_BUILT_IN_DEFAULT = _PACKAGE / "default.yaml"
+_MAX_PROBLEMS = 10
+
+
+class Overrides(msgspec.Struct, frozen=True):
+    """Flags of the command line; None where not given."""
+
+    host: str | None = None
+    grpc_port: int | None = None
+    http_port: int | None = None
+    log_level: str | None = None
+
+
+def find_config(flag: str | None, environ: Mapping[str, str], folder: Path) -> Path:
+    """The file to read: flag, `OLLAMA_PROXY_CONFIG`, `./config/config.yaml`, the checkout's, the built-in one."""
+    named = flag or environ.get("OLLAMA_PROXY_CONFIG")
+    if named:
+        return Path(named)
+    for candidate in (folder / "config" / "config.yaml", _CHECKOUT_DEFAULT):
+        if candidate.is_file():
+            return candidate
+    return _BUILT_IN_DEFAULT
+
+
+def load_config(path: Path, environ: Mapping[str, str], flags: Overrides | None = None) -> Config:
+    """Read, type, override and check. Raises `ConfigError` with every problem found, ten at most."""
+    config, lines = parse_config(read_text(path), str(path))
+    config = apply_overrides(config, environ, flags or Overrides())
+    problems = check_config(config, environ)
+    if problems:
+        placed = [Problem(one.where, one.message, lines.get(one.where, 0)) for one in problems[:_MAX_PROBLEMS]]
+        raise ConfigError(placed, str(path))
+    return config
+
+
+def read_text(path: Path) -> str:
+    """The file's text. Raises `ConfigError` in one sentence."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        message = "no such file"
+    except IsADirectoryError:
+        message = "is a folder, not a file"
+    except PermissionError:
+        message = "cannot be read: permission denied"
+    except UnicodeDecodeError:
+        message = "is not UTF-8 text"
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    raise ConfigError([Problem("", message)], str(path))
+
+
+def parse_config(text: str, source: str) -> tuple[Config, Lines]:
+    """Typed configuration and the line of each path. Raises `ConfigError`."""
+    data, lines = read_document(text, source)
+    if not isinstance(data, dict):
+        raise ConfigError([Problem("", "the file must hold keys and values", 1)], source)
+    data = _drop_empty(data)
+    problems = _unknown_keys(data, Config, "")
+    if not problems:
+        try:
+            return msgspec.convert(data, Config), lines
+        except msgspec.ValidationError as error:
+            problems = [_describe(error)]
+    placed = [Problem(one.where, one.message, lines.get(one.where, 0)) for one in problems[:_MAX_PROBLEMS]]
+    raise ConfigError(placed, source)
+
+
+def _drop_empty(data: dict[str, Any]) -> dict[str, Any]:
+    """A section with nothing behind its colon means its defaults."""
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def _unknown_keys(data: Any, kind: Any, path: str) -> list[Problem]:
+    """Keys that the schema does not know, each with the nearest one it does."""
+    if get_origin(kind) is tuple and isinstance(data, list):
+        return [
+            problem
+            for index, item in enumerate(data)
+            for problem in _unknown_keys(item, get_args(kind)[0], f"{path}[{index}]")
+        ]
+    if get_origin(kind) is dict and isinstance(data, dict):
+        return [p for key, item in data.items() for p in _unknown_keys(item, get_args(kind)[1], f"{path}.{key}")]
+    if not (isinstance(kind, type) and issubclass(kind, Section) and isinstance(data, dict)):
+        return []
+    fields = get_type_hints(kind)
+    problems = []
+    for key, value in data.items():
+        inner = f"{path}.{key}" if path else key
+        if key in fields:
+            problems += _unknown_keys(value, fields[key], inner)
+        else:
+            problems.append(Problem(inner, "unknown key" + _nearest(key, list(fields))))
+    return problems
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(known)}"
+
+
+def _describe(error: msgspec.ValidationError) -> Problem:
+    """msgspec's message taken apart: `Expected `int`, got `str` - at `$.server.http_port``."""
+    text, _, place = str(error).partition(" - at `$")
+    where = place.rstrip("`").removeprefix(".")
+    return Problem(where, re.sub(r"`", "", text[:1].lower() + text[1:]))
+
+
+# -- overrides -----------------------------------------------------------------
+
+_VARIABLES = {
+    "OLLAMA_PROXY_HOST": ("server", "host"),
+    "OLLAMA_PROXY_GRPC_PORT": ("server", "grpc_port"),
+    "OLLAMA_PROXY_HTTP_PORT": ("server", "http_port"),
+    "OLLAMA_PROXY_LOG_LEVEL": ("monitoring", "log_level"),
+    "OLLAMA_PROXY_PROMETHEUS_PORT": ("monitoring", "prometheus_port"),
+    "OLLAMA_PROXY_EMBEDDED": ("embedded", "enabled"),
+}
+
+
+def apply_overrides(config: Config, environ: Mapping[str, str], flags: Overrides) -> Config:
+    """Environment over file, flags over both. Raises `ConfigError` that names the variable or flag."""
+    data = msgspec.to_builtins(config)
+    origins: dict[str, str] = {}
+    for variable, (section, key) in _VARIABLES.items():
+        if value := environ.get(variable, ""):
+            data[section][key] = _as_number(value)
+            origins[f"{section}.{key}"] = variable
+    for backend in data["backends"]:
+        variable = endpoint_variable(backend["id"])
+        if value := environ.get(variable, ""):
+            backend["endpoint"] = value
+    given: tuple[tuple[str, str | int | None, str], ...] = (
+        ("host", flags.host, "server"),
+        ("grpc_port", flags.grpc_port, "server"),
+        ("http_port", flags.http_port, "server"),
+        ("log_level", flags.log_level, "monitoring"),
+    )
+    for key, flag, section in given:
+        if flag is not None:
+            data[section][key] = flag
+            origins[f"{section}.{key}"] = "--" + key.replace("_", "-")
+    try:
+        return msgspec.convert(data, Config)
+    except msgspec.ValidationError as error:
+        problem = _describe(error)
+        raise ConfigError([Problem(origins.get(problem.where, problem.where), problem.message)]) from None
+
+
+def endpoint_variable(backend_id: str) -> str:
+    """`ollama-npu` is overridden by `OLLAMA_NPU_ENDPOINT`, `my-gpu` by `OLLAMA_MY_GPU_ENDPOINT`."""
+    word = re.sub(r"[^A-Z0-9]", "_", backend_id.removeprefix("ollama-").upper())
+    return f"OLLAMA_{word}_ENDPOINT"
+
+
+def _as_number(value: str) -> str | int:
+    return int(value) if value.isascii() and value.isdigit() else value

@@ -1,0 +1,148 @@
+"""The whole configuration as types, with its defaults; the JSON Schema is made from this file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 takes any free one")]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A part of the file; unknown keys are errors."""
+
+
+class Tls(Section, frozen=True):
+    enabled: bool = False
+    cert_file: str = ""
+    key_file: str = ""
+    client_ca_file: str = ""
+
+
+class ApiKey(Section, frozen=True):
+    key_hash: str = ""
+    key_env: str = ""
+    permissions: tuple[Literal["infer", "models", "admin"], ...] = ("infer",)
+    enabled: bool = True
+
+
+class Auth(Section, frozen=True):
+    enabled: bool = False
+    api_keys: dict[str, ApiKey] = {}
+
+
+class RateLimit(Section, frozen=True):
+    enabled: bool = False
+    rate: Annotated[float, Meta(gt=0, description="requests a second")] = 10
+    burst: Annotated[int, Meta(ge=1, description="requests at once")] = 20
+
+
+class Server(Section, frozen=True):
+    host: str = "127.0.0.1"
+    grpc_port: Port = 50051
+    http_port: Port = 8080
+    tls: Tls = Tls()
+    auth: Auth = Auth()
+    rate_limit: RateLimit = RateLimit()
+
+
+class Embedded(Section, frozen=True):
+    enabled: Literal["auto", "always", "never"] = "auto"
+    model_path: Annotated[str, Meta(description="a GGUF file; empty takes the installed SmolLM2")] = ""
+    threads: Annotated[int, Meta(ge=0, le=1024, description="0 = the number of cores, at most 8")] = 0
+
+
+class Characteristics(Section, frozen=True):
+    power_watts: Annotated[float, Meta(ge=0, description="draw under load")] = 0
+    avg_latency_ms: Annotated[float, Meta(ge=0, description="time to the first token")] = 0
+    priority: int = 0
+    max_tokens_per_second: Annotated[float, Meta(ge=0, description="decode speed")] = 0
+
+
+class ModelCapability(Section, frozen=True):
+    max_model_size_gb: Annotated[float, Meta(ge=0, description="0 = no limit")] = 0
+    supported_model_patterns: tuple[str, ...] = ()
+    preferred_models: tuple[str, ...] = ()
+    excluded_patterns: tuple[str, ...] = ()
+
+
+class Backend(Section, frozen=True):
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    endpoint: Annotated[str, Meta(description="http(s)://host:port, with a path if the server has one")]
+    type: Literal["ollama", "openai", "anthropic", "vectordb"] = "ollama"
+    name: str = ""
+    hardware: Literal["npu", "igpu", "nvidia", "cpu", "cloud"] = "cpu"
+    enabled: bool = True
+    api_key_env: Annotated[str, Meta(description="the variable that holds the key")] = ""
+    transparent: bool = False
+    slots: Annotated[int, Meta(ge=1, le=4096, description="requests the server runs at once")] = 1
+    models: Annotated[tuple[str, ...], Meta(description="names, for servers without a list")] = ()
+    characteristics: Characteristics = Characteristics()
+    model_capability: ModelCapability = ModelCapability()
+
+
+class Routing(Section, frozen=True):
+    default_backend: str = ""
+    power_aware: bool = True
+    auto_optimize_latency: bool = True
+    fallback_strategy: Literal["next_best", "none"] = "next_best"
+
+
+class Cache(Section, frozen=True):
+    enabled: bool = True
+    type: Literal["memory", "sqlite", "valkey"] = "memory"
+    ttl_seconds: Seconds = 3600
+    max_size_mb: Annotated[float, Meta(gt=0)] = 1024
+    key_includes: tuple[str, ...] = ("prompt", "model", "temperature", "top_p")
+
+
+class Health(Section, frozen=True):
+    enabled: bool = True
+    interval_seconds: Seconds = 30
+    timeout_seconds: Seconds = 5
+    unhealthy_threshold: Annotated[int, Meta(ge=1)] = 3
+
+
+class Monitoring(Section, frozen=True):
+    enabled: bool = True
+    prometheus_port: Annotated[int, Meta(ge=0, le=65535, description="0 = on the HTTP port only")] = 0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    trace_requests: bool = True
+
+
+class Thermal(Section, frozen=True):
+    enabled: bool = True
+
+
+class Efficiency(Section, frozen=True):
+    enabled: bool = True
+    default_mode: Literal["Performance", "Balanced", "Efficiency", "Quiet", "Auto", "UltraEfficiency"] = "Balanced"
+
+
+class Pipelines(Section, frozen=True):
+    enabled: bool = False
+    config_file: str = ""
+
+
+class Config(Section, frozen=True):
+    """The file."""
+
+    server: Server = Server()
+    embedded: Embedded = Embedded()
+    backends: tuple[Backend, ...] = ()
+    routing: Routing = Routing()
+    cache: Cache = Cache()
+    health: Health = Health()
+    monitoring: Monitoring = Monitoring()
+    thermal: Thermal = Thermal()
+    efficiency: Efficiency = Efficiency()
+    pipelines: Pipelines = Pipelines()
+
+
+def json_schema() -> dict[str, object]:
+    """The JSON Schema of the file (draft 2020-12)."""
+    schema = msgspec.json.schema(Config)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Ollama Compute Proxy", **schema}

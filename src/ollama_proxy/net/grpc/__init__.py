@@ -1,0 +1,1 @@
+"""gRPC: calls as plain callbacks, whatever server carries them."""

@@ -1,0 +1,105 @@
+"""gRPC server reflection, v1 and v1alpha: the two have the same fields and numbers, so one handler serves both.
+
+The few messages are read and written by field number here; no generated code is needed for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
+
+SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+REFLECTION_METHODS = tuple(f"/{service}/ServerReflectionInfo" for service in SERVICES)
+_NOT_FOUND = 5
+_INVALID = 3
+
+
+class Reflection:
+    """Answers reflection requests for the services that are to be seen."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._services = tuple(sorted((*services, *SERVICES)))
+        self._pool = descriptor_pool.Default()
+
+    def answer(self, request: bytes) -> bytes:
+        """One response message for one request message."""
+        fields = dict(_read_fields(request))
+        host = fields.get(1, b"")
+        return _field(1, host) + _field(2, request) + self._answer(fields)
+
+    def _answer(self, fields: dict[int, bytes]) -> bytes:
+        if 7 in fields:
+            return _field(6, b"".join(_field(1, _field(1, name.encode())) for name in self._services))
+        try:
+            if 3 in fields:
+                return _files(self._pool.FindFileByName(fields[3].decode()))
+            if 4 in fields:
+                return _files(self._find_symbol(fields[4].decode()))
+        except (KeyError, UnicodeDecodeError):
+            return _error(_NOT_FOUND, "symbol or file not found")
+        if 5 in fields or 6 in fields:
+            return _error(_NOT_FOUND, "there are no extensions")
+        return _error(_INVALID, "unknown reflection request")
+
+    def _find_symbol(self, symbol: str) -> FileDescriptor:
+        found: FileDescriptor = self._pool.FindFileContainingSymbol(symbol)
+        return found
+
+
+def _files(file: FileDescriptor) -> bytes:
+    """A file and everything it imports, each once."""
+    seen: dict[str, bytes] = {}
+    waiting = [file]
+    while waiting:
+        one = waiting.pop()
+        if one.name not in seen:
+            seen[one.name] = one.serialized_pb
+            waiting.extend(one.dependencies)
+    return _field(4, b"".join(_field(1, blob) for blob in seen.values()))
+
+
+def _error(code: int, message: str) -> bytes:
+    return _field(7, b"\x08" + bytes([code]) + _field(2, message.encode()))
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A length-delimited field."""
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """The length-delimited fields of a message; what cannot be read ends it."""
+    position = 0
+    while position < len(message):
+        key, position = _read_varint(message, position)
+        if key & 7 == 2:
+            length, position = _read_varint(message, position)
+            yield key >> 3, message[position : position + length]
+            position += length
+        elif key & 7 == 0:
+            _, position = _read_varint(message, position)
+        else:
+            return
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < len(message):
+        byte = message[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128 or shift > 63:
+            break
+        shift += 7
+    return value, position
