@@ -2,6 +2,130 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import signal
+import urllib.error
+import urllib.request
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(help="An emulated fleet to try on, with faults to switch on.", no_args_is_help=True)
+
+_CONTROL_PORT = 11400
+
+
+@app.command()
+def up(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    ports: Annotated[str, typer.Option(help="One port a device; 0 takes any free one.")] = "11434,11435,11436,11437",
+    devices: Annotated[str, typer.Option(help="Which devices, in the order of the ports.")] = "npu,igpu,nvidia,cpu",
+    text: Annotated[str, typer.Option(help="real (from the embedded model) or synthetic.")] = "synthetic",
+    speed: Annotated[float, typer.Option(help="How many times faster than life.", min=0.01)] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic text.")] = 1,
+    control_port: Annotated[int, typer.Option(help="Port that switches faults.")] = _CONTROL_PORT,
+) -> None:
+    """Start emulated Ollama servers and keep them up until Ctrl-C."""
+    import uvloop
+
+    from ollama_proxy.lab.device import DEVICES
+
+    names = tuple(name.strip() for name in devices.split(","))
+    numbers = tuple(int(port) if port.strip().isdigit() else -1 for port in ports.split(","))
+    unknown = [name for name in names if name not in DEVICES]
+    if unknown or len(set(names)) != len(names):
+        _fail(f"--devices: expected some of {', '.join(DEVICES)}, each once")
+    if len(numbers) != len(names) or any(not 0 <= port <= 65535 for port in numbers):
+        _fail(f"--ports: expected {len(names)} port numbers, one a device")
+    if text not in ("real", "synthetic"):
+        _fail("--text: expected real or synthetic")
+    raise typer.Exit(uvloop.run(_run(host, numbers, names, text, speed, seed, control_port)))
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"ollama-proxy lab: {message}", err=True)
+    raise typer.Exit(2)
+
+
+async def _run(
+    host: str, ports: tuple[int, ...], names: tuple[str, ...], text: str, speed: float, seed: int, control_port: int
+) -> int:
+    from ollama_proxy.lab.fleet import Lab
+    from ollama_proxy.lab.source import close_source, open_source
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    source, supervisor, problem = await open_source(text, seed)
+    if problem:
+        typer.echo(f"ollama-proxy lab: no real text: {problem}", err=True)
+        return 2
+    lab = Lab(names, source, speed)
+    try:
+        bound = await lab.start(host, ports, control_port)
+        typer.echo(_describe(bound, lab.control_port, host, text, speed), err=True)
+        await stop.wait()
+    except OSError as error:
+        typer.echo(f"ollama-proxy lab: {error.strerror}; stop the other program or choose other --ports", err=True)
+        return 2
+    finally:
+        await lab.stop()
+        await close_source(supervisor)
+    return 0
+
+
+def _describe(bound: dict[str, int], control_port: int, host: str, text: str, speed: float) -> str:
+    from ollama_proxy.lab.device import DEVICES
+
+    lines = [f"Emulated fleet up: nothing here is measured; text is {text}, time runs {speed:g} times as fast.", ""]
+    for name, port in bound.items():
+        device = DEVICES[name]
+        facts = f"{device.watts:g} W, first token {device.first_token_s * 1000:.0f} ms, {device.decode_tps:g} tok/s"
+        lines.append(f"  {name:<7} http://{host}:{port}  {facts}, {', '.join(device.models)}")
+    lines += [
+        "",
+        "Next: ./bin/ollama-proxy in another terminal. Switch a fault on, look, and switch it off:",
+        "  ollama-proxy lab fault nvidia stall",
+        "  ollama-proxy lab status",
+        "  ollama-proxy lab fault nvidia none",
+        f"  (or POST to http://{host}:{control_port}/lab/devices/nvidia/faults)",
+        "Stop with Ctrl-C.",
+    ]
+    return "\n".join(lines)
+
+
+@app.command()
+def fault(
+    device: Annotated[str, typer.Argument(help="npu, igpu, nvidia or cpu.")],
+    kind: Annotated[str, typer.Argument(help="none, refuse, reset, stall, cut, status, slow or garbage.")],
+    after_chunks: Annotated[int, typer.Option(help="cut: pieces that still get through.")] = 3,
+    status: Annotated[int, typer.Option(help="status: the HTTP status.")] = 503,
+    factor: Annotated[float, typer.Option(help="slow: how many times slower.")] = 10.0,
+    times: Annotated[int, typer.Option(help="Requests to hit; 0 = all.")] = 0,
+    control_port: Annotated[int, typer.Option(help="The lab's control port.")] = _CONTROL_PORT,
+) -> None:
+    """Switch a fault of a device on or off."""
+    wanted = {"fault": kind, "after_chunks": after_chunks, "status": status, "factor": factor, "times": times}
+    typer.echo(_ask(control_port, f"/lab/devices/{device}/faults", json.dumps(wanted).encode()))
+
+
+@app.command()
+def status(control_port: Annotated[int, typer.Option(help="The lab's control port.")] = _CONTROL_PORT) -> None:
+    """Show the emulated devices."""
+    for one in json.loads(_ask(control_port, "/lab/devices"))["devices"]:
+        facts = f"fault {one['fault']}, {one['requests']} requests, {one['cancelled']} cancelled, {one['joules']:.1f} J"
+        typer.echo(f"{one['device']:<7} port {one['port']}  {facts} (emulated)")
+
+
+def _ask(control_port: int, path: str, body: bytes | None = None) -> str:
+    request = urllib.request.Request(f"http://127.0.0.1:{control_port}{path}", body)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            text: str = answer.read().decode()
+            return text.strip()
+    except urllib.error.HTTPError as error:
+        _fail(error.read().decode().strip())
+    except OSError:
+        _fail(f"no lab answers on control port {control_port}; start one with: ollama-proxy lab up")
+    return ""

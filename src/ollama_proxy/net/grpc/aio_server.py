@@ -16,8 +16,8 @@ from typing import Any
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-import grpc  # noqa: E402
-import grpc.aio  # noqa: E402
+import grpc
+import grpc.aio
 
 from ollama_proxy.net.grpc.call import Metadata, UnaryHandler
 from ollama_proxy.net.grpc.health import HEALTH_METHODS

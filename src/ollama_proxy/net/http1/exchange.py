@@ -34,6 +34,7 @@ class Exchange:
         "_owner",
         "body",
         "ended",
+        "fixed_lines",
         "gone",
         "headers",
         "http10",
@@ -59,6 +60,8 @@ class Exchange:
         self.headers = headers
         self.peer = peer
         self.body = b""
+        #: Header lines, ends included, that this server puts on every answer.
+        self.fixed_lines = b""
         self.http10 = False
         self.keep_alive = True
         self.started = False
@@ -98,6 +101,7 @@ class Exchange:
         if content_type:
             parts.append(b"Content-Type: %b\r\n" % content_type)
         parts.extend(b"%b: %b\r\n" % header for header in headers)
+        parts.append(self.fixed_lines)
         parts.append(date_line())
         parts.append(self._framing(status, length))
         parts.append(b"\r\n" if self.keep_alive and not self.http10 else self._connection_line())

@@ -1,0 +1,213 @@
+"""One request on an emulated device: waits its turn, loads, reads the prompt, sends tokens on time, stops when told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ollama_proxy.domain.answer import (
+    AnswerEvent,
+    Embeddings,
+    Finished,
+    Outcome,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+    Usage,
+)
+from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.ports import AnswerSink
+from ollama_proxy.lab.faults import Fault
+from ollama_proxy.lab.text import embed_text, prompt_of
+from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.task import spawn
+
+if TYPE_CHECKING:
+    from ollama_proxy.lab.server import EmulatedServer
+
+_DIMENSIONS = 384
+_BYTES_PER_TOKEN = 4
+
+
+class Run:
+    """One request's turn; also its client's ticket."""
+
+    def __init__(self, server: EmulatedServer, call: Call, sink: AnswerSink, exchange: Exchange, fault: Fault) -> None:
+        self._server = server
+        self._call = call
+        self._sink = sink
+        self._exchange = exchange
+        self._fault = fault
+        self._speed = server.speed / (fault.factor if fault.fault == "slow" else 1.0)
+        self._timer: asyncio.TimerHandle | None = None
+        self._events: list[AnswerEvent] = []
+        self._sent = 0
+        self._reason = "stop"
+        self._prompt_tokens = 0
+        self._load_s = self._prefill_s = 0.0
+        self._began_s = 0.0
+        self.over = False
+
+    def strike_at_once(self) -> bool:
+        """Faults that show before any work; whether this was one."""
+        match self._fault.fault:
+            case "reset":
+                self.over = True
+                self._exchange.abort()
+            case "stall":
+                return True
+            case "status":
+                self.over = True
+                body = msgspec.json.encode({"error": f"emulated fault: status {self._fault.status}"})
+                self._exchange.respond(self._fault.status, b"application/json; charset=utf-8", body)
+            case "garbage":
+                self.over = True
+                streamed = self._call.dialect is Dialect.OLLAMA and self._call.stream
+                self._exchange.start(200, b"application/x-ndjson" if streamed else b"application/json")
+                self._exchange.write(b'{"model": "broken", "response": \n')
+                self._exchange.end()
+            case _:
+                return False
+        return True
+
+    def start(self) -> None:
+        """The device is free for this request."""
+        self._began_s = self._server.loop.time()
+        spawn(self._prepare(), "emulated answer")
+
+    async def _prepare(self) -> None:
+        server, call = self._server, self._call
+        try:
+            request = call.typed()
+        except ProxyError as error:
+            self._refuse(error)
+            return
+        self._load_s = server.load_s(call.model)
+        if isinstance(request, Embedding):
+            self._events = [
+                Embeddings(tuple(embed_text(text, request.dimensions or _DIMENSIONS) for text in request.inputs))
+            ]
+            self._prompt_tokens = sum(_count_tokens(text) for text in request.inputs)
+            self._schedule(0.0)
+            return
+        if not request.prompt and not request.messages:
+            self._reason = "load" if request.keep_alive != 0 else "unload"
+            if self._reason == "unload":
+                server.unload(call.model)
+            self._schedule(0.0)
+            return
+        self._prompt_tokens = _count_tokens(prompt_of(request))
+        words, self._reason = await server.text.write(call.model, request)
+        self._events = [*_thoughts(request), *(_call_tool(request) or [TextDelta(word) for word in words])]
+        if not self.over:
+            self._schedule(self._server.device.first_token_s)
+
+    def _refuse(self, error: ProxyError) -> None:
+        self.over = True
+        self._sink.fail(ProxyError(ErrorKind.INVALID_REQUEST, error.message))
+        self._server.release(self)
+
+    def _schedule(self, first_token_s: float) -> None:
+        self._prefill_s = first_token_s + self._prompt_tokens / self._server.device.prefill_tps
+        self._timer = self._server.loop.call_at(self._due_s(0), self._tick)
+
+    def _due_s(self, index: int) -> float:
+        """When an event is due, reckoned from the start of the turn so that lateness does not add up."""
+        work_s = self._load_s + self._prefill_s + index / self._server.device.decode_tps
+        return self._began_s + work_s / self._speed
+
+    def _tick(self) -> None:
+        """Send what is due by now."""
+        now_s = self._server.loop.time()
+        due = []
+        while self._sent < len(self._events) and self._due_s(self._sent) <= now_s:
+            due.append(self._events[self._sent])
+            self._sent += 1
+            if self._fault.fault == "cut" and self._sent > self._fault.after_chunks:
+                self._cut(due[:-1])
+                return
+        self._send(due)
+        if self._sent >= len(self._events):
+            self._finish()
+        else:
+            self._timer = self._server.loop.call_at(self._due_s(self._sent), self._tick)
+
+    def _send(self, events: Sequence[AnswerEvent]) -> None:
+        # One piece a token, as a real server sends them, whatever came due together.
+        for event in events:
+            self._sink.send_events((event,))
+        self._server.counts["tokens"] += len(events)
+
+    def _cut(self, last: Sequence[AnswerEvent]) -> None:
+        self._send(last)
+        self.over = True
+        # From the loop: what was written has to leave before the connection breaks.
+        self._server.loop.call_later(0.005, self._exchange.abort)
+        self._settle()
+
+    def _finish(self) -> None:
+        self.over = True
+        self._settle()
+        self._server.counts["finished"] += 1
+        decode_s = len(self._events) / self._server.device.decode_tps
+        usage = Usage(
+            prompt_tokens=self._prompt_tokens,
+            output_tokens=len(self._events),
+            total_ns=round((self._load_s + self._prefill_s + decode_s) / self._speed * 1e9),
+            load_ns=round(self._load_s / self._speed * 1e9),
+            prompt_ns=round(self._prefill_s / self._speed * 1e9),
+            decode_ns=round(decode_s / self._speed * 1e9),
+        )
+        tokens = len(self._events)
+        self._sink.finish(Outcome(Finished(self._reason, usage), 0.0, 0.0, tokens, 0.0, None, "emulated"))
+
+    def _settle(self) -> None:
+        """Book the energy in the device's own, unhurried seconds, and make room."""
+        busy_s = (self._server.loop.time() - self._began_s) * self._server.speed
+        self._server.joules += busy_s * self._server.device.watts
+        self._server.release(self)
+
+    # -- the client's ticket ---------------------------------------------------
+
+    def cancel(self) -> None:
+        """The client has gone: stop at once."""
+        if self.over:
+            return
+        self.over = True
+        self._server.counts["cancelled"] += 1
+        self._server.last_cancelled_s = self._server.loop.time()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._server.active is self:
+            self._settle()
+
+    def pause(self) -> None:
+        """A device does not wait for its reader."""
+
+    def resume(self) -> None:
+        """A device does not wait for its reader."""
+
+
+def _count_tokens(text: str) -> int:
+    return max(1, len(text.encode()) // _BYTES_PER_TOKEN)
+
+
+def _thoughts(request: Generation) -> list[AnswerEvent]:
+    if not request.think:
+        return []
+    return [ThinkingDelta(word) for word in ("Let", " me", " think", ".")]
+
+
+def _call_tool(request: Generation) -> list[AnswerEvent]:
+    """A call of the first tool that the prompt mentions by name."""
+    prompt = prompt_of(request)
+    for tool in request.tools:
+        function: dict[str, Any] = tool.get("function", {}) if isinstance(tool, dict) else {}
+        name = str(function.get("name", ""))
+        if name and name in prompt:
+            return [ToolCall(0, "call_emulated", name, "{}")]
+    return []

@@ -1,0 +1,186 @@
+"""One emulated Ollama server: the product's own Ollama and OpenAI routes over a device that only pretends.
+
+Every answer carries `X-Emulated`, so that nobody takes its watts or its words for real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from ollama_proxy.api.ollama import OllamaApi
+from ollama_proxy.api.openai import OpenAiApi
+from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.ports import AnswerSink
+from ollama_proxy.lab.device import DeviceSpec, list_models
+from ollama_proxy.lab.faults import Fault, FaultSwitch
+from ollama_proxy.lab.run import Run
+from ollama_proxy.lab.text import TextSource
+from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.http1.server import HttpServer
+
+VERSION = "0.24.0"
+_KEEP_S = 300.0
+_JSON = b"application/json"
+
+
+class EmulatedServer:
+    """A device behind Ollama's routes, on one port."""
+
+    def __init__(self, device: DeviceSpec, text: TextSource, speed: float) -> None:
+        self.device = device
+        self.text = text
+        self.speed = speed
+        self.loop = asyncio.get_running_loop()
+        self.faults = FaultSwitch()
+        self.models = list_models(device.models)
+        self.loaded_until_s: dict[str, float] = {}
+        self.waiting: deque[Run] = deque()
+        self.active: Run | None = None
+        self.joules = 0.0
+        self.counts = {"requests": 0, "finished": 0, "cancelled": 0, "tokens": 0}
+        self.last_cancelled_s: float | None = None
+        self._ids = 0
+        self._exchange: Exchange | None = None
+        self._ollama, self._openai = OllamaApi(self), OpenAiApi(self)
+        self._routes = {**self._ollama.routes, **self._openai.routes}
+        self._label = f"X-Emulated: {device.name}\r\n".encode()
+        self._http = HttpServer(self._handle, self._refuse)
+        self._listener: asyncio.Server | None = None
+        self._address = ("", 0)
+
+    # -- listening -----------------------------------------------------------
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port. Raises `OSError`."""
+        self._listener = await self.loop.create_server(self._http.protocol_factory, host, port, backlog=1024)
+        bound: int = self._listener.sockets[0].getsockname()[1]
+        self._address = (host, bound)
+        return bound
+
+    async def stop(self) -> None:
+        """Stop listening and drop every connection: what a dead server looks like from outside."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for connection in list(self._http.connections):
+            connection.transport.abort()
+
+    async def set_fault(self, fault: Fault) -> None:
+        """Switch a fault; `refuse` takes the listening socket away and any other brings it back."""
+        self.faults.set(fault)
+        if fault.fault == "refuse":
+            await self.stop()
+        elif self._listener is None:
+            await self.start(*self._address)
+
+    # -- routing -------------------------------------------------------------
+
+    def _handle(self, exchange: Exchange) -> None:
+        exchange.fixed_lines = self._label
+        path = exchange.path
+        if path == b"/lab/state":
+            exchange.respond(200, _JSON, msgspec.json.encode(self.describe()))
+            return
+        handler = self._routes.get(path, {}).get(exchange.method)
+        if handler is None:
+            known = path in self._routes
+            text = b"405 method not allowed" if known else b"404 page not found"
+            exchange.respond(405 if known else 404, b"text/plain", text)
+            return
+        self._exchange = exchange
+        handler(exchange)
+
+    def _refuse(self, exchange: Exchange, status: int, message: str) -> None:
+        exchange.respond(status, b"text/plain", message.encode())
+
+    # -- the Service of the APIs -----------------------------------------------
+
+    def submit(self, call: Call, sink: AnswerSink) -> Run:
+        exchange = self._exchange
+        assert exchange is not None
+        self.counts["requests"] += 1
+        run = Run(self, call, sink, exchange, self.faults.strike(exchange.path.decode("ascii")))
+        if canonical_model(call.model) not in self.models:
+            run.over = True
+            sink.fail(ProxyError(ErrorKind.MODEL_NOT_FOUND, f"model '{call.model}' not found"))
+            return run
+        if run.strike_at_once():
+            return run
+        self.waiting.append(run)
+        self.loop.call_soon(self.next_run)
+        return run
+
+    def next_run(self) -> None:
+        """Give the device to the request that has waited longest."""
+        while self.active is None and self.waiting:
+            run = self.waiting.popleft()
+            if not run.over:
+                self.active = run
+                run.start()
+
+    def release(self, run: Run) -> None:
+        """A request is over, well or not."""
+        if self.active is run:
+            self.active = None
+            self.loop.call_soon(self.next_run)
+
+    def load_s(self, model: str) -> float:
+        """Seconds until a model is ready; it stays for five minutes after its last use."""
+        name = canonical_model(model)
+        now_s = self.loop.time()
+        cold = self.loaded_until_s.get(name, 0.0) < now_s
+        self.loaded_until_s[name] = now_s + _KEEP_S
+        return self.device.load_s if cold else 0.0
+
+    def unload(self, model: str) -> None:
+        """Drop a model from memory."""
+        self.loaded_until_s.pop(canonical_model(model), None)
+
+    def fleet(self) -> FleetView:
+        spec = BackendSpec(self.device.name, "emulated", f"emulated {self.device.name}", self.device.name)
+        now_s = self.loop.time()
+        loaded = [name for name, until_s in self.loaded_until_s.items() if until_s > now_s]
+        entries = tuple(self._loaded_entry(name) for name in loaded if name in self.models)
+        view = BackendView(
+            spec, Health.HEALTHY, models=self.models, loaded_entries=entries, version=VERSION, emulated=True
+        )
+        return FleetView(0, (view,))
+
+    def _loaded_entry(self, name: str) -> dict[str, Any]:
+        entry = dict(self.models[name].entry)
+        entry.pop("modified_at", None)
+        return {**entry, "expires_at": "2099-01-01T00:00:00Z", "size_vram": entry["size"], "context_length": 4096}
+
+    async def refresh(self) -> FleetView:
+        return self.fleet()
+
+    def now_s(self) -> float:
+        return self.loop.time()
+
+    def make_request_id(self) -> str:
+        self._ids += 1
+        return f"lab-{self.device.name}-{self._ids}"
+
+    def describe(self) -> dict[str, Any]:
+        """What `/lab/state` says; joules are emulated."""
+        return {
+            "device": self.device.name,
+            "kind": "emulated",
+            "port": self._address[1],
+            "listening": self._listener is not None,
+            "watts_now": self.device.watts if self.active else 0.0,
+            "joules": round(self.joules, 6),
+            "in_flight": len(self.waiting) + (self.active is not None),
+            "fault": self.faults.fault.fault,
+            "ms_since_last_cancel": None
+            if self.last_cancelled_s is None
+            else round((self.loop.time() - self.last_cancelled_s) * 1000),
+            **self.counts,
+        }

@@ -1,0 +1,130 @@
+"""Where emulated answers take their words from: made up by a seed, or from the embedded model.
+
+Made-up text depends on seed, model and prompt only, not on the device: so a text that one device began can be checked
+against the same text from another.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from ollama_proxy.domain.call import Generation
+from ollama_proxy.net.framing import event_data
+from ollama_proxy.net.http1.client import Origin, OriginPool
+from ollama_proxy.net.http1.fetch import FetchError, fetch
+from ollama_proxy.net.upstream import join_request, request_head
+
+_WORDS = (
+    "the device answers with measured words and every token arrives in its own time while power flows from one part "
+    "of the fleet to another so that a small question never wakes a large card unless somebody waits for it"
+).split()  # noqa: SIM905  # a sentence reads better than a list
+_LEAST, _MOST = 24, 72
+_TIMEOUT_S = 60.0
+_MAX_REAL_TOKENS = 256
+
+
+class TextSource(Protocol):
+    """Gives the tokens of an answer, and why it ends (`stop` or `length`)."""
+
+    async def write(self, model: str, request: Generation) -> tuple[list[str], str]:
+        """The whole text at once; pacing is the device's affair."""
+
+
+def prompt_of(request: Generation) -> str:
+    """The text of a request, whatever its form."""
+    return "\n".join([request.system, request.prompt, *(message.content for message in request.messages)])
+
+
+class SyntheticText:
+    """Word-like tokens from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    async def write(self, model: str, request: Generation) -> tuple[list[str], str]:
+        dice = random.Random(f"{self._seed}\0{model}\0{prompt_of(request)}")
+        length = dice.randint(_LEAST, _MOST)
+        limit = request.sampling.num_predict
+        wanted = limit if limit is not None and limit > 0 else length
+        if request.format is not None:
+            return _as_json(dice), "stop"
+        words = [dice.choice(_WORDS) for _ in range(wanted)]
+        tokens = [words[0].capitalize(), *(f" {word}" for word in words[1:])]
+        reason = "length" if limit is not None and 0 < limit < length else "stop"
+        return _cut_at_stop(tokens, request.sampling.stop or (), reason)
+
+
+def _as_json(dice: random.Random) -> list[str]:
+    text = json.dumps({"answer": " ".join(dice.choice(_WORDS) for _ in range(4))})
+    return [text[start : start + 5] for start in range(0, len(text), 5)]
+
+
+def _cut_at_stop(tokens: list[str], stops: Sequence[str], reason: str) -> tuple[list[str], str]:
+    text = "".join(tokens)
+    cuts = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
+    if not cuts:
+        return tokens, reason
+    kept: list[str] = []
+    room = min(cuts)
+    for token in tokens:
+        if room <= 0:
+            break
+        kept.append(token[:room])
+        room -= len(token)
+    return kept, "stop"
+
+
+class RealText:
+    """The embedded model's text, asked for whole and paced by the device afterwards."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._pool = OriginPool(Origin(host, port))
+        headers = ((b"Content-Type", b"application/json"),)
+        self._head = request_head(self._pool.origin, b"POST", b"/v1/chat/completions", headers)
+
+    async def write(self, model: str, request: Generation) -> tuple[list[str], str]:
+        limit = request.sampling.num_predict
+        messages = [{"role": message.role, "content": message.content} for message in request.messages]
+        document: dict[str, Any] = {
+            "messages": messages or [{"role": "user", "content": request.prompt}],
+            "stream": True,
+            "max_tokens": min(limit, _MAX_REAL_TOKENS) if limit is not None and limit > 0 else _MAX_REAL_TOKENS,
+            "temperature": 0.8 if request.sampling.temperature is None else request.sampling.temperature,
+        }
+        if request.sampling.stop:
+            document["stop"] = list(request.sampling.stop)
+        try:
+            answer = await fetch(self._pool, join_request(self._head, msgspec.json.encode(document)), _TIMEOUT_S)
+        except FetchError:
+            return ["(the embedded model did not answer)"], "stop"
+        return _read_tokens(bytes(answer.body))
+
+    def close(self) -> None:
+        """Drop idle connections."""
+        self._pool.close()
+
+
+def _read_tokens(body: bytes) -> tuple[list[str], str]:
+    tokens: list[str] = []
+    reason = "stop"
+    for payload in event_data(body):
+        if payload == b"[DONE]":
+            break
+        for choice in msgspec.json.decode(payload).get("choices") or ():
+            if text := choice["delta"].get("content"):
+                tokens.append(text)
+            reason = choice.get("finish_reason") or reason
+    return tokens, reason
+
+
+def embed_text(text: str, dimensions: int) -> tuple[float, ...]:
+    """A unit vector that depends on the text only."""
+    dice = random.Random(f"vector\0{text}")
+    values = [dice.gauss(0, 1) for _ in range(dimensions)]
+    length = sum(value * value for value in values) ** 0.5
+    return tuple(value / length for value in values)
