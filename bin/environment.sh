@@ -58,7 +58,7 @@ sync_packages() {
     say "  the locked packages ($1)"
     case $1 in run) groups="--no-dev" ;; *) groups="--group dev" ;; esac
     # shellcheck disable=SC2086  # the groups are words
-    UV_PROJECT_ENVIRONMENT=$venv UV_PYTHON_DOWNLOADS=never "$uv" sync --project "$root" --frozen --no-install-project \
+    UV_PROJECT_ENVIRONMENT=$venv UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 "$uv" sync --project "$root" --frozen --no-install-project \
         --inexact -q $groups --python "$venv/bin/python" >&2 \
         || die "the packages could not be installed; is the network there? (needed for the first start only)"
 }

@@ -21,7 +21,9 @@ def up(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     ports: Annotated[str, typer.Option(help="One port a device; 0 takes any free one.")] = "11434,11435,11436,11437",
     devices: Annotated[str, typer.Option(help="Which devices, in the order of the ports.")] = "npu,igpu,nvidia,cpu",
-    text: Annotated[str, typer.Option(help="real (from the embedded model) or synthetic.")] = "synthetic",
+    text: Annotated[
+        str, typer.Option(help="real (from the embedded model), synthetic, or auto: real when that model is installed.")
+    ] = "auto",
     speed: Annotated[float, typer.Option(help="How many times faster than life.", min=0.01)] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic text.")] = 1,
     control_port: Annotated[int, typer.Option(help="Port that switches faults.")] = _CONTROL_PORT,
@@ -38,8 +40,8 @@ def up(
         _fail(f"--devices: expected some of {', '.join(DEVICES)}, each once")
     if len(numbers) != len(names) or any(not 0 <= port <= 65535 for port in numbers):
         _fail(f"--ports: expected {len(names)} port numbers, one a device")
-    if text not in ("real", "synthetic"):
-        _fail("--text: expected real or synthetic")
+    if text not in ("auto", "real", "synthetic"):
+        _fail("--text: expected auto, real or synthetic")
     raise typer.Exit(uvloop.run(_run(host, numbers, names, text, speed, seed, control_port)))
 
 
@@ -58,13 +60,14 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     source, supervisor, problem = await open_source(text, seed)
-    if problem:
+    if problem and text == "real":
         typer.echo(f"ollama-proxy lab: no real text: {problem}", err=True)
         return 2
     lab = Lab(names, source, speed)
     try:
         bound = await lab.start(host, ports, control_port)
-        typer.echo(_describe(bound, lab.control_port, host, text, speed), err=True)
+        kind = "real, from the embedded model" if supervisor is not None else f"synthetic, seed {seed}"
+        typer.echo(_describe(bound, lab.control_port, host, kind, speed), err=True)
         await stop.wait()
     except OSError as error:
         typer.echo(f"ollama-proxy lab: {error.strerror}; stop the other program or choose other --ports", err=True)

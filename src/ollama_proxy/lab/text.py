@@ -19,7 +19,11 @@ from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
 from ollama_proxy.net.upstream import join_request, request_head
 
-_WORDS = ["the", "device", "answers", "with", "measured", "words", "and", "every", "token", "arrives", "in", "its", "own", "time", "while", "power", "flows", "from", "one", "part", "of", "the", "fleet", "to", "another", "so", "that", "a", "small", "question", "never", "wakes", "a", "large", "card", "unless", "somebody", "waits", "for", "it"]  # a sentence reads better than a list
+_SENTENCE = (
+    "the device answers with measured words and every token arrives in its own time while power flows from one part "
+    "of the fleet to another so that a small question never wakes a large card unless somebody waits for it"
+)
+_WORDS = _SENTENCE.split()
 _LEAST, _MOST = 24, 72
 _TIMEOUT_S = 60.0
 _MAX_REAL_TOKENS = 256
