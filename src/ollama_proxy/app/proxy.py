@@ -7,9 +7,9 @@ import logging
 import sys
 
 import ollama_proxy
-from ollama_proxy.api.compute import SERVICE, ComputeApi
-from ollama_proxy.api.ollama import OllamaApi
-from ollama_proxy.api.openai import OpenAiApi
+from ollama_proxy.api.compute.methods import SERVICE, ComputeApi
+from ollama_proxy.api.ollama.routes import OllamaApi
+from ollama_proxy.api.openai.routes import OpenAiApi
 from ollama_proxy.api.status import build_status_app
 from ollama_proxy.app.dispatch import Dispatcher, Job
 from ollama_proxy.app.embedding import EmbeddedBackend

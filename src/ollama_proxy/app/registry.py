@@ -18,8 +18,8 @@ BACKEND_GROUP = "ollama_proxy.backends"
 
 #: Client dialects on the HTTP port, in the order in which their routes are looked up.
 HTTP_APIS = {
-    "ollama": "ollama_proxy.api.ollama:OllamaApi",
-    "openai": "ollama_proxy.api.openai:OpenAiApi",
+    "ollama": "ollama_proxy.api.ollama.routes:OllamaApi",
+    "openai": "ollama_proxy.api.openai.routes:OpenAiApi",
 }
 
 

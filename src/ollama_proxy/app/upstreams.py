@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from ollama_proxy.app.registry import BACKEND_GROUP, BACKENDS, load_kind
-from ollama_proxy.backends.ollama import OllamaBackend
-from ollama_proxy.backends.openai import OpenAiBackend
+from ollama_proxy.backends.ollama.backend import OllamaBackend
+from ollama_proxy.backends.openai.backend import OpenAiBackend
 from ollama_proxy.config.endpoint import Endpoint, parse_endpoint
 from ollama_proxy.config.schema import Backend as BackendConfig
 from ollama_proxy.domain.device import BackendSpec

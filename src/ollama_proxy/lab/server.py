@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.api.ollama import OllamaApi
-from ollama_proxy.api.openai import OpenAiApi
+from ollama_proxy.api.ollama.routes import OllamaApi
+from ollama_proxy.api.openai.routes import OpenAiApi
 from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from ollama_proxy.api.compute_answers import EmbedAnswer, GenerateAnswer, StreamAnswer, fail_call
-from ollama_proxy.api.compute_requests import read_embed, read_generate
+from ollama_proxy.api.compute.answers import EmbedAnswer, GenerateAnswer, StreamAnswer, fail_call
+from ollama_proxy.api.compute.requests import read_embed, read_generate
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendView, FleetView, Health

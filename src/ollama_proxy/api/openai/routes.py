@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from ollama_proxy.api.openai_requests import read_completion, read_embedding
-from ollama_proxy.api.openai_writer import OpenAiWriter, write_error
+from ollama_proxy.api.openai.requests import read_completion, read_embedding
+from ollama_proxy.api.openai.writer import OpenAiWriter, write_error
 from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ollama_proxy.api.ollama_catalogue import list_loaded, list_models, lowest_version, show_model
-from ollama_proxy.api.ollama_requests import read_embed, read_embeddings, read_generation, read_show
-from ollama_proxy.api.ollama_writer import OllamaWriter
+from ollama_proxy.api.ollama.catalogue import list_loaded, list_models, lowest_version, show_model
+from ollama_proxy.api.ollama.requests import read_embed, read_embeddings, read_generation, read_show
+from ollama_proxy.api.ollama.writer import OllamaWriter
 from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Service

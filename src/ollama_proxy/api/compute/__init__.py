@@ -1,0 +1,1 @@
+"""gRPC `compute.v1`."""

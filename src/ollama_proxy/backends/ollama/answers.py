@@ -1,0 +1,133 @@
+"""Native Ollama answers as events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
+from ollama_proxy.net.framing import LineBuffer
+from ollama_proxy.net.upstream import DecodeError, UpstreamError
+
+
+class _Function(msgspec.Struct):
+    name: str = ""
+    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+    index: int = 0
+
+
+class _Use(msgspec.Struct):
+    function: _Function
+    id: str = ""
+
+
+class _ChatMessage(msgspec.Struct):
+    content: str = ""
+    thinking: str = ""
+    tool_calls: list[_Use] | None = None
+
+
+class _Chunk(msgspec.Struct):
+    response: str = ""
+    thinking: str = ""
+    message: _ChatMessage | None = None
+    tool_calls: list[_Use] | None = None
+    done: bool = False
+    done_reason: str = ""
+    error: str | None = None
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_count: int | None = None
+    prompt_eval_duration: int | None = None
+    eval_count: int | None = None
+    eval_duration: int | None = None
+
+
+class _Embedded(msgspec.Struct):
+    embeddings: tuple[tuple[float, ...], ...]
+    total_duration: int | None = None
+    load_duration: int | None = None
+    prompt_eval_count: int | None = None
+
+
+_chunks = msgspec.json.Decoder(_Chunk)
+_embedded = msgspec.json.Decoder(_Embedded)
+
+
+class AnswerDecoder:
+    """NDJSON streams and unary objects of generate and chat alike: a unary body is a stream of one line."""
+
+    def __init__(self) -> None:
+        self._lines = LineBuffer()
+        self._finished: Finished | None = None
+        self._calls = 0
+
+    def feed(self, data: bytes) -> Sequence[AnswerEvent]:
+        events: list[AnswerEvent] = []
+        for line in self._lines.feed(data):
+            self._read(line, events)
+        return events
+
+    def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        events: list[AnswerEvent] = []
+        rest = self._lines.rest().strip()
+        if rest:
+            self._read(rest, events)
+        return events, self._finished
+
+    def _read(self, line: bytes, events: list[AnswerEvent]) -> None:
+        try:
+            chunk = _chunks.decode(line)
+        except msgspec.DecodeError as error:
+            raise DecodeError(str(error)) from None
+        if chunk.error is not None:
+            raise UpstreamError(chunk.error)
+        message = chunk.message
+        thinking = message.thinking if message else chunk.thinking
+        text = message.content if message else chunk.response
+        if thinking:
+            events.append(ThinkingDelta(thinking))
+        if text:
+            events.append(TextDelta(text))
+        for use in (message.tool_calls if message else chunk.tool_calls) or ():
+            events.append(ToolCall(self._calls, use.id, use.function.name, bytes(use.function.arguments).decode()))
+            self._calls += 1
+        if chunk.done:
+            reason = "tool_calls" if self._calls else chunk.done_reason or "stop"
+            self._finished = Finished(reason, _usage(chunk))
+
+
+def _usage(chunk: _Chunk) -> Usage:
+    return Usage(
+        prompt_tokens=chunk.prompt_eval_count,
+        output_tokens=chunk.eval_count,
+        total_ns=chunk.total_duration,
+        load_ns=chunk.load_duration,
+        prompt_ns=chunk.prompt_eval_duration,
+        decode_ns=chunk.eval_duration,
+    )
+
+
+class EmbedDecoder:
+    """The one object of `/api/embed`."""
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+
+    def feed(self, data: bytes) -> Sequence[AnswerEvent]:
+        self._body += data
+        return ()
+
+    def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        try:
+            answer = _embedded.decode(bytes(self._body))
+        except msgspec.DecodeError as error:
+            raise DecodeError(str(error)) from None
+        usage = Usage(
+            prompt_tokens=answer.prompt_eval_count,
+            output_tokens=0,
+            total_ns=answer.total_duration,
+            load_ns=answer.load_duration,
+        )
+        return (Embeddings(answer.embeddings),), Finished("stop", usage)

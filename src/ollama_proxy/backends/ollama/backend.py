@@ -1,0 +1,139 @@
+"""Upstreams that speak Ollama's API.
+
+Ollama clients pass on the fast lane; so do OpenAI clients, through Ollama's own `/v1`, unless they ask for something
+which that layer silently drops. Everything else goes through the native routes, which are the only ones that report an
+end, real token counts and durations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ollama_proxy.backends.ollama.answers import AnswerDecoder, EmbedDecoder
+from ollama_proxy.backends.ollama.requests import encode_request
+from ollama_proxy.domain.call import Call, Dialect, Need, Operation
+from ollama_proxy.domain.device import BackendSpec, ModelFacts
+from ollama_proxy.domain.errors import FailureKind
+from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport
+from ollama_proxy.net.endings import read_ollama_body, read_ollama_tail, read_openai_body, read_openai_tail
+from ollama_proxy.net.http1.client import OriginPool
+from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
+from ollama_proxy.net.upstream import DecodedAttempt, RawAttempt, join_request, request_head
+
+CAPABILITIES = frozenset(Need)
+_JSON = ((b"Content-Type", b"application/json"),)
+
+
+class OllamaBackend:
+    """One Ollama server."""
+
+    def __init__(self, spec: BackendSpec, pool: OriginPool, prefix: str = "") -> None:
+        self.spec = spec
+        self.capabilities = CAPABILITIES
+        self._pool = pool
+        self._prefix = prefix.encode("ascii")
+        self._heads: dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], bytes] = {}
+
+    def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
+        """Send the call on the lane that fits."""
+        raw = call.raw
+        if raw is not None and call.dialect is Dialect.OLLAMA:
+            head = self._head(raw.method, raw.path, raw.headers)
+            attempt = RawAttempt(sink, read_ollama_body, read_ollama_tail)
+            return attempt.send(self._pool, join_request(head, raw.body))
+        if raw is not None and call.dialect is Dialect.OPENAI and not call.raw_needs_native:
+            head = self._head(raw.method, raw.path, raw.headers)
+            return RawAttempt(sink, read_openai_body, read_openai_tail).send(self._pool, join_request(head, raw.body))
+        path, document = encode_request(call, model)
+        decoder = EmbedDecoder() if call.operation is Operation.EMBED else AnswerDecoder()
+        request = join_request(self._head(b"POST", path, _JSON), msgspec.json.encode(document))
+        return DecodedAttempt(sink, decoder).send(self._pool, request)
+
+    def _head(self, method: bytes, path: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+        key = (method, path, headers)
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) > 256:
+                self._heads.clear()
+            head = self._heads[key] = request_head(self._pool.origin, method, self._prefix + path, headers)
+        return head
+
+    async def probe(self, timeout_s: float) -> ProbeReport:
+        """Version, installed and loaded models."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                tags = await self._get(b"/api/tags", timeout_s)
+                loaded = await self._get(b"/api/ps", timeout_s)
+                version = await self._get(b"/api/version", timeout_s)
+        except TimeoutError:
+            raise ProbeError(f"timeout after {timeout_s:g} s") from None
+        if tags.status != 200:
+            raise ProbeError(f"HTTP {tags.status} on /api/tags")
+        running = _entries(bytes(loaded.body)) if loaded.status == 200 else []
+        return ProbeReport(
+            models=_read_models(bytes(tags.body)),
+            loaded=frozenset(canonical_model(str(one.get("model") or one.get("name") or "")) for one in running),
+            loaded_entries=tuple(running),
+            version=_read_version(bytes(version.body)) if version.status == 200 else "",
+            emulated=any(name == b"x-emulated" for name, _ in tags.headers),
+        )
+
+    async def _get(self, path: bytes, timeout_s: float) -> Fetched:
+        request = request_head(self._pool.origin, b"GET", self._prefix + path) + b"0\r\n\r\n"
+        try:
+            return await fetch(self._pool, request, timeout_s)
+        except FetchError as error:
+            hard = error.failure.kind in (FailureKind.REFUSED, FailureKind.UNREACHABLE)
+            raise ProbeError(error.failure.message, hard=hard) from None
+
+    async def close(self) -> None:
+        """Drop idle connections."""
+        self._pool.close()
+
+
+# -- probes ------------------------------------------------------------------
+
+
+class _Listed(msgspec.Struct):
+    name: str = ""
+    model: str = ""
+    digest: str = ""
+    size: int = 0
+    modified_at: str = ""
+
+
+def _entries(body: bytes) -> list[dict[str, Any]]:
+    try:
+        document = msgspec.json.decode(body)
+        entries = document.get("models") or [] if isinstance(document, dict) else None
+    except msgspec.DecodeError:
+        entries = None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ProbeError("the model list is unreadable; is this an Ollama server?")
+    return entries
+
+
+def _read_models(body: bytes) -> Mapping[str, ModelFacts]:
+    found: dict[str, ModelFacts] = {}
+    for entry in _entries(body):
+        try:
+            listed = msgspec.convert(entry, _Listed)
+        except msgspec.ValidationError:
+            raise ProbeError("an entry of the model list is unreadable") from None
+        name = listed.model or listed.name
+        found[canonical_model(name)] = ModelFacts(name, listed.digest, listed.size, listed.modified_at, 0, entry)
+    return found
+
+
+def _read_version(body: bytes) -> str:
+    try:
+        document = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return ""
+    version = document.get("version") if isinstance(document, dict) else ""
+    return version if isinstance(version, str) else ""
