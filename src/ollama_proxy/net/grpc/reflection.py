@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 REFLECTION_METHODS = tuple(f"/{service}/ServerReflectionInfo" for service in SERVICES)
@@ -55,9 +56,29 @@ def _files(file: FileDescriptor) -> bytes:
     while waiting:
         one = waiting.pop()
         if one.name not in seen:
-            seen[one.name] = one.serialized_pb
+            seen[one.name] = _with_json_names(one)
             waiting.extend(one.dependencies)
     return _field(4, b"".join(_field(1, blob) for blob in seen.values()))
+
+
+def _with_json_names(file: FileDescriptor) -> bytes:
+    """The file's descriptor with the JSON name of every field.
+
+    Python's generated code leaves them out, and clients that print JSON by reflection then show the wrong names.
+    """
+    proto = FileDescriptorProto.FromString(file.serialized_pb)
+    waiting = list(proto.message_type)
+    while waiting:
+        message = waiting.pop()
+        waiting.extend(message.nested_type)
+        for field in message.field:
+            field.json_name = field.json_name or _camel_case(field.name)
+    return proto.SerializeToString()
+
+
+def _camel_case(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
 
 
 def _error(code: int, message: str) -> bytes:

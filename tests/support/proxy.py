@@ -1,0 +1,95 @@
+"""A proxy as its users start it: a process with a configuration file."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.processes import IDS, ROOT, Child, free_port, http_get, wait_until
+
+_numbers = itertools.count(1)
+
+
+class ProxyProcess:
+    """Context manager. `endpoints` are those of the four shipped backends, in order; without them nothing is there.
+
+    `speed` scales the priors to devices whose time runs faster than life.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        endpoints: Sequence[str] = (),
+        embedded: str = "never",
+        changes: dict[str, Any] | None = None,
+        wait_ready: bool = True,
+        speed: float = 1,
+    ) -> None:
+        self._folder = work / f"proxy-{next(_numbers)}"
+        self._folder.mkdir()
+        self._wait_ready = wait_ready
+        self.config_path = self._folder / "config.yaml"
+        config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+        config["server"] |= {"http_port": free_port(), "grpc_port": free_port()}
+        config["embedded"]["enabled"] = embedded
+        config["monitoring"]["prometheus_port"] = 0
+        ends = list(endpoints) or [f"http://127.0.0.1:{free_port()}" for _ in IDS]
+        for backend, endpoint in zip(config["backends"], ends, strict=True):
+            backend["endpoint"] = endpoint
+            character = backend["characteristics"]
+            character["avg_latency_ms"] /= speed
+            character["max_tokens_per_second"] *= speed
+        for section, values in (changes or {}).items():
+            if isinstance(values, dict):
+                config[section] |= values
+            else:
+                config[section] = values
+        self.config_path.write_text(yaml.safe_dump(config, sort_keys=False))
+        self.http_port: int = config["server"]["http_port"]
+        self.grpc_port: int = config["server"]["grpc_port"]
+        self.child: Child
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def grpc(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
+
+    def start(self) -> ProxyProcess:
+        command = [sys.executable, "-P", "-m", "ollama_proxy", "--config", str(self.config_path)]
+        self.child = Child(command, self._folder / "log.txt", {"PYTHONPATH": str(ROOT / "src")})
+        if self._wait_ready:
+            wait_until(self._is_up, "the proxy")
+        return self
+
+    def _is_up(self) -> bool:
+        self.child.check_alive()
+        return "Stop with Ctrl-C." in self.child.text()
+
+    def health(self) -> str:
+        return http_get(self.url + "/health")[1]
+
+    def log_lines(self, pattern: str) -> list[str]:
+        """Lines of the log that match."""
+        return [line for line in self.child.text().splitlines() if re.search(pattern, line)]
+
+    def stop(self) -> int:
+        code = self.child.stop()
+        self.child.kill_group()
+        return code
+
+    def __enter__(self) -> ProxyProcess:
+        return self.start()
+
+    def __exit__(self, *error: object) -> None:
+        code = self.stop()
+        if error[0] is None:
+            assert code == 0, self.child.text()[-4000:]
