@@ -1,0 +1,145 @@
+"""What types cannot say: who may connect, which names point where, and that no key is ever shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from ollama_proxy.config.checks import check_config, is_loopback
+from ollama_proxy.config.load import parse_config
+from ollama_proxy.config.problems import ConfigError, render_problems
+from ollama_proxy.config.schema import ApiKey, Auth, Backend, Cache, Config, Pipelines, Routing, Server
+
+A = Backend(id="a", endpoint="http://localhost:1")
+
+
+def bug(reason: str) -> pytest.MarkDecorator:
+    """A fault known today; strict, so that its mend takes this mark away."""
+    return pytest.mark.xfail(strict=True, reason=reason)
+
+
+def places(config: Config, environ: dict[str, str] | None = None) -> list[str]:
+    """Where the checks find fault."""
+    return [problem.where for problem in check_config(config, environ or {})]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.5.0.1", "::1", "localhost"])
+def test_a_loopback_host_needs_no_keys(host: str) -> None:
+    assert places(Config(server=Server(host=host))) == []
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.2", "box.example", "", "127.0.0.1.example.com", "1270.0.1"]
+)
+def test_a_public_host_without_keys_is_refused_in_one_sentence(host: str) -> None:
+    (problem,) = check_config(Config(server=Server(host=host)), {})
+    assert problem.where == "server.host"
+    assert "\n" not in problem.message
+
+
+def test_a_key_that_is_off_opens_no_public_host() -> None:
+    auth = Auth(enabled=True, api_keys={"bob": ApiKey(key_env="K", enabled=False)})
+    assert "server.host" in places(Config(server=Server(host="0.0.0.0", auth=auth)), {"K": "x"})
+    unused = Auth(enabled=False, api_keys={"bob": ApiKey(key_env="K")})
+    assert "server.host" in places(Config(server=Server(host="0.0.0.0", auth=unused)), {"K": "x"})
+
+
+@bug("checks.py: a key with neither key_hash nor key_env counts as a key")
+def test_an_empty_key_opens_no_public_host() -> None:
+    auth = Auth(enabled=True, api_keys={"bob": ApiKey()})
+    assert "server.host" in places(Config(server=Server(host="0.0.0.0", auth=auth)))
+
+
+@bug("checks.py: exact comparison with `localhost`")
+def test_localhost_in_capitals_is_loopback() -> None:
+    assert is_loopback("LocalHost")
+
+
+@bug("passes the check but cannot be listened on: brackets belong to URLs")
+def test_a_host_in_brackets_is_refused() -> None:
+    assert places(Config(server=Server(host="[::1]"))) == ["server.host"]
+
+
+def test_ports_that_clash() -> None:
+    assert places(Config(server=Server(http_port=5, grpc_port=5))) == ["server.http_port"]
+    assert places(Config(server=Server(http_port=0, grpc_port=0))) == []
+
+
+def test_ids_are_one_whatever_their_case() -> None:
+    assert places(Config(backends=(A, Backend(id="A", endpoint="x")))) == ["backends[1].id"]
+    assert places(Config(backends=(Backend(id="embedded", endpoint="x"),))) == ["backends[0].id"]
+
+
+@bug("checks.py: the reserved id is compared with its case, ids are not")
+def test_the_reserved_id_is_reserved_in_any_case() -> None:
+    assert places(Config(backends=(Backend(id="Embedded", endpoint="x"),))) == ["backends[0].id"]
+
+
+def test_the_default_backend_must_exist() -> None:
+    (problem,) = check_config(Config(backends=(A,), routing=Routing(default_backend="b")), {})
+    assert problem.where == "routing.default_backend"
+    assert "configured are a" in problem.message
+
+
+@bug("checks.py: a backend that is off cannot be the default")
+def test_the_default_backend_must_be_on() -> None:
+    off = Backend(id="a", endpoint="x", enabled=False)
+    assert places(Config(backends=(off,), routing=Routing(default_backend="a"))) == ["routing.default_backend"]
+
+
+def test_a_variable_of_a_key_must_be_set_unless_its_backend_is_off() -> None:
+    cloud = Backend(id="c", type="openai", endpoint="https://api.example.com", api_key_env="CLOUD_KEY")
+    assert places(Config(backends=(cloud,))) == ["backends[0].api_key_env"]
+    assert places(Config(backends=(cloud,)), {"CLOUD_KEY": "x"}) == []
+    off = Backend(id="c", type="openai", endpoint="x", api_key_env="CLOUD_KEY", enabled=False)
+    assert places(Config(backends=(off,))) == []
+
+
+def test_what_is_not_served_is_refused_and_not_ignored() -> None:
+    vectors = Backend(id="v", type="vectordb", endpoint="x")
+    assert places(Config(backends=(vectors,), pipelines=Pipelines(enabled=True))) == [
+        "pipelines.enabled",
+        "backends[0].type",
+    ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(Config(routing=Routing(fallback_strategy="none")), id="fallback_strategy: none"),
+        pytest.param(Config(routing=Routing(power_aware=False)), id="power_aware: false"),
+        pytest.param(Config(cache=Cache(type="valkey")), id="cache.type: valkey"),
+    ],
+)
+@bug("no code reads these keys, and nothing says so")
+def test_a_setting_that_does_nothing_is_refused(config: Config) -> None:
+    assert places(config)
+
+
+KEY = "sk-live-0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"backends: [{{id: a, endpoint: x, api_key: {KEY}}}]",
+        f"server: {{auth: {{api_keys: {{bob: {KEY}}}}}}}",
+        f"server: {{auth: {{api_keys: {{bob: {{key: {KEY}}}}}}}}}",
+        pytest.param(
+            f"backends: [{{id: a, type: openai, endpoint: x, api_key_env: {KEY}}}]",
+            marks=bug("checks.py: a key put where its variable's name belongs is printed"),
+        ),
+    ],
+)
+def test_a_key_written_into_the_file_is_refused_and_not_shown(text: str) -> None:
+    try:
+        config, _ = parse_config(text, "c.yaml")
+        said = render_problems(check_config(config, {}), "c.yaml")
+    except ConfigError as error:
+        said = str(error)
+    assert said
+    assert KEY not in said
+
+
+@bug("schema.py: the generated repr shows key_hash")
+def test_no_hash_of_a_key_in_the_repr() -> None:
+    assert "c0ffee" not in repr(ApiKey(key_hash="c0ffee"))
