@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import ROOT, http_get
+from tests.support.processes import ROOT, find_tool, http_get
 from tests.support.proxy import ProxyProcess
 
 pytestmark = pytest.mark.e2e
@@ -18,13 +18,11 @@ METHOD = "compute.v1.ComputeService/"
 
 
 def grpcurl(proxy: ProxyProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
-    binary = shutil.which("grpcurl")
+    binary = find_tool("grpcurl")
     if binary is None:
         pytest.skip("no grpcurl: bin/test installs one where Go is")
-    target = [proxy.grpc] if not arguments or arguments[0] != "-d" else []
-    before = list(arguments[:2]) if arguments[0] == "-d" else []
-    rest = list(arguments[2:]) if before else list(arguments)
-    command = [binary, "-plaintext", *before, *(target or [proxy.grpc]), *rest]
+    split = 2 if arguments[0] == "-d" else 0
+    command = [binary, "-plaintext", *arguments[:split], proxy.grpc, *arguments[split:]]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 

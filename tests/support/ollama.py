@@ -11,7 +11,7 @@ import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.support.processes import IDS, Child, free_port, http_get, wait_until
+from tests.support.processes import IDS, Child, find_tool, free_port, http_get, wait_until
 
 _MODELS = ("smollm2:135m", "qwen2.5:0.5b", "llama3:7b")
 #: ChatML, as this model was trained on it.
@@ -22,12 +22,8 @@ _TEMPLATE = (
 
 
 def find_ollama() -> Path | None:
-    """The binary: what bin/test installed, else whatever is on PATH."""
-    tools = os.environ.get("OLLAMA_PROXY_TOOLS", str(Path.home() / ".cache/ollama-proxy/tools"))
-    installed = Path(tools) / "bin" / "ollama"
-    if installed.is_file():
-        return installed
-    found = shutil.which("ollama")
+    """The binary, if there is one."""
+    found = find_tool("ollama")
     return Path(found) if found else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -43,6 +44,12 @@ def http_get(url: str, headers: dict[str, str] | None = None) -> tuple[int, str]
         return error.code, error.read().decode()
     except OSError as error:
         return 0, str(error)
+
+
+def find_tool(name: str) -> str | None:
+    """An optional tool: what bin/test installed, else whatever is on PATH."""
+    tools = Path(os.environ.get("OLLAMA_PROXY_TOOLS", str(Path.home() / ".cache/ollama-proxy/tools")))
+    return shutil.which(name, path=f"{tools / 'bin'}{os.pathsep}{os.environ['PATH']}")
 
 
 class Child:

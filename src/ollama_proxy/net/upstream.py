@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Usage
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
@@ -21,6 +23,13 @@ from ollama_proxy.net.http1.exchange import Headers
 _MAX_ERROR_BYTES = 64 * 1024
 #: A unary answer up to this size is held until it is whole, so that a cut can still be mended elsewhere.
 _MAX_HELD_BYTES = 8 * 1024 * 1024
+
+
+class _FirstEvent(msgspec.Struct):
+    error: msgspec.Raw | None = None
+
+
+_first_event = msgspec.json.Decoder(_FirstEvent)
 
 EndReader = Callable[[bytes], Finished | None]
 
@@ -181,10 +190,7 @@ class RawAttempt(HttpAttempt):
             return
         if self._fresh:
             self._fresh = False
-            if data.startswith((b'{"error"', b'data: {"error"')):
-                raise UpstreamError(
-                    error_text(data.split(b"\n", 1)[0].removeprefix(b"data: ")) or "error in the answer"
-                )
+            check_first_event(data)
         self._events += data.count(b"\n")
         self._tail.append(data)
         self._sink.on_raw(data)
@@ -226,16 +232,20 @@ class RawAttempt(HttpAttempt):
         return Finished(finished.reason, Usage(finished.usage.prompt_tokens, counted, counted_events=True))
 
     def _end_unary(self) -> None:
-        self._over = True
         held = self._held
         if held is None:
+            self._over = True
             self._sink.on_end(Finished())
             return
         body = b"".join(held)
+        finished = self._read_body(body)
+        if finished is None and body:
+            raise DecodeError("the body is not the JSON that was expected")
+        self._over = True
         self._sink.on_head(self._status, self._content_type, len(body))
         if body:
             self._sink.on_raw(body)
-        self._sink.on_end(self._read_body(body) or Finished())
+        self._sink.on_end(finished or Finished())
 
 
 class DecodedAttempt(HttpAttempt):
@@ -262,6 +272,23 @@ class DecodedAttempt(HttpAttempt):
             self._sink.on_events(events)
         self._over = True
         self._sink.on_end(finished)
+
+
+def check_first_event(data: bytes) -> None:
+    """Look into a stream once, at its first event, while another backend can still be asked.
+
+    Raises `DecodeError` when it is not JSON, `UpstreamError` when it is an error.
+    """
+    line = next((one for one in data.split(b"\n") if one.startswith((b"data:", b"{"))), b"")
+    payload = line.removeprefix(b"data:").strip()
+    if payload == b"[DONE]":
+        return
+    try:
+        first = _first_event.decode(payload)
+    except msgspec.DecodeError as error:
+        raise DecodeError(str(error)) from None
+    if first.error is not None and bytes(first.error) != b"null":
+        raise UpstreamError(error_text(payload) or "error in the answer")
 
 
 def failure_kind(status: int, text: str) -> FailureKind:
