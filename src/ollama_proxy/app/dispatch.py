@@ -20,7 +20,7 @@ from ollama_proxy.domain.errors import Failure, FailureKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, Attempt, Backend
 from ollama_proxy.fleet.state import Fleet
-from ollama_proxy.lifecycle.life import Life, State
+from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, Life, State
 from ollama_proxy.routing.decide import decide
 
 
@@ -43,6 +43,7 @@ class Dispatcher:
         books: Books,
         clock: Callable[[], float],
         timeouts: Timeouts | None = None,
+        max_attempts: int = MAX_ATTEMPTS,
     ) -> None:
         self.fleet_state = fleet
         self.backends = backends
@@ -50,6 +51,7 @@ class Dispatcher:
         self.books = books
         self.clock = clock
         self.timeouts = timeouts or Timeouts()
+        self.max_attempts = max_attempts
         self.running: set[Job] = set()
         #: While true, a request that finds no healthy backend waits: one is about to start.
         self.starting = False
@@ -107,7 +109,7 @@ class Job:
         self._owner = owner
         self.call = call
         self._sink = sink
-        self.life = Life()
+        self.life = Life(owner.max_attempts)
         self._request = RoutingRequest(
             model=canonical_model(call.model),
             requested_model=call.model,

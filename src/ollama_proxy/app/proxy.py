@@ -19,10 +19,12 @@ from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.upstreams import build_backend
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Backend
 from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
 from ollama_proxy.net.grpc.aio_server import GrpcServer
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.task import spawn
@@ -58,9 +60,10 @@ class Proxy:
         self._dispatcher = Dispatcher(
             fleet=self._fleet,
             backends=self._backends,
-            policy=build_policy(self._mode, config.routing.default_backend),
+            policy=build_policy(self._mode, _tie_breakers(config)),
             books=Books(self._fleet, self._metrics, self._log),
             clock=self._loop.time,
+            max_attempts=1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS,
         )
         health = config.health
         self._prober = Prober(
@@ -101,15 +104,16 @@ class Proxy:
 
     async def _listen(self) -> None:
         server = self.config.server
-        self.http_port = await self._listen_http(self._http, server.host, server.http_port, "http")
+        host = server.host.strip("[]")
+        self.http_port = await self._listen_http(self._http, host, server.http_port, "http")
         try:
-            self.grpc_port = await self._grpc.start(server.host, server.grpc_port)
+            self.grpc_port = await self._grpc.start(host, server.grpc_port)
         except OSError:
             raise PortTaken(_taken(server.grpc_port, "grpc")) from None
         extra = self.config.monitoring.prometheus_port
         if self.config.monitoring.enabled and extra and extra != self.http_port:
             try:
-                await self._listen_http(self._metrics_http, server.host, extra, "prometheus")
+                await self._listen_http(self._metrics_http, host, extra, "prometheus")
             except PortTaken as error:
                 # /metrics on the HTTP port answers as well, so this is no reason not to serve.
                 _log.warning("%s; metrics stay on port %d", error, self.http_port)
@@ -193,13 +197,22 @@ class Proxy:
         if mode is None:
             raise ProxyError(ErrorKind.INVALID_REQUEST, f"unknown mode {name[:40]!r}; known are {', '.join(MODES)}")
         self._mode = mode
-        self._dispatcher.policy = build_policy(mode, self.config.routing.default_backend)
+        self._dispatcher.policy = build_policy(mode, self._dispatcher.policy)
         _log.info("efficiency mode is now %s", mode)
 
     @property
     def embedded_problem(self) -> str:
         """Why the embedded model is not there although it was wanted, or ""."""
         return self._embedded.problem
+
+
+def _tie_breakers(config: Config) -> Policy:
+    routing = config.routing
+    return Policy(
+        default_backend=routing.default_backend,
+        power_aware=routing.power_aware,
+        auto_optimize_latency=routing.auto_optimize_latency,
+    )
 
 
 def _taken(port: int, name: str) -> str:

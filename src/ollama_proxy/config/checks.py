@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 
 from ollama_proxy.config.endpoint import EndpointError, parse_endpoint
 from ollama_proxy.config.problems import Problem
-from ollama_proxy.config.schema import Config
+from ollama_proxy.config.schema import Backend, Config
 
 #: Parts of the contract that this version cannot serve yet; asking for them must not be ignored in silence.
 _NOT_YET = "is not served by this version; leave it off"
@@ -22,7 +23,7 @@ def _check_server(config: Config) -> list[Problem]:
     server = config.server
     problems = []
     if not is_loopback(server.host):
-        keys = [key for key in server.auth.api_keys.values() if key.enabled]
+        keys = [key for key in server.auth.api_keys.values() if key.enabled and (key.key_hash or key.key_env)]
         if not (server.auth.enabled and keys):
             message = f"{server.host} is open to others; without keys (server.auth) only a loopback address is served"
             problems.append(Problem("server.host", message))
@@ -33,6 +34,7 @@ def _check_server(config: Config) -> list[Problem]:
         ("server.auth.enabled", server.auth.enabled),
         ("server.rate_limit.enabled", server.rate_limit.enabled),
         ("pipelines.enabled", config.pipelines.enabled),
+        ("cache.type", config.cache.type != "memory"),
     ):
         if asked:
             problems.append(Problem(where, _NOT_YET))
@@ -41,7 +43,7 @@ def _check_server(config: Config) -> list[Problem]:
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can connect to an address."""
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -52,12 +54,12 @@ def is_loopback(host: str) -> bool:
 def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]:
     problems = []
     seen: set[str] = set()
+    variables: dict[str, list[str]] = {}
     for index, backend in enumerate(config.backends):
         path = f"backends[{index}]"
         if backend.id.lower() in seen:
             problems.append(Problem(f"{path}.id", f"{backend.id} is given twice"))
-        seen.add(backend.id.lower())
-        if backend.id == "embedded":
+        if backend.id.lower() == "embedded":
             problems.append(Problem(f"{path}.id", "the id embedded belongs to the built-in model; choose another"))
         try:
             parse_endpoint(backend.endpoint)
@@ -67,15 +69,39 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
             problems.append(Problem(f"{path}.type", f"{backend.type} {_NOT_YET}, or set enabled: false"))
         if backend.enabled and backend.transparent:
             problems.append(Problem(f"{path}.transparent", _NOT_YET))
-        if backend.enabled and backend.api_key_env and not environ.get(backend.api_key_env):
-            message = f"the variable {backend.api_key_env} is not set; it should hold the key of {backend.id}"
-            problems.append(Problem(f"{path}.api_key_env", message))
+        problems += _check_key(backend, path, environ)
+        if backend.id.lower() not in seen:
+            variables.setdefault(endpoint_variable(backend.id), []).append(backend.id)
+        seen.add(backend.id.lower())
+    for variable, ids in variables.items():
+        if len(ids) > 1:
+            problems.append(Problem("backends", f"{' and '.join(ids)} would share the variable {variable}; rename one"))
     return problems
+
+
+def _check_key(backend: Backend, path: str, environ: Mapping[str, str]) -> list[Problem]:
+    """The value is shown only when it looks like a name: somebody may have written the key itself here."""
+    name = backend.api_key_env
+    if not name or not backend.enabled:
+        return []
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
+        message = "must be the name of a variable in capitals, such as OPENAI_API_KEY, never the key itself"
+        return [Problem(f"{path}.api_key_env", message)]
+    if environ.get(name):
+        return []
+    return [Problem(f"{path}.api_key_env", f"the variable {name} is not set; it should hold the key of {backend.id}")]
+
+
+def endpoint_variable(backend_id: str) -> str:
+    """`ollama-npu` is overridden by `OLLAMA_NPU_ENDPOINT`, `my-gpu` by `OLLAMA_MY_GPU_ENDPOINT`."""
+    word = re.sub(r"[^A-Z0-9]", "_", backend_id.removeprefix("ollama-").upper())
+    return f"OLLAMA_{word}_ENDPOINT"
 
 
 def _check_routing(config: Config) -> list[Problem]:
     default = config.routing.default_backend
-    if default and default not in {backend.id for backend in config.backends}:
-        known = ", ".join(backend.id for backend in config.backends) or "none"
-        return [Problem("routing.default_backend", f"no backend is called {default}; configured are {known}")]
+    enabled = [backend.id for backend in config.backends if backend.enabled]
+    if default and default not in enabled:
+        message = f"no enabled backend is called {default}; enabled are {', '.join(enabled) or 'none'}"
+        return [Problem("routing.default_backend", message)]
     return []

@@ -6,6 +6,7 @@ is looked at.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -15,15 +16,17 @@ from ollama_proxy.config.problems import ConfigError, Problem
 _MAX_BYTES = 1024 * 1024
 _MAX_DEPTH = 32
 
+_DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+
 Lines = dict[str, int]
 
 
 def read_document(text: str, source: str) -> tuple[Any, Lines]:
     """Data and the line of each path (`backends[0].id`). Raises `ConfigError`."""
-    if len(text.encode()) > _MAX_BYTES:
+    if len(text.encode("utf-8", "replace")) > _MAX_BYTES:
         raise ConfigError([Problem("", f"the file is larger than {_MAX_BYTES} bytes")], source)
     try:
-        _refuse_aliases(text, source)
+        _refuse_hostile(text, source)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -35,36 +38,43 @@ def read_document(text: str, source: str) -> tuple[Any, Lines]:
         return {}, {}
     lines: Lines = {}
     problems: list[Problem] = []
-    data = _build(node, "", lines, problems, 0)
+    data = _build(node, "", lines, problems)
+    if data is None:
+        return {}, lines
     if problems:
         raise ConfigError(problems[:10], source)
     return data, lines
 
 
-def _refuse_aliases(text: str, source: str) -> None:
-    """An alias can blow a small file up to any size, and nothing here needs one."""
+def _refuse_hostile(text: str, source: str) -> None:
+    """What nothing here needs and a parser can be hurt with: aliases, tags, deep nesting."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        message = ""
         if isinstance(event, yaml.AliasEvent):
+            message = "aliases (*name) are not allowed; write the value out"
+        elif getattr(event, "tag", None) is not None:
+            message = "tags (!name) are not allowed; write the plain value"
+        elif isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            message = f"nested deeper than {_MAX_DEPTH} levels" if depth > _MAX_DEPTH else ""
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if message:
             line = event.start_mark.line + 1 if event.start_mark else 0
-            raise ConfigError([Problem("", "aliases (*name) are not allowed; write the value out", line)], source)
+            raise ConfigError([Problem("", message, line)], source)
 
 
-def _build(node: yaml.Node, path: str, lines: Lines, problems: list[Problem], depth: int) -> Any:
-    line = node.start_mark.line + 1
-    lines.setdefault(path, line)
-    if depth > _MAX_DEPTH:
-        problems.append(Problem(path, f"nested deeper than {_MAX_DEPTH} levels", line))
-        return None
+def _build(node: yaml.Node, path: str, lines: Lines, problems: list[Problem]) -> Any:
+    lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
-        return _build_mapping(node, path, lines, problems, depth)
+        return _build_mapping(node, path, lines, problems)
     if isinstance(node, yaml.SequenceNode):
-        return [_build(item, f"{path}[{index}]", lines, problems, depth + 1) for index, item in enumerate(node.value)]
+        return [_build(item, f"{path}[{index}]", lines, problems) for index, item in enumerate(node.value)]
     return _build_scalar(node, path, problems)
 
 
-def _build_mapping(
-    node: yaml.MappingNode, path: str, lines: Lines, problems: list[Problem], depth: int
-) -> dict[str, Any]:
+def _build_mapping(node: yaml.MappingNode, path: str, lines: Lines, problems: list[Problem]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
@@ -76,11 +86,15 @@ def _build_mapping(
         if key in found:
             problems.append(Problem(inner, "given twice", line))
         lines[inner] = line
-        found[key] = _build(value_node, inner, lines, problems, depth + 1)
+        found[key] = _build(value_node, inner, lines, problems)
     return found
 
 
 def _build_scalar(node: yaml.Node, path: str, problems: list[Problem]) -> Any:
+    if node.tag == "tag:yaml.org,2002:int" and not _DECIMAL.fullmatch(str(node.value)):
+        # YAML 1.1 reads 0123 as 83 and 1:30 as 90; whoever wrote that meant neither.
+        problems.append(Problem(path, "write the number in plain digits", node.start_mark.line + 1))
+        return None
     constructor = yaml.SafeLoader("")
     try:
         return constructor.construct_object(node)

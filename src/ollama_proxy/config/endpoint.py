@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import msgspec
@@ -27,6 +28,12 @@ def parse_endpoint(text: str) -> Endpoint:
     """Read `http(s)://host[:port][/path]`, or Ollama's bare `host[:port]`. Raises `EndpointError`."""
     text = text.strip()
     bare = "://" not in text
+    if "@" in text:
+        raise EndpointError("no credentials in an endpoint; name a variable with api_key_env")
+    if "?" in text or "#" in text:
+        raise EndpointError("no query or fragment in an endpoint")
+    if not re.fullmatch(r"[A-Za-z0-9._~:/\[\]%-]+", text) or (bare and ":/" in text):
+        raise EndpointError(f"{text[:100]!r} is not an address; expected something like http://localhost:11434")
     try:
         parts = urlsplit(f"http://{text}" if bare else text)
         port = parts.port
@@ -36,9 +43,7 @@ def parse_endpoint(text: str) -> Endpoint:
         raise EndpointError(f"{parts.scheme}:// is not served; use http:// or https://")
     if not parts.hostname:
         raise EndpointError(f"{text[:100]!r} has no host; expected something like http://localhost:11434")
-    if parts.username or parts.password:
-        raise EndpointError("no credentials in an endpoint; name a variable with api_key_env")
-    if parts.query or parts.fragment:
-        raise EndpointError("no query or fragment in an endpoint")
+    if port == 0:
+        raise EndpointError(f"{text[:100]!r} has port 0; name the port the server listens on")
     default = _OLLAMA_PORT if bare else _DEFAULT_PORTS[parts.scheme]
     return Endpoint(parts.scheme, parts.hostname, port or default, parts.path.rstrip("/"))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from ollama_proxy.config.checks import check_config
+from ollama_proxy.config.checks import check_config, endpoint_variable
 from ollama_proxy.config.document import Lines, read_document
 from ollama_proxy.config.problems import ConfigError, Problem
-from ollama_proxy.config.schema import Config, Section
+from ollama_proxy.config.schema import Backend, Config, Section
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT_DEFAULT = _PACKAGE.parents[2] / "config" / "config.yaml"
@@ -44,12 +43,18 @@ def find_config(flag: str | None, environ: Mapping[str, str], folder: Path) -> P
 def load_config(path: Path, environ: Mapping[str, str], flags: Overrides | None = None) -> Config:
     """Read, type, override and check. Raises `ConfigError` with every problem found, ten at most."""
     config, lines = parse_config(read_text(path), str(path))
-    config = apply_overrides(config, environ, flags or Overrides())
+    config, origins = override(config, environ, flags or Overrides())
     problems = check_config(config, environ)
     if problems:
-        placed = [Problem(one.where, one.message, lines.get(one.where, 0)) for one in problems[:_MAX_PROBLEMS]]
-        raise ConfigError(placed, str(path))
+        raise ConfigError([_place(one, lines, origins) for one in problems[:_MAX_PROBLEMS]], str(path))
     return config
+
+
+def _place(problem: Problem, lines: Lines, origins: Mapping[str, str]) -> Problem:
+    """Name the variable or flag a value came from, else its line in the file."""
+    if problem.where in origins:
+        return Problem(origins[problem.where], problem.message)
+    return Problem(problem.where, problem.message, lines.get(problem.where, 0))
 
 
 def read_text(path: Path) -> str:
@@ -74,20 +79,41 @@ def parse_config(text: str, source: str) -> tuple[Config, Lines]:
     data, lines = read_document(text, source)
     if not isinstance(data, dict):
         raise ConfigError([Problem("", "the file must hold keys and values", 1)], source)
-    data = _drop_empty(data)
-    problems = _unknown_keys(data, Config, "")
+    data = _drop_empty(data, Config)
+    problems = _unknown_keys(data, Config, "") + _type_faults(data)
     if not problems:
-        try:
-            return msgspec.convert(data, Config), lines
-        except msgspec.ValidationError as error:
-            problems = [_describe(error)]
+        return msgspec.convert(data, Config), lines
     placed = [Problem(one.where, one.message, lines.get(one.where, 0)) for one in problems[:_MAX_PROBLEMS]]
     raise ConfigError(placed, source)
 
 
-def _drop_empty(data: dict[str, Any]) -> dict[str, Any]:
+def _drop_empty(data: Any, kind: Any) -> Any:
     """A section with nothing behind its colon means its defaults."""
-    return {key: value for key, value in data.items() if value is not None}
+    if get_origin(kind) is tuple and isinstance(data, list):
+        return [_drop_empty(item, get_args(kind)[0]) for item in data]
+    if not (isinstance(kind, type) and issubclass(kind, Section) and isinstance(data, dict)):
+        return data
+    fields = get_type_hints(kind)
+    return {key: _drop_empty(value, fields.get(key)) for key, value in data.items() if value is not None}
+
+
+def _type_faults(data: dict[str, Any]) -> list[Problem]:
+    """The first type fault of each section and of each backend; unknown keys are told elsewhere."""
+    found = []
+    fields = get_type_hints(Config, include_extras=True)
+    for key, value in data.items():
+        if key == "backends" and isinstance(value, list):
+            parts = [(f"backends[{index}]", item, Backend) for index, item in enumerate(value)]
+        else:
+            parts = [(key, value, fields[key])] if key in fields else []
+        for path, part, kind in parts:
+            try:
+                msgspec.convert(part, kind)
+            except msgspec.ValidationError as error:
+                problem = _describe(error, path)
+                if "unknown field" not in problem.message:
+                    found.append(problem)
+    return found
 
 
 def _unknown_keys(data: Any, kind: Any, path: str) -> list[Problem]:
@@ -118,11 +144,11 @@ def _nearest(word: str, known: list[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(known)}"
 
 
-def _describe(error: msgspec.ValidationError) -> Problem:
+def _describe(error: msgspec.ValidationError, path: str = "") -> Problem:
     """msgspec's message taken apart: `Expected `int`, got `str` - at `$.server.http_port``."""
     text, _, place = str(error).partition(" - at `$")
-    where = place.rstrip("`").removeprefix(".")
-    return Problem(where, re.sub(r"`", "", text[:1].lower() + text[1:]))
+    where = (path + place.rstrip("`")).removeprefix(".")
+    return Problem(where, text.replace("`", "")[:1].lower() + text.replace("`", "")[1:])
 
 
 # -- overrides -----------------------------------------------------------------
@@ -139,16 +165,22 @@ _VARIABLES = {
 
 def apply_overrides(config: Config, environ: Mapping[str, str], flags: Overrides) -> Config:
     """Environment over file, flags over both. Raises `ConfigError` that names the variable or flag."""
+    return override(config, environ, flags)[0]
+
+
+def override(config: Config, environ: Mapping[str, str], flags: Overrides) -> tuple[Config, dict[str, str]]:
+    """The same, with the variable or flag that each overridden path came from."""
     data = msgspec.to_builtins(config)
     origins: dict[str, str] = {}
     for variable, (section, key) in _VARIABLES.items():
         if value := environ.get(variable, ""):
-            data[section][key] = _as_number(value)
+            data[section][key] = _as_number(value.lower() if key == "log_level" else value)
             origins[f"{section}.{key}"] = variable
-    for backend in data["backends"]:
+    for index, backend in enumerate(data["backends"]):
         variable = endpoint_variable(backend["id"])
         if value := environ.get(variable, ""):
             backend["endpoint"] = value
+            origins[f"backends[{index}].endpoint"] = variable
     given: tuple[tuple[str, str | int | None, str], ...] = (
         ("host", flags.host, "server"),
         ("grpc_port", flags.grpc_port, "server"),
@@ -160,17 +192,13 @@ def apply_overrides(config: Config, environ: Mapping[str, str], flags: Overrides
             data[section][key] = flag
             origins[f"{section}.{key}"] = "--" + key.replace("_", "-")
     try:
-        return msgspec.convert(data, Config)
+        return msgspec.convert(data, Config), origins
     except msgspec.ValidationError as error:
         problem = _describe(error)
-        raise ConfigError([Problem(origins.get(problem.where, problem.where), problem.message)]) from None
-
-
-def endpoint_variable(backend_id: str) -> str:
-    """`ollama-npu` is overridden by `OLLAMA_NPU_ENDPOINT`, `my-gpu` by `OLLAMA_MY_GPU_ENDPOINT`."""
-    word = re.sub(r"[^A-Z0-9]", "_", backend_id.removeprefix("ollama-").upper())
-    return f"OLLAMA_{word}_ENDPOINT"
+        part, _, name = problem.where.partition(".")
+        shown = f" (it is {str(data[part][name])[:40]!r})" if name in data.get(part, {}) else ""
+        raise ConfigError([Problem(origins.get(problem.where, problem.where), problem.message + shown)]) from None
 
 
 def _as_number(value: str) -> str | int:
-    return int(value) if value.isascii() and value.isdigit() else value
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else value

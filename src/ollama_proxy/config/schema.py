@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 takes any free one")]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0, le=1e9)]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -28,6 +28,9 @@ class ApiKey(Section, frozen=True):
     permissions: tuple[Literal["infer", "models", "admin"], ...] = ("infer",)
     enabled: bool = True
 
+    def __repr__(self) -> str:
+        return f"ApiKey(permissions={self.permissions}, enabled={self.enabled})"
+
 
 class Auth(Section, frozen=True):
     enabled: bool = False
@@ -36,7 +39,7 @@ class Auth(Section, frozen=True):
 
 class RateLimit(Section, frozen=True):
     enabled: bool = False
-    rate: Annotated[float, Meta(gt=0, description="requests a second")] = 10
+    rate: Annotated[float, Meta(gt=0, le=1e9, description="requests a second")] = 10
     burst: Annotated[int, Meta(ge=1, description="requests at once")] = 20
 
 
@@ -56,21 +59,21 @@ class Embedded(Section, frozen=True):
 
 
 class Characteristics(Section, frozen=True):
-    power_watts: Annotated[float, Meta(ge=0, description="draw under load")] = 0
-    avg_latency_ms: Annotated[float, Meta(ge=0, description="time to the first token")] = 0
+    power_watts: Annotated[float, Meta(ge=0, le=1e9, description="draw under load")] = 0
+    avg_latency_ms: Annotated[float, Meta(ge=0, le=1e9, description="time to the first token")] = 0
     priority: int = 0
-    max_tokens_per_second: Annotated[float, Meta(ge=0, description="decode speed")] = 0
+    max_tokens_per_second: Annotated[float, Meta(ge=0, le=1e9, description="decode speed")] = 0
 
 
 class ModelCapability(Section, frozen=True):
-    max_model_size_gb: Annotated[float, Meta(ge=0, description="0 = no limit")] = 0
+    max_model_size_gb: Annotated[float, Meta(ge=0, le=1e9, description="0 = no limit")] = 0
     supported_model_patterns: tuple[str, ...] = ()
     preferred_models: tuple[str, ...] = ()
     excluded_patterns: tuple[str, ...] = ()
 
 
 class Backend(Section, frozen=True):
-    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(?![\s\S])")]
     endpoint: Annotated[str, Meta(description="http(s)://host:port, with a path if the server has one")]
     type: Literal["ollama", "openai", "anthropic", "vectordb"] = "ollama"
     name: str = ""
@@ -95,7 +98,7 @@ class Cache(Section, frozen=True):
     enabled: bool = True
     type: Literal["memory", "sqlite", "valkey"] = "memory"
     ttl_seconds: Seconds = 3600
-    max_size_mb: Annotated[float, Meta(gt=0)] = 1024
+    max_size_mb: Annotated[float, Meta(gt=0, le=1e9)] = 1024
     key_includes: tuple[str, ...] = ("prompt", "model", "temperature", "top_p")
 
 
@@ -108,7 +111,7 @@ class Health(Section, frozen=True):
 
 class Monitoring(Section, frozen=True):
     enabled: bool = True
-    prometheus_port: Annotated[int, Meta(ge=0, le=65535, description="0 = on the HTTP port only")] = 0
+    prometheus_port: Annotated[int, Meta(ge=0, le=65535, description="0 = on the HTTP port only")] = 9090
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     trace_requests: bool = True
 

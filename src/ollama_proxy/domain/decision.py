@@ -43,6 +43,9 @@ class Policy(msgspec.Struct, frozen=True):
     name: str = "balanced"
     lambda_watts: float = 10.0
     default_backend: str = ""
+    #: Tie-breakers: the lower draw, the sooner first token.
+    power_aware: bool = False
+    auto_optimize_latency: bool = False
 
 
 class Estimate(msgspec.Struct, frozen=True):

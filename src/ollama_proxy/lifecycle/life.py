@@ -32,9 +32,10 @@ class State(enum.Enum):
 class Life:
     """The attempts of one request."""
 
-    __slots__ = ("attempts", "backend", "failure", "state", "tried")
+    __slots__ = ("_max_attempts", "attempts", "backend", "failure", "state", "tried")
 
-    def __init__(self) -> None:
+    def __init__(self, max_attempts: int = MAX_ATTEMPTS) -> None:
+        self._max_attempts = max_attempts
         self.state = State.DECIDING
         self.tried: frozenset[str] = frozenset()
         self.attempts = 0
@@ -55,7 +56,7 @@ class Life:
     def failed(self, failure: Failure) -> ProxyError | None:
         """The attempt failed: the error to end with, or None to decide again."""
         streaming = self.state is State.STREAMING
-        if streaming or not failure.kind.retryable or self.attempts >= MAX_ATTEMPTS:
+        if streaming or not failure.kind.retryable or self.attempts >= self._max_attempts:
             self.state = State.OVER
             return error_of_failure(self.backend, failure)
         self.state = State.DECIDING

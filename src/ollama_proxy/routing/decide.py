@@ -14,6 +14,7 @@ from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.decision import (
     Candidate,
     Decision,
+    Estimate,
     Limit,
     Policy,
     Refusal,
@@ -27,6 +28,7 @@ from ollama_proxy.routing.policies import LATENCY_CRITICAL_WATTS, POWER_EFFICIEN
 from ollama_proxy.routing.prediction import predict
 
 NOBODY: frozenset[str] = frozenset()
+Key = tuple[float, bool, bool, bool, float, float, int, int, int, str]
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -45,7 +47,7 @@ def decide(
         return refuse_unknown_target(request.annotations.target, fleet)
     seconds_price_w = price_of_seconds(request.annotations, policy)
     rejections: list[Rejection] = []
-    ranked: list[tuple[tuple[float, bool, bool, bool, int, int, int, str], Candidate, BackendView]] = []
+    ranked: list[tuple[Key, Candidate, BackendView]] = []
     stand_ins_needed = not _is_held(request.model, fleet, tried)
     for view in fleet.backends:
         rejection = check_limits(view, request, tried)
@@ -58,7 +60,9 @@ def decide(
             rejection = check_latency(view.spec.id, estimate.latency_ms, request)
             if rejection is None:
                 cost_j = estimate.joules + seconds_price_w * estimate.e2e_s
-                ranked.append((_order(cost_j, view, request, policy), Candidate(view.spec.id, estimate, cost_j), view))
+                ranked.append(
+                    (_order(cost_j, estimate, view, request, policy), Candidate(view.spec.id, estimate, cost_j), view)
+                )
                 continue
         rejections.append(rejection)
     rejections.sort(key=lambda rejection: rejection.backend)
@@ -124,9 +128,7 @@ def _stands_in(view: BackendView, request: RoutingRequest) -> bool:
     return bool(view.spec.stand_in_model) and request.model not in (view.models or {})
 
 
-def _order(
-    cost_j: float, view: BackendView, request: RoutingRequest, policy: Policy
-) -> tuple[float, bool, bool, bool, int, int, int, str]:
+def _order(cost_j: float, estimate: Estimate, view: BackendView, request: RoutingRequest, policy: Policy) -> Key:
     """The sort key: cost, then residency, preference, load, priority, and a hash that favours nobody's name."""
     spec = view.spec
     return (
@@ -134,6 +136,8 @@ def _order(
         request.model not in view.loaded,
         request.requested_model not in spec.preferred_models,
         spec.id != policy.default_backend,
+        estimate.ttft_s if policy.auto_optimize_latency else 0.0,
+        spec.power_watts if policy.power_aware else 0.0,
         view.in_flight,
         -spec.priority,
         zlib.crc32(spec.id.encode()),

@@ -26,6 +26,6 @@ def find_mode(name: str) -> str | None:
     return next((mode for mode in MODES if mode.lower() == wanted), None)
 
 
-def build_policy(mode: str, default_backend: str = "") -> Policy:
-    """The policy of a mode."""
-    return msgspec.structs.replace(Policy(), name=mode, lambda_watts=MODES[mode][0], default_backend=default_backend)
+def build_policy(mode: str, base: Policy | None = None) -> Policy:
+    """The policy of a mode; tie-breakers are kept from `base`."""
+    return msgspec.structs.replace(base or Policy(), name=mode, lambda_watts=MODES[mode][0])

@@ -13,6 +13,9 @@ EXPECTED_OUTPUT_TOKENS = 128
 #: Stand-ins for priors that the configuration leaves out.
 DEFAULT_TTFT_S = 0.5
 DEFAULT_DECODE_TPS = 20.0
+#: Bounds that keep an absurd prior or measurement from making every sum infinite.
+LEAST_DECODE_TPS = 0.01
+MOST_TTFT_S = 3600.0
 
 
 def predict(view: BackendView, request: RoutingRequest) -> Estimate:
@@ -25,7 +28,8 @@ def predict(view: BackendView, request: RoutingRequest) -> Estimate:
         ttft_s = spec.avg_latency_ms / 1000 or DEFAULT_TTFT_S
         decode_tps = spec.max_tokens_per_second or DEFAULT_DECODE_TPS
     tokens = 0 if request.embed else min(request.max_tokens or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
-    service_s = ttft_s + tokens / decode_tps
+    ttft_s = min(ttft_s, MOST_TTFT_S)
+    service_s = ttft_s + tokens / max(decode_tps, LEAST_DECODE_TPS)
     ahead = view.in_flight - spec.slots + 1
     wait_s = ahead * service_s / spec.slots if ahead > 0 else 0.0
     return Estimate(wait_s, ttft_s, wait_s + service_s, spec.power_watts, spec.power_watts * service_s)

@@ -68,7 +68,6 @@ def test_the_shipped_sections_are_the_defaults() -> None:
         assert getattr(shipped, section) == getattr(default, section)
 
 
-@pytest.mark.xfail(strict=True, reason="schema.py: prometheus_port is 0 by default, 9090 in the shipped file")
 def test_the_shipped_monitoring_is_the_default() -> None:
     assert load_config(SHIPPED, {}).monitoring == Config().monitoring
 
