@@ -42,7 +42,7 @@ def prompt_of(request: Generation) -> str:
 
 
 class SyntheticText:
-    """Word-like tokens from a seed."""
+    """Word-like tokens from a seed. Unlike a real model it writes as much as it may: a limit sets the length."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -53,7 +53,8 @@ class SyntheticText:
         limit = request.sampling.num_predict
         wanted = limit if limit is not None and limit > 0 else length
         if request.format is not None:
-            return _as_json(dice), "stop"
+            tokens = _as_json(dice)
+            return (tokens[:limit], "length") if limit is not None and 0 < limit < len(tokens) else (tokens, "stop")
         words = [dice.choice(_WORDS) for _ in range(wanted)]
         tokens = [words[0].capitalize(), *(f" {word}" for word in words[1:])]
         reason = "length" if limit is not None and 0 < limit < length else "stop"

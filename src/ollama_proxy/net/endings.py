@@ -22,7 +22,7 @@ class _OllamaEnd(msgspec.Struct):
     prompt_eval_duration: int | None = None
     eval_count: int | None = None
     eval_duration: int | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _OpenAiUsage(msgspec.Struct):
@@ -55,7 +55,7 @@ def read_ollama_line(line: bytes) -> Finished | None:
         end = _ollama.decode(line)
     except msgspec.DecodeError:
         return None
-    if not end.done or end.error is not None:
+    if not end.done or bytes(end.error) != b"null":
         return None
     return Finished(end.done_reason or "stop", ollama_usage(end))
 

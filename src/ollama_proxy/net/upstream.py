@@ -26,7 +26,7 @@ _MAX_HELD_BYTES = 8 * 1024 * 1024
 
 
 class _FirstEvent(msgspec.Struct):
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _first_event = msgspec.json.Decoder(_FirstEvent)
@@ -287,7 +287,7 @@ def check_first_event(data: bytes) -> None:
         first = _first_event.decode(payload)
     except msgspec.DecodeError as error:
         raise DecodeError(str(error)) from None
-    if first.error is not None and bytes(first.error) != b"null":
+    if bytes(first.error) != b"null":
         raise UpstreamError(error_text(payload) or "error in the answer")
 
 

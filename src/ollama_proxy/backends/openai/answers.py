@@ -52,7 +52,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     timings: _Timings | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Vector(msgspec.Struct):
@@ -82,7 +82,7 @@ class _Reading:
             chunk = _chunks.decode(data)
         except msgspec.DecodeError as error:
             raise DecodeError(str(error)) from None
-        if chunk.error is not None and bytes(chunk.error) != b"null":
+        if bytes(chunk.error) != b"null":
             raise UpstreamError(error_text(data) or "error in the answer")
         if chunk.usage is not None or chunk.timings is not None:
             self._take_usage(chunk)

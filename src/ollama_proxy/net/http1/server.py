@@ -114,7 +114,8 @@ class HttpConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # Never granted here; the bytes behind it may be another protocol, so this request is the last.
-            self._last_request()
+            if self._refusal is None:
+                self._last_request()
         except httptools.HttpParserError as error:
             self._refuse_broken(error)
         if self._refusal is not None and not self._broken:

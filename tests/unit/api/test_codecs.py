@@ -1,0 +1,148 @@
+"""What one side writes the other side reads: answers of each dialect through our writers and decoders, cut anywhere."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ollama_proxy.api.ollama.writer import OllamaWriter
+from ollama_proxy.api.openai.writer import OpenAiWriter
+from ollama_proxy.backends.ollama.answers import AnswerDecoder, EmbedDecoder
+from ollama_proxy.backends.openai.answers import choose_decoder
+from ollama_proxy.domain.answer import (
+    AnswerEvent,
+    Embeddings,
+    Finished,
+    Outcome,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+    Usage,
+)
+from ollama_proxy.domain.call import Call, Dialect, Operation
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.upstream import DecodeError, Decoder, UpstreamError
+
+texts = st.text(min_size=1, max_size=12)
+streams = st.lists(st.one_of(st.builds(TextDelta, texts), st.builds(ThinkingDelta, texts)), max_size=8)
+calls = st.lists(st.builds(ToolCall, st.just(0), st.just("call_1"), st.just("f"), st.just('{"a":1}')), max_size=1)
+cuts = st.lists(st.integers(1, 40), max_size=30)
+
+
+def outcome(reason: str = "stop", output: int = 5) -> Outcome:
+    finished = Finished(reason, Usage(prompt_tokens=7, output_tokens=output, decode_ns=10**9))
+    return Outcome(finished, 0.1, 1.1, output, float(output), None, "unknown")
+
+
+def feed(decoder: Decoder, data: bytes, sizes: list[int]) -> tuple[list[AnswerEvent], Finished | None]:
+    """Give a decoder the bytes in pieces of these sizes, the rest at once."""
+    events: list[AnswerEvent] = []
+    for size in sizes:
+        events += decoder.feed(data[:size])
+        data = data[size:]
+    events += decoder.feed(data)
+    last, finished = decoder.end()
+    return [*events, *last], finished
+
+
+def joined(events: list[AnswerEvent]) -> tuple[str, str, list[ToolCall]]:
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    thinking = "".join(event.text for event in events if isinstance(event, ThinkingDelta))
+    return text, thinking, [event for event in events if isinstance(event, ToolCall)]
+
+
+def openai_call(operation: Operation, stream: bool) -> Call:
+    return Call("r", Dialect.OLLAMA, operation, "m", stream, 0.0, typed=lambda: None)  # type: ignore[arg-type,return-value]
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams, calls, cuts, st.sampled_from((Operation.CHAT, Operation.GENERATE)), st.booleans())
+def test_ollama_round_trip(
+    stream: list[AnswerEvent], tools: list[AnswerEvent], sizes: list[int], operation: Operation, streamed: bool
+) -> None:
+    events = [*stream, *(tools if operation is Operation.CHAT else [])]
+    writer = OllamaWriter("m", operation, stream=streamed)
+    data = b"".join(writer.write_events([event]) for event in events)
+    data += writer.write_end(outcome())
+    assert not streamed or all(line.startswith(b"{") for line in data.splitlines())
+    read, finished = feed(AnswerDecoder(), data, sizes)
+    assert joined(read) == joined(events)
+    assert finished is not None
+    assert (finished.usage.prompt_tokens, finished.usage.output_tokens) == (7, 5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams, calls, cuts, st.booleans())
+def test_openai_round_trip(
+    stream: list[AnswerEvent], tools: list[AnswerEvent], sizes: list[int], streamed: bool
+) -> None:
+    events = [*stream, *tools]
+    writer = OpenAiWriter("m", Operation.CHAT, "id", stream=streamed, with_usage=True)
+    data = b"".join(writer.write_events([event]) for event in events)
+    data += writer.write_end(outcome("tool_calls" if tools else "length"))
+    read, finished = feed(choose_decoder(openai_call(Operation.CHAT, streamed)), data, sizes)
+    assert joined(read) == joined(events)
+    assert finished is not None
+    assert finished.reason == ("tool_calls" if tools else "length")
+    assert finished.usage.output_tokens == 5
+
+
+@pytest.mark.parametrize("base64", [False, True])
+def test_vectors_keep_their_order(base64: bool) -> None:
+    vectors = ((0.5, 0.25), (0.125, 1.0))
+    writer = OpenAiWriter("m", Operation.EMBED, "id", stream=False, base64=base64)
+    writer.write_events([Embeddings(vectors)])
+    body = writer.write_end(outcome(output=0))
+    if not base64:
+        events, _ = feed(choose_decoder(openai_call(Operation.EMBED, False)), body, [])
+        assert events == [Embeddings(vectors)]
+    else:
+        assert msgspec.json.decode(body)["data"][0]["embedding"] == "AAAAPwAAgD4="
+    native = OllamaWriter("m", Operation.EMBED, stream=False)
+    native.write_events([Embeddings(vectors)])
+    assert feed(EmbedDecoder(), native.write_end(outcome(output=0)), [])[0] == [Embeddings(vectors)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), cuts)
+def test_decoders_raise_only_what_they_declare(data: bytes, sizes: list[int]) -> None:
+    for decoder in (
+        AnswerDecoder(),
+        EmbedDecoder(),
+        choose_decoder(openai_call(Operation.CHAT, True)),
+        choose_decoder(openai_call(Operation.CHAT, False)),
+        choose_decoder(openai_call(Operation.EMBED, False)),
+    ):
+        try:
+            feed(decoder, data, sizes)
+        except (DecodeError, UpstreamError):
+            continue
+
+
+def test_an_error_inside_a_stream_is_the_upstreams() -> None:
+    with pytest.raises(UpstreamError, match="boom"):
+        AnswerDecoder().feed(b'{"error":"boom"}\n')
+    with pytest.raises(UpstreamError, match="boom"):
+        choose_decoder(openai_call(Operation.CHAT, True)).feed(b'data: {"error":{"message":"boom"}}\n\n')
+
+
+def test_a_stream_without_its_end_marker_has_no_end() -> None:
+    assert feed(AnswerDecoder(), b'{"response":"a","done":false}\n', [])[1] is None
+    open_end = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'
+    assert feed(choose_decoder(openai_call(Operation.CHAT, True)), open_end, [])[1] is None
+
+
+@pytest.mark.parametrize("kind", ErrorKind)
+def test_every_error_kind_is_rendered_in_each_dialect(kind: ErrorKind) -> None:
+    error = ProxyError(kind, "what and why")
+    for writer in (
+        OllamaWriter("m", Operation.CHAT, stream=True),
+        OpenAiWriter("m", Operation.CHAT, "id", stream=True),
+    ):
+        status, content_type, body = writer.write_error(error)
+        assert 400 <= status < 600
+        assert content_type.startswith(b"application/json")
+        assert b"what and why" in body
+        assert b"what and why" in writer.write_error_event(error)
