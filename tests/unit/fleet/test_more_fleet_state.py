@@ -1,0 +1,348 @@
+"""The live state: counts, health, learned rates, views that never change under a reader."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ollama_proxy.domain.call import Need
+from ollama_proxy.domain.device import BackendSpec, BackendView, Health, ModelFacts, Rates
+from ollama_proxy.domain.errors import Failure, FailureKind
+from ollama_proxy.domain.ports import ProbeReport
+from ollama_proxy.fleet.health import HealthRecord, after_failure, after_success
+from ollama_proxy.fleet.rates import LEAST_SHARE, MAX_MODELS, PRIOR_WEIGHT, Observation, learn, prior
+from ollama_proxy.fleet.state import Fleet
+
+CAN = frozenset((Need.GENERATE,))
+SPEC = BackendSpec("a", "ollama", "A", "cpu", 20, 500, 10)
+MODEL = "m:1b"
+REPORT = ProbeReport({MODEL: ModelFacts(MODEL), "n:1b": ModelFacts("n:1b")}, frozenset({MODEL}), "0.9", emulated=True)
+
+
+def fleet_of(*names: str, threshold: int = 3) -> Fleet:
+    fleet = Fleet(threshold)
+    for name in names or ("a",):
+        fleet.add(BackendSpec(name, "ollama", name, "cpu", 20, 500, 10), CAN)
+        fleet.probed(name, REPORT, 100)
+    return fleet
+
+
+def seen(ttft_s: float | None = 0.5, decode_tps: float | None = 10.0, total_s: float = 1.0) -> Observation:
+    return Observation(ttft_s, decode_tps, total_s)
+
+
+def look(fleet: Fleet, name: str = "a") -> BackendView:
+    view = fleet.find(name)
+    assert view is not None
+    return view
+
+
+# -- health, the pure part -----------------------------------------------------
+
+
+def test_soft_failures_degrade_until_the_threshold() -> None:
+    record = after_success()
+    states = []
+    for _ in range(4):
+        record = after_failure(record, "timeout after 5 s", 3, hard=False)
+        states.append(record.state)
+    assert states == [Health.DEGRADED, Health.DEGRADED, Health.UNHEALTHY, Health.UNHEALTHY]
+    assert record.message == "timeout after 5 s"
+    assert after_success() == HealthRecord(Health.HEALTHY, 0, "")
+
+
+def test_a_hard_failure_and_a_first_failure_are_enough() -> None:
+    assert after_failure(after_success(), "connection refused", 3, hard=True).state is Health.UNHEALTHY
+    assert after_failure(HealthRecord(), "HTTP 503", 3, hard=False).state is Health.UNHEALTHY
+
+
+def test_a_success_in_between_starts_the_count_anew() -> None:
+    record = after_success()
+    for _ in range(5):
+        record = after_failure(record, "x", 2, hard=False)
+        assert record.state is Health.DEGRADED
+        record = after_success()
+
+
+def test_a_threshold_of_one_knows_no_degraded() -> None:
+    assert after_failure(after_success(), "x", 1, hard=False).state is Health.UNHEALTHY
+
+
+# -- rates, the pure part --------------------------------------------------------
+
+
+def test_the_prior_weighs_as_five_observations() -> None:
+    once = learn(prior(SPEC), seen(ttft_s=5.0, decode_tps=100.0))
+    assert once.ttft_s == pytest.approx(0.5 * 10 ** (1 / 6))
+    assert once.decode_tps == pytest.approx(10 * 10 ** (1 / 6))
+    assert once.samples == 1
+    assert PRIOR_WEIGHT == 5
+
+
+def test_twice_as_fast_and_half_as_fast_cancel_out() -> None:
+    """With equal shares, which is what the floor gives after some samples."""
+    settled = Rates(1.0, 10.0, 1000)
+    up = learn(learn(settled, seen(2.0, 20.0)), seen(0.5, 5.0))
+    down = learn(learn(settled, seen(0.5, 5.0)), seen(2.0, 20.0))
+    assert math.log(up.ttft_s) == pytest.approx(-math.log(down.ttft_s))
+    assert up.decode_tps * down.decode_tps == pytest.approx(100)
+
+
+def test_a_wrong_prior_is_forgotten() -> None:
+    rates = prior(SPEC)
+    for _ in range(60):
+        rates = learn(rates, seen(2.0, 40.0))
+    assert rates.ttft_s == pytest.approx(2.0, rel=0.02)
+    assert rates.decode_tps == pytest.approx(40.0, rel=0.02)
+
+
+def test_drift_is_followed_however_much_was_seen() -> None:
+    rates = Rates(0.5, 10.0, 10**6)
+    for _ in range(30):
+        rates = learn(rates, seen(1.0, 5.0))
+    assert rates.decode_tps == pytest.approx(5.0, rel=0.05)
+    assert LEAST_SHARE == 0.1
+
+
+def test_what_was_not_seen_is_not_learned() -> None:
+    rates = learn(prior(SPEC), seen(None, None))
+    assert (rates.ttft_s, rates.decode_tps) == (0.5, 10.0)
+
+
+@pytest.mark.xfail(strict=True, reason="rates.py:42: one count for both, so the unseen use up the prior's weight")
+def test_unseen_first_tokens_do_not_use_up_the_priors_weight() -> None:
+    """A backend that is always busy shows decode rates only; its first real first token is still the first."""
+    rates = prior(SPEC)
+    for _ in range(20):
+        rates = learn(rates, seen(ttft_s=None))
+    assert learn(rates, seen(ttft_s=5.0)).ttft_s == pytest.approx(0.5 * 10 ** (1 / 6))
+
+
+speeds = st.floats(0, 1e12, allow_nan=False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.none() | speeds, st.none() | speeds), max_size=30), st.floats(0, 1e9), st.floats(0, 1e9))
+def test_rates_stay_positive_and_between_what_was_seen_and_the_prior(
+    pairs: list[tuple[float | None, float | None]], latency_ms: float, speed: float
+) -> None:
+    start = prior(BackendSpec("a", "ollama", "a", "cpu", 1, latency_ms, speed))
+    rates = start
+    for ttft_s, decode_tps in pairs:
+        rates = learn(rates, seen(ttft_s, decode_tps))
+    for name, index in (("ttft_s", 0), ("decode_tps", 1)):
+        values = [max(pair[index] or 0.0, 1e-6) for pair in pairs if pair[index] is not None]
+        low, high = min([*values, getattr(start, name)]), max([*values, getattr(start, name)])
+        assert low * 0.999 <= getattr(rates, name) <= high * 1.001
+        assert getattr(rates, name) > 0
+
+
+# -- the fleet -------------------------------------------------------------------
+
+
+def test_backends_keep_the_order_in_which_they_came() -> None:
+    fleet = fleet_of("b", "a", "c")
+    assert [view.id for view in fleet.view().backends] == ["b", "a", "c"]
+
+
+def test_a_view_is_a_moment() -> None:
+    fleet = fleet_of("a", "b")
+    before = fleet.view()
+    fleet.opened("a")
+    after = fleet.view()
+    assert before.backends[0].in_flight == 0
+    assert after.backends[0].in_flight == 1
+    assert after.version > before.version
+    assert after.backends[1] is before.backends[1]
+    assert fleet.view() is after
+
+
+def test_load_goes_up_and_down_and_never_below_nothing() -> None:
+    fleet = fleet_of()
+    for expected in (1, 2):
+        fleet.opened("a")
+        assert look(fleet).in_flight == expected
+    for expected in (1, 0, 0):
+        fleet.closed("a")
+        assert look(fleet).in_flight == expected
+
+
+def test_strangers_are_ignored() -> None:
+    fleet = fleet_of()
+    before = look(fleet)
+    fleet.opened("x")
+    fleet.closed("x")
+    fleet.succeeded("x", MODEL, seen(), 1.0)
+    fleet.failed("x", MODEL, Failure(FailureKind.RESET, "reset"))
+    fleet.probed("x", REPORT, 1)
+    fleet.probe_failed("x", "gone", 1, hard=True)
+    fleet.remove("x")
+    assert fleet.find("x") is None
+    assert look(fleet) == before
+
+
+def test_a_probe_tells_all_it_knows() -> None:
+    view = look(fleet_of())
+    assert (view.health, view.message, view.checked_unix_s) == (Health.HEALTHY, "", 100)
+    assert view.loaded == {MODEL}
+    assert (view.version, view.emulated) == ("0.9", True)
+    assert set(view.models or ()) == {MODEL, "n:1b"}
+    assert view.capabilities == CAN
+
+
+def test_before_its_first_probe_a_backend_does_not_serve() -> None:
+    fleet = Fleet()
+    fleet.add(SPEC, CAN)
+    assert look(fleet).health is Health.UNKNOWN
+    assert not look(fleet).health.serves
+    assert look(fleet).message == "not probed yet"
+    fleet.probe_failed("a", "timeout after 5 s", 7, hard=False)
+    assert (look(fleet).health, look(fleet).message) == (Health.UNHEALTHY, "timeout after 5 s")
+
+
+def test_probes_and_traffic_share_one_count() -> None:
+    fleet = fleet_of()
+    fleet.probe_failed("a", "HTTP 503", 1, hard=False)
+    fleet.failed("a", MODEL, Failure(FailureKind.TIMEOUT, "timeout"))
+    assert look(fleet).health is Health.DEGRADED
+    fleet.probe_failed("a", "HTTP 503", 2, hard=False)
+    assert look(fleet).health is Health.UNHEALTHY
+    fleet.succeeded("a", MODEL, seen(), 3.0)
+    assert (look(fleet).health, look(fleet).message) == (Health.HEALTHY, "")
+
+
+@pytest.mark.parametrize("kind", list(FailureKind))
+def test_who_is_to_blame(kind: FailureKind) -> None:
+    fleet = fleet_of()
+    fleet.failed("a", MODEL, Failure(kind, "why"))
+    health = look(fleet).health
+    if not kind.blames_backend:
+        assert health is Health.HEALTHY
+        assert look(fleet).error_rate == 0
+    else:
+        assert health is (Health.UNHEALTHY if kind is FailureKind.REFUSED else Health.DEGRADED)
+        assert look(fleet).message == "why"
+        assert look(fleet).error_rate == pytest.approx(0.1)
+
+
+def test_a_missing_model_is_believed_until_the_next_probe() -> None:
+    fleet = fleet_of()
+    fleet.failed("a", "M:1b", Failure(FailureKind.MODEL_MISSING, "not found"))
+    assert set(look(fleet).models or ()) == {"n:1b"}
+    fleet.probed("a", REPORT, 101)
+    assert MODEL in (look(fleet).models or ())
+
+
+def test_a_missing_model_on_a_server_without_a_list_is_no_trouble() -> None:
+    fleet = fleet_of()
+    fleet.probed("a", ProbeReport(None), 1)
+    fleet.failed("a", MODEL, Failure(FailureKind.MODEL_MISSING, "not found"))
+    assert look(fleet).models is None
+
+
+def test_rates_survive_probes_and_are_kept_by_canonical_name() -> None:
+    fleet = fleet_of()
+    fleet.succeeded("a", "M", seen(), 1.0)
+    fleet.probed("a", REPORT, 101)
+    assert set(look(fleet).rates) == {"m:latest"}
+    assert look(fleet).loaded == {MODEL}
+
+
+def test_a_model_that_has_just_answered_is_loaded() -> None:
+    fleet = fleet_of()
+    fleet.succeeded("a", "N:1b", seen(), 1.0)
+    assert look(fleet).loaded == {MODEL, "n:1b"}
+
+
+def test_the_models_remembered_are_bounded_and_the_longest_untouched_goes() -> None:
+    fleet = fleet_of()
+    fleet.succeeded("a", "keep:1b", seen(), 0.0)
+    for index in range(MAX_MODELS + 20):
+        fleet.succeeded("a", f"m{index}:1b", seen(), float(index))
+        fleet.succeeded("a", "keep:1b", seen(), float(index))
+    rates = look(fleet).rates
+    assert len(rates) == MAX_MODELS
+    assert "keep:1b" in rates
+    assert "m0:1b" not in rates
+
+
+def test_requests_of_the_last_minute() -> None:
+    fleet = fleet_of()
+    for second in (0.0, 30.0, 59.0):
+        fleet.succeeded("a", MODEL, seen(), second)
+    assert look(fleet).requests_per_minute == 3
+    for now_s, expected in ((60.0, 3), (60.5, 2), (100.0, 1), (200.0, 0)):
+        fleet.age(now_s)
+        assert look(fleet).requests_per_minute == expected
+
+
+def test_ageing_changes_nothing_when_nothing_ran_out() -> None:
+    fleet = fleet_of()
+    before = fleet.view()
+    fleet.age(1e9)
+    assert fleet.view() is before
+
+
+def test_error_rate_and_mean_latency_decay() -> None:
+    fleet = fleet_of()
+    for _ in range(50):
+        fleet.failed("a", MODEL, Failure(FailureKind.RESET, "reset"))
+    assert look(fleet).error_rate == pytest.approx(1.0, abs=0.01)
+    for _ in range(50):
+        fleet.succeeded("a", MODEL, seen(ttft_s=0.2), 1.0)
+    assert look(fleet).error_rate == pytest.approx(0.0, abs=0.01)
+    assert look(fleet).avg_latency_ms == pytest.approx(200)
+    fleet.succeeded("a", MODEL, seen(ttft_s=None), 1.0)
+    assert look(fleet).avg_latency_ms == pytest.approx(200)
+
+
+@pytest.mark.xfail(strict=True, reason="state.py:49-56: what ran on the one that left is booked on the one that came")
+def test_what_ran_before_a_backend_left_is_not_booked_on_its_successor() -> None:
+    """The embedded model's child dies and comes back under the same id while a request is still being let go."""
+    fleet = fleet_of()
+    fleet.opened("a")
+    fleet.remove("a")
+    fleet.add(SPEC, CAN)
+    fleet.opened("a")
+    fleet.closed("a")  # the first request, of the child that is gone
+    assert look(fleet).in_flight == 1
+
+
+calls = st.lists(
+    st.sampled_from(("opened", "closed", "succeeded", "reset", "refused", "missing", "probed", "probe_failed")),
+    max_size=60,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(calls, st.integers(1, 4))
+def test_any_history_keeps_the_books_sound(history: list[str], threshold: int) -> None:
+    fleet = fleet_of("a", "b", threshold=threshold)
+    other = look(fleet, "b")
+    running, version = 0, fleet.view().version
+    for step, event in enumerate(history):
+        {
+            "opened": lambda: fleet.opened("a"),
+            "closed": lambda: fleet.closed("a"),
+            "succeeded": lambda: fleet.succeeded("a", MODEL, seen(), float(step)),  # noqa: B023
+            "reset": lambda: fleet.failed("a", MODEL, Failure(FailureKind.RESET, "reset")),
+            "refused": lambda: fleet.failed("a", MODEL, Failure(FailureKind.REFUSED, "refused")),
+            "missing": lambda: fleet.failed("a", MODEL, Failure(FailureKind.MODEL_MISSING, "missing")),
+            "probed": lambda: fleet.probed("a", REPORT, step),  # noqa: B023
+            "probe_failed": lambda: fleet.probe_failed("a", "HTTP 503", step, hard=False),  # noqa: B023
+        }[event]()
+        running = max(0, running + {"opened": 1, "closed": -1}.get(event, 0))
+        view = look(fleet)
+        assert view.in_flight == running
+        assert 0 <= view.error_rate <= 1
+        assert bool(view.message) is (view.health is not Health.HEALTHY)
+        assert fleet.view().version >= version
+        version = fleet.view().version
+        if event in ("succeeded", "probed"):
+            assert view.health is Health.HEALTHY
+        if event == "refused":
+            assert view.health is Health.UNHEALTHY
+    assert look(fleet, "b") is other
