@@ -4,29 +4,35 @@
 say() { printf '%s\n' "$*" >&2; }
 die() { say "ollama-proxy: $*"; exit 1; }
 
+# A name may be there and not work (version managers leave such shims): run it before trusting it.
+try_python() {
+    "$1" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1); print(sys.executable)' 2>/dev/null
+}
+
 find_python() {
-    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 /usr/bin/python3}; do
-        # A name may be there and not work (version managers leave such shims): run it before trusting it.
-        if found=$("$candidate" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1); print(sys.executable)' 2>/dev/null); then
-            printf '%s\n' "$found"
-            return
-        fi
-    done
+    if [ -n "${PYTHON:-}" ]; then
+        if try_python "$PYTHON"; then return; fi
+    else
+        for candidate in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+            if try_python "$candidate"; then return; fi
+        done
+    fi
     die "Python 3.11 or newer is needed${PYTHON:+ (PYTHON=$PYTHON is not)}; install it, or name it with PYTHON=/path/to/python3"
 }
 
 choose_venv() {
     if [ -n "${OLLAMA_PROXY_VENV:-}" ]; then
-        printf '%s\n' "$OLLAMA_PROXY_VENV"
+        # Absolute: uv would take a relative one from the project's folder.
+        case $OLLAMA_PROXY_VENV in /*) printf '%s\n' "$OLLAMA_PROXY_VENV" ;; *) printf '%s\n' "$PWD/$OLLAMA_PROXY_VENV" ;; esac
     elif [ -w "$root" ]; then
         printf '%s\n' "$root/.venv"
     else
-        printf '%s\n' "${XDG_CACHE_HOME:-$HOME/.cache}/ollama-proxy/venv-$(printf '%s' "$root" | cksum | cut -d' ' -f1)"
+        printf '%s\n' "${XDG_CACHE_HOME:-${HOME:?is not set; name a folder with OLLAMA_PROXY_VENV}/.cache}/ollama-proxy/venv-$(printf '%s' "$root" | cksum | cut -d' ' -f1)"
     fi
 }
 
 make_venv() {
-    python=$(find_python)
+    python=$(find_python) || exit 1
     say "  a virtual environment in $venv ($("$python" --version))"
     if ! "$python" -m venv --clear "$venv" >/dev/null 2>&1; then
         # Debian keeps ensurepip in a package of its own; any uv or pip will do instead.
@@ -46,7 +52,7 @@ install_uv() {
         pip_python=$venv/bin/python
         set --
     else
-        pip_python=$(find_python)
+        pip_python=$(find_python) || exit 1
         set -- --python "$venv/bin/python"
     fi
     "$pip_python" -m pip "$@" install -q --disable-pip-version-check --require-hashes -r "$root/bin/uv-requirements.txt" >&2 \
@@ -54,7 +60,10 @@ install_uv() {
 }
 
 sync_packages() {
-    if [ -x "$venv/bin/uv" ]; then uv=$venv/bin/uv; else uv=$(command -v uv) || { install_uv; uv=$venv/bin/uv; }; fi
+    uv=$venv/bin/uv
+    if [ ! -x "$uv" ]; then
+        if uv --version >/dev/null 2>&1; then uv=$(command -v uv); else install_uv; fi
+    fi
     say "  the locked packages ($1)"
     case $1 in run) groups="--no-dev" ;; *) groups="--group dev" ;; esac
     # shellcheck disable=SC2086  # the groups are words
@@ -63,24 +72,49 @@ sync_packages() {
         || die "the packages could not be installed; is the network there? (needed for the first start only)"
 }
 
+# What a finished set-up was made from; the interpreter is in it because a system upgrade can change it underneath.
+print_stamp() {
+    cat "$root/uv.lock" "$root/pyproject.toml" "$root/bin/uv-requirements.txt" | cksum
+    realpath "$venv/bin/python" 2>/dev/null || true
+}
+
+is_ready() { [ -x "$venv/bin/python" ] && [ "$(cat "$venv/.ready-$1" 2>/dev/null)" = "$(print_stamp)" ]; }
+
+# The environment's interpreter runs and is the one its packages were installed for.
+is_sound() {
+    "$venv/bin/python" -c 'import os, sys
+major, minor = sys.version_info[:2]
+(major, minor) >= (3, 11) and os.path.isdir(f"{sys.prefix}/lib/python{major}.{minor}/site-packages") or sys.exit(1)' 2>/dev/null
+}
+
 # set_up_environment run|dev
 set_up_environment() {
-    venv=$(choose_venv)
-    stamp=$venv/.ready-$1
-    want=$(cat "$root/uv.lock" "$root/pyproject.toml" "$root/bin/uv-requirements.txt" | cksum)
-    if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then return; fi
-    mkdir -p "$(dirname "$venv")"
+    venv=$(choose_venv) || exit 1
+    if is_ready "$1"; then return; fi
     lock=$venv.lock
+    # Only what we made, or another tool made as an environment, is ever cleared.
+    if [ ! -e "$lock" ] && [ ! -e "$venv/pyvenv.cfg" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ]; then
+        die "$venv holds files and is no virtual environment; name another folder with OLLAMA_PROXY_VENV"
+    fi
+    mkdir -p "$(dirname "$venv")"
+    exec 9>>"$lock"
     # One set-up at a time; the kernel drops the lock with its holder, so a killed start leaves nothing behind.
     if command -v flock >/dev/null 2>&1; then
-        exec 9>"$lock"
         flock 9
-        if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$want" ]; then exec 9>&-; return; fi
+        if is_ready "$1"; then exec 9>&-; return; fi
     fi
     say "Setting up (this start only, needs the network):"
-    if ! "$venv/bin/python" -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1)' 2>/dev/null; then make_venv; fi
+    # A lock file with text in it was left by a set-up that was killed: its packages may be half there, and uv would not see it.
+    if [ -s "$lock" ] || ! is_sound; then
+        echo busy >"$lock"
+        make_venv
+    fi
+    rm -f "$venv/.ready-run" "$venv/.ready-dev"
+    echo busy >"$lock"
     sync_packages "$1"
-    printf '%s\n' "$want" >"$stamp"
-    if command -v flock >/dev/null 2>&1; then exec 9>&-; fi
+    print_stamp >"$venv/.ready-run"
+    if [ "$1" = dev ]; then print_stamp >"$venv/.ready-dev"; fi
+    : >"$lock"
+    exec 9>&-
     say "Done."
 }

@@ -6,6 +6,7 @@ Nothing here awaits. Every step is a callback of the event loop and leaves all b
 from __future__ import annotations
 
 import itertools
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,12 +17,14 @@ from ollama_proxy.domain.answer import AnswerEvent, Finished
 from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.decision import Decision, Policy, Refusal, RefusalKind, RoutingRequest
 from ollama_proxy.domain.device import FleetView
-from ollama_proxy.domain.errors import Failure, FailureKind, ProxyError
+from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, Attempt, Backend
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, Life, State
 from ollama_proxy.routing.decide import decide
+
+_log = logging.getLogger(__name__)
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -98,6 +101,7 @@ class Job:
         "_last_s",
         "_opened_s",
         "_owner",
+        "_paused",
         "_request",
         "_silence_s",
         "_sink",
@@ -126,6 +130,7 @@ class Job:
         self._first_s: float | None = None
         self._silence_s = 0.0
         self._alone = True
+        self._paused = False
 
     # -- deciding and opening ------------------------------------------------
 
@@ -186,16 +191,22 @@ class Job:
         life.ended()
         owner.fleet_state.closed(life.backend)
         owner.running.discard(self)
-        timing = Timing(self.call.arrived_s, self._opened_s, self._first_s or now_s, now_s, self._alone)
+        first_s = self._first_s or now_s
+        timing = Timing(self.call.arrived_s, self._opened_s, first_s, now_s, self._alone, self.call.stream)
         outcome = sum_up(finished, timing, owner.fleet_state.find(life.backend))
         owner.books.succeeded(self.call, life, decision, outcome, timing)
-        self._sink.finish(outcome)
+        try:
+            self._sink.finish(outcome)
+        except Exception:  # noqa: BLE001  # the client must not be left waiting, whatever an answer's writer trips over
+            _log.exception("the answer of %s could not be written", self.call.request_id)
+            self._sink.fail(ProxyError(ErrorKind.INTERNAL, "internal error"))
 
     def on_failure(self, failure: Failure) -> None:
         owner, life = self._owner, self.life
         self._attempt = None
         owner.fleet_state.closed(life.backend)
-        owner.books.attempt_failed(self.call, life.backend, failure)
+        asked = self._decision.model if self._decision is not None else self.call.model
+        owner.books.attempt_failed(life.backend, asked, failure)
         error = life.failed(failure)
         if error is None:
             self.advance()
@@ -233,19 +244,22 @@ class Job:
         self._owner.books.cancelled(self.call, self.life)
 
     def pause(self) -> None:
-        """The client reads too slowly."""
+        """The client reads too slowly; the backend is not to blame for the silence that follows."""
+        self._paused = True
         if self._attempt is not None:
             self._attempt.pause()
 
     def resume(self) -> None:
         """The client reads again."""
+        self._paused = False
         self._last_s = self._owner.clock()
         if self._attempt is not None:
             self._attempt.resume()
 
     def check_silence(self, now_s: float) -> None:
         """Fail the attempt when the backend has been silent for too long."""
-        if self.life.state not in (State.WAITING, State.STREAMING) or now_s - self._last_s < self._silence_s:
+        running = self.life.state in (State.WAITING, State.STREAMING) and not self._paused
+        if not running or now_s - self._last_s < self._silence_s:
             return
         if self._attempt is not None:
             self._attempt.abort()

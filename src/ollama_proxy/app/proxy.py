@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 
 import ollama_proxy
@@ -69,7 +70,8 @@ class Proxy:
         self._prober = Prober(
             fleet=self._fleet,
             backends=self._backends,
-            interval_s=health.interval_seconds,
+            # Without health checks the healthy are left alone; the others still have to be found again.
+            interval_s=health.interval_seconds if health.enabled else math.inf,
             timeout_s=health.timeout_seconds,
             clock=self._loop.time,
         )
@@ -98,8 +100,7 @@ class Proxy:
         if embedded == "always" or (embedded == "auto" and nobody):
             await self._embedded.start()
         self._dispatcher.started()
-        if self.config.health.enabled:
-            self._tasks.append(spawn(self._prober.run(), "probes"))
+        self._tasks.append(spawn(self._prober.run(), "probes"))
         self._tasks.append(spawn(self._sweep(), "sweep"))
 
     async def _listen(self) -> None:
@@ -165,8 +166,10 @@ class Proxy:
 
     def _leave(self, backend: str) -> None:
         """The embedded model is gone."""
-        self._backends.pop(backend, None)
+        gone = self._backends.pop(backend, None)
         self._fleet.remove(backend)
+        if gone is not None:
+            spawn(gone.close(), "close the pool of the embedded model")
 
     # -- Service and Control ------------------------------------------------------
 

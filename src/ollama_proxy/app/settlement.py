@@ -20,16 +20,22 @@ from ollama_proxy.observability.metrics import Metrics
 
 #: Fewer tokens tell more of the server's buffering than of its speed.
 _LEAST_TOKENS = 8
+#: Nor do tokens that all come within this time.
+_LEAST_GAP_S = 0.02
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """Monotonic seconds of one request's last attempt; `alone` when nothing else ran there as it began."""
+    """Monotonic seconds of one request's last attempt.
+
+    `alone` when nothing else ran there as it began; `streamed` when the answer came piece by piece.
+    """
 
     arrived_s: float
     opened_s: float
     first_s: float
     ended_s: float
     alone: bool
+    streamed: bool = True
 
 
 def describe_route(call: Call, life: Life, decision: Decision, view: BackendView | None) -> Route:
@@ -84,6 +90,9 @@ def _energy(timing: Timing, view: BackendView | None) -> Energy:
 def observe(outcome: Outcome, timing: Timing) -> Observation:
     """What an outcome teaches of the backend's speed; time spent on earlier attempts and on loading is not its own."""
     usage = outcome.finished.usage
+    if usage.decode_ns is None and (not timing.streamed or timing.ended_s - timing.first_s < _LEAST_GAP_S):
+        # A whole answer without the server's own times shows neither when it began nor how fast it came.
+        return Observation(None, None, outcome.total_s)
     ttft_s = outcome.ttft_s - (timing.opened_s - timing.arrived_s) - (usage.load_ns or 0) / 1e9
     enough = outcome.output_tokens >= _LEAST_TOKENS and outcome.tokens_per_second > 0
     return Observation(
@@ -122,9 +131,9 @@ class Books:
             stand_in=decision.stand_in,
         )
 
-    def attempt_failed(self, call: Call, backend: str, failure: Failure) -> None:
-        """One attempt failed; the request may go on."""
-        self._fleet.failed(backend, call.model, failure)
+    def attempt_failed(self, backend: str, model: str, failure: Failure) -> None:
+        """One attempt failed, asking for `model`; the request may go on."""
+        self._fleet.failed(backend, model, failure)
         self._metrics.attempt_failed(backend, failure.kind.value)
 
     def failed(self, call: Call, life: Life, error: ProxyError) -> None:

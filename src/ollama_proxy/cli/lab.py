@@ -86,13 +86,15 @@ def _describe(bound: dict[str, int], control_port: int, host: str, text: str, sp
         device = DEVICES[name]
         facts = f"{device.watts:g} W, first token {device.first_token_s * 1000:.0f} ms, {device.decode_tps:g} tok/s"
         lines.append(f"  {name:<7} http://{host}:{port}  {facts}, {', '.join(device.models)}")
+    last = "nvidia" if "nvidia" in bound else next(iter(bound))
+    port_flag = "" if control_port == _CONTROL_PORT else f" --control-port {control_port}"
     lines += [
         "",
         "Next: ./bin/ollama-proxy in another terminal. Switch a fault on, look, and switch it off:",
-        "  ollama-proxy lab fault nvidia stall",
-        "  ollama-proxy lab status",
-        "  ollama-proxy lab fault nvidia none",
-        f"  (or POST to http://{host}:{control_port}/lab/devices/nvidia/faults)",
+        f"  ./bin/ollama-proxy lab fault {last} stall{port_flag}",
+        f"  ./bin/ollama-proxy lab status{port_flag}",
+        f"  ./bin/ollama-proxy lab fault {last} none{port_flag}",
+        f"  (or POST to http://{host}:{control_port}/lab/devices/{last}/faults)",
         "Stop with Ctrl-C.",
     ]
     return "\n".join(lines)

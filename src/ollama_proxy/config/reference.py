@@ -14,15 +14,17 @@ PAGE_FILE = ROOT / "docs" / "configuration.md"
 
 _INTRO = """# Configuration
 
-The file is `config/config.yaml`; another is named with `--config FILE` or `OLLAMA_PROXY_CONFIG`. Unknown keys are errors with the line and
-the nearest name. `ollama-proxy check FILE` looks at a file without starting. The JSON Schema is `config/config.schema.json`.
+The file is `config/config.yaml`; another is named with `--config FILE` or `OLLAMA_PROXY_CONFIG`.
+Unknown keys are errors with the line and the nearest name. `ollama-proxy check FILE` looks at a file without starting.
+The JSON Schema is `config/config.schema.json`.
 
-Environment over file, flags over both: `OLLAMA_PROXY_HOST`, `OLLAMA_PROXY_GRPC_PORT`, `OLLAMA_PROXY_HTTP_PORT`, `OLLAMA_PROXY_LOG_LEVEL`,
-`OLLAMA_PROXY_PROMETHEUS_PORT`, `OLLAMA_PROXY_EMBEDDED`, and for each backend `OLLAMA_<ID>_ENDPOINT` (`ollama-npu` is `OLLAMA_NPU_ENDPOINT`);
-`-config`, `-host`, `-grpc-port`, `-http-port`, `-log-level`, `--validate-config`, with one or two dashes.
+Environment over file, flags over both: `OLLAMA_PROXY_HOST`, `OLLAMA_PROXY_GRPC_PORT`, `OLLAMA_PROXY_HTTP_PORT`,
+`OLLAMA_PROXY_LOG_LEVEL`, `OLLAMA_PROXY_PROMETHEUS_PORT`, `OLLAMA_PROXY_EMBEDDED`, and for each backend
+`OLLAMA_<ID>_ENDPOINT` (`ollama-npu` is `OLLAMA_NPU_ENDPOINT`); `-config`, `-host`, `-grpc-port`, `-http-port`,
+`-log-level`, `--validate-config`, with one or two dashes.
 
-This version serves backends of type `ollama` and `openai`. TLS, keys, rate limits, pipelines and caches other than in memory are refused when
-they are asked for; the memory cache is accepted and not yet used.
+This version serves backends of type `ollama` and `openai`. TLS, keys, rate limits, pipelines and caches other than in
+memory are refused when they are asked for; the memory cache is accepted and not yet used.
 
 | key | default | meaning |
 |---|---|---|

@@ -86,7 +86,8 @@ class Route(msgspec.Struct, frozen=True):
         found = [
             ("X-Backend-Used", self.backend),
             ("X-Routing-Reason", self.reason),
-            ("X-Estimated-Power-Watts", f"{self.power_watts:.1f}"),
+            # Unknown is absent, not zero.
+            *([("X-Estimated-Power-Watts", f"{self.power_watts:.1f}")] if self.power_watts else []),
             ("X-Estimated-Latency-Ms", str(self.latency_ms)),
             ("X-Alternatives", ",".join(self.alternatives)),
             ("X-Decision-ID", self.decision_id),

@@ -65,6 +65,9 @@ class Rates(msgspec.Struct, frozen=True):
     ttft_s: float
     decode_tps: float
     samples: int = 0
+    #: How many of the samples told each of the two.
+    ttft_samples: int = 0
+    decode_samples: int = 0
 
 
 class BackendView(msgspec.Struct, frozen=True):

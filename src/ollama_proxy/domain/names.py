@@ -5,19 +5,28 @@ from __future__ import annotations
 import fnmatch
 from functools import lru_cache
 
+_LONGEST_REMEMBERED = 256
 
-@lru_cache(maxsize=4096)
+
 def canonical_model(name: str) -> str:
     """The form under which a model is looked up: lower case, always with a tag.
 
     Ollama compares names without regard to case and reads a missing tag as `latest`. The tag is looked for in the last
     path part only, because a host in front may carry a port.
     """
+    # Clients make names up: only those of a sensible length are remembered.
+    return remembered(name) if len(name) <= _LONGEST_REMEMBERED else _canonical(name)
+
+
+def _canonical(name: str) -> str:
     lowered = name.strip().lower()
     if not lowered:
         return ""
     last = lowered.rsplit("/", 1)[-1]
     return lowered if ":" in last else lowered + ":latest"
+
+
+remembered = lru_cache(maxsize=4096)(_canonical)
 
 
 @lru_cache(maxsize=8192)

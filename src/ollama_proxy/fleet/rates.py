@@ -39,10 +39,23 @@ def prior(spec: BackendSpec) -> Rates:
 
 def learn(rates: Rates, seen: Observation) -> Rates:
     """Rates after one more observation; in logarithms, so that twice as fast and half as fast weigh the same."""
-    share = max(LEAST_SHARE, 1 / (PRIOR_WEIGHT + rates.samples + 1))
-    decode_tps = rates.decode_tps if seen.decode_tps is None else _blend(rates.decode_tps, seen.decode_tps, share)
-    ttft_s = rates.ttft_s if seen.ttft_s is None else _blend(rates.ttft_s, seen.ttft_s, share)
-    return Rates(ttft_s, decode_tps, rates.samples + 1)
+    ttft_s, decode_tps = rates.ttft_s, rates.decode_tps
+    if seen.ttft_s is not None:
+        ttft_s = _blend(ttft_s, seen.ttft_s, _share(rates.ttft_samples))
+    if seen.decode_tps is not None:
+        decode_tps = _blend(decode_tps, seen.decode_tps, _share(rates.decode_samples))
+    return Rates(
+        ttft_s,
+        decode_tps,
+        rates.samples + 1,
+        rates.ttft_samples + (seen.ttft_s is not None),
+        rates.decode_samples + (seen.decode_tps is not None),
+    )
+
+
+def _share(samples: int) -> float:
+    """The weight of the next observation: the prior counts for `PRIOR_WEIGHT` earlier ones."""
+    return max(LEAST_SHARE, 1 / (PRIOR_WEIGHT + samples + 1))
 
 
 def _blend(old: float, new: float, share: float) -> float:

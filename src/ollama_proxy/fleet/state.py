@@ -39,6 +39,8 @@ class Fleet:
         self._threshold = unhealthy_threshold
         self._records: dict[str, _Record] = {}
         self._version = 0
+        #: Attempts that still run on backends that left; one of the same id that joins must not be billed for them.
+        self._ghosts: dict[str, int] = {}
         self._view: FleetView | None = None
 
     def add(self, spec: BackendSpec, capabilities: frozenset[Need]) -> None:
@@ -48,7 +50,9 @@ class Fleet:
 
     def remove(self, backend: str) -> None:
         """A backend leaves; what still runs there ends without being booked."""
-        self._records.pop(backend, None)
+        gone = self._records.pop(backend, None)
+        if gone is not None and gone.view.in_flight:
+            self._ghosts[backend] = self._ghosts.get(backend, 0) + gone.view.in_flight
         self._touch()
 
     def view(self) -> FleetView:
@@ -72,6 +76,11 @@ class Fleet:
 
     def closed(self, backend: str) -> None:
         """An attempt is over, however it ended."""
+        if backend in self._ghosts:
+            self._ghosts[backend] -= 1
+            if not self._ghosts[backend]:
+                del self._ghosts[backend]
+            return
         record = self._records.get(backend)
         if record is not None:
             self._change(record, in_flight=max(0, record.view.in_flight - 1))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,6 +27,7 @@ class Lab:
     def __init__(self, names: tuple[str, ...], text: TextSource, speed: float) -> None:
         self.servers = {name: EmulatedServer(DEVICES[name], text, speed) for name in names}
         self.control_port = 0
+        self._control: asyncio.Server | None = None
 
     async def start(self, host: str, ports: tuple[int, ...], control_port: int) -> dict[str, int]:
         """Listen everywhere; returns the port of each device. Raises `OSError` when one is taken."""
@@ -32,18 +36,22 @@ class Lab:
             try:
                 bound[server.device.name] = await server.start(host, port)
             except OSError as error:
-                raise OSError(error.errno, f"port {port} is in use") from None
+                raise OSError(error.errno, _describe(error, host, port)) from None
         bridge = AsgiBridge(self._build_control(), _refuse)
         loop = next(iter(self.servers.values())).loop
         try:
-            listener = await loop.create_server(HttpServer(bridge.handle, _refuse).protocol_factory, host, control_port)
+            self._control = await loop.create_server(
+                HttpServer(bridge.handle, _refuse).protocol_factory, host, control_port
+            )
         except OSError as error:
-            raise OSError(error.errno, f"control port {control_port} is in use") from None
-        self.control_port = listener.sockets[0].getsockname()[1]
+            raise OSError(error.errno, _describe(error, host, control_port)) from None
+        self.control_port = self._control.sockets[0].getsockname()[1]
         return bound
 
     async def stop(self) -> None:
         """Stop all servers."""
+        if self._control is not None:
+            self._control.close()
         for server in self.servers.values():
             await server.stop()
 
@@ -74,6 +82,12 @@ class Lab:
             return _json({"error": error.message}, 400)
         await server.set_fault(fault)
         return _json(server.describe())
+
+
+def _describe(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use"
+    return f"cannot listen on {host}:{port}: {(error.strerror or 'no reason given').lower()}"
 
 
 def _json(document: object, status: int = 200) -> Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,7 @@ class Run:
         self._reason = "stop"
         self._prompt_tokens = 0
         self._load_s = self._prefill_s = 0.0
+        self._keep_s: float | None = None
         self._began_s = 0.0
         self.over = False
 
@@ -57,13 +60,14 @@ class Run:
         match self._fault.fault:
             case "reset":
                 self.over = True
-                self._exchange.abort()
+                self._exchange.reset()
             case "stall":
                 return True
             case "status":
                 self.over = True
                 body = msgspec.json.encode({"error": f"emulated fault: status {self._fault.status}"})
-                self._exchange.respond(self._fault.status, b"application/json; charset=utf-8", body)
+                wait = [(b"Retry-After", b"1")] if self._fault.status in (429, 503) else []
+                self._exchange.respond(self._fault.status, b"application/json; charset=utf-8", body, wait)
             case "garbage":
                 self.over = True
                 streamed = self._call.dialect is Dialect.OLLAMA and self._call.stream
@@ -83,9 +87,11 @@ class Run:
         server, call = self._server, self._call
         try:
             request = call.typed()
+            call_of_tool = _call_tool(request) if isinstance(request, Generation) else []
         except ProxyError as error:
             self._refuse(error)
             return
+        self._keep_s = read_keep_alive(request.keep_alive)
         self._load_s = server.load_s(call.model)
         if isinstance(request, Embedding):
             self._events = [
@@ -95,20 +101,28 @@ class Run:
             self._schedule(0.0)
             return
         if not request.prompt and not request.messages:
-            self._reason = "load" if request.keep_alive != 0 else "unload"
-            if self._reason == "unload":
-                server.unload(call.model)
+            self._reason = "unload" if self._keep_s == 0 else "load"
             self._schedule(0.0)
             return
         self._prompt_tokens = _count_tokens(prompt_of(request))
-        words, self._reason = await server.text.write(call.model, request)
-        self._events = [*_thoughts(request), *(_call_tool(request) or [TextDelta(word) for word in words])]
+        try:
+            words, self._reason = await server.text.write(call.model, request)
+        except ProxyError as error:
+            self._refuse(error)
+            return
+        if call_of_tool:
+            self._reason = "tool_calls"
+        thoughts = _thoughts(request)
+        limit = request.sampling.num_predict or 0
+        self._events = [*thoughts, *(call_of_tool or [TextDelta(word) for word in words])]
+        if thoughts and 0 < limit < len(self._events):
+            self._events, self._reason = self._events[:limit], "length"
         if not self.over:
             self._schedule(self._server.device.first_token_s)
 
     def _refuse(self, error: ProxyError) -> None:
         self.over = True
-        self._sink.fail(ProxyError(ErrorKind.INVALID_REQUEST, error.message))
+        self._sink.fail(error)
         self._server.release(self)
 
     def _schedule(self, first_token_s: float) -> None:
@@ -166,10 +180,14 @@ class Run:
         self._sink.finish(Outcome(Finished(self._reason, usage), 0.0, 0.0, tokens, 0.0, None, "emulated"))
 
     def _settle(self) -> None:
-        """Book the energy in the device's own, unhurried seconds, and make room."""
-        busy_s = (self._server.loop.time() - self._began_s) * self._server.speed
-        self._server.joules += busy_s * self._server.device.watts
+        """Book the energy, keep or drop the model as asked, and make room."""
+        self._server.joules += self.joules()
+        self._server.keep(self._call.model, self._keep_s)
         self._server.release(self)
+
+    def joules(self) -> float:
+        """Spent so far, in the device's own, unhurried seconds."""
+        return (self._server.loop.time() - self._began_s) * self._server.speed * self._server.device.watts
 
     # -- the client's ticket ---------------------------------------------------
 
@@ -192,6 +210,18 @@ class Run:
         """A device does not wait for its reader."""
 
 
+def read_keep_alive(value: Any) -> float | None:
+    """Seconds of a `keep_alive`: a number, or a duration such as `10m`; infinite when negative, None when not given."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"(-?[0-9.]+)(ms|s|m|h)", value.strip())
+        if found is None:
+            raise ProxyError(ErrorKind.INVALID_REQUEST, f'time: invalid duration "{value[:40]}"')
+        value = float(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[found[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if value >= 0 else math.inf
+
+
 def _count_tokens(text: str) -> int:
     return max(1, len(text.encode()) // _BYTES_PER_TOKEN)
 
@@ -203,11 +233,13 @@ def _thoughts(request: Generation) -> list[AnswerEvent]:
 
 
 def _call_tool(request: Generation) -> list[AnswerEvent]:
-    """A call of the first tool that the prompt mentions by name."""
+    """A call of the first tool that the prompt names; with a tool's result at hand the model answers instead."""
+    if request.messages and request.messages[-1].role == "tool":
+        return []
     prompt = prompt_of(request)
     for tool in request.tools:
-        function: dict[str, Any] = tool.get("function", {}) if isinstance(tool, dict) else {}
-        name = str(function.get("name", ""))
+        function: Any = tool.get("function") if isinstance(tool, dict) else None
+        name = str(function.get("name", "")) if isinstance(function, dict) else ""
         if name and name in prompt:
             return [ToolCall(0, "call_emulated", name, "{}")]
     return []

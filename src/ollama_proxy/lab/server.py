@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from ollama_proxy.api.ollama.routes import OllamaApi
 from ollama_proxy.api.openai.routes import OpenAiApi
-from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
@@ -27,6 +28,7 @@ from ollama_proxy.net.http1.server import HttpServer
 
 VERSION = "0.24.0"
 _KEEP_S = 300.0
+_FOREVER_S = 100 * 365 * 86400.0
 _JSON = b"application/json"
 
 
@@ -88,9 +90,12 @@ class EmulatedServer:
         if path == b"/lab/state":
             exchange.respond(200, _JSON, msgspec.json.encode(self.describe()))
             return
-        handler = self._routes.get(path, {}).get(exchange.method)
+        methods = self._routes.get(path) or next(
+            (found for prefix, found in self._openai.prefixes.items() if path.startswith(prefix)), {}
+        )
+        handler = methods.get(exchange.method)
         if handler is None:
-            known = path in self._routes
+            known = bool(methods)
             text = b"405 method not allowed" if known else b"404 page not found"
             exchange.respond(405 if known else 404, b"text/plain", text)
             return
@@ -98,6 +103,7 @@ class EmulatedServer:
         handler(exchange)
 
     def _refuse(self, exchange: Exchange, status: int, message: str) -> None:
+        exchange.fixed_lines = self._label
         exchange.respond(status, b"text/plain", message.encode())
 
     # -- the Service of the APIs -----------------------------------------------
@@ -109,7 +115,10 @@ class EmulatedServer:
         run = Run(self, call, sink, exchange, self.faults.strike(exchange.path.decode("ascii")))
         if canonical_model(call.model) not in self.models:
             run.over = True
-            sink.fail(ProxyError(ErrorKind.MODEL_NOT_FOUND, f"model '{call.model}' not found"))
+            text = f'model "{call.model}" not found, try pulling it first'
+            if call.operation is not Operation.EMBED:
+                text = f"model '{call.model}' not found"
+            sink.fail(ProxyError(ErrorKind.MODEL_NOT_FOUND, text))
             return run
         if run.strike_at_once():
             return run
@@ -139,9 +148,13 @@ class EmulatedServer:
         self.loaded_until_s[name] = now_s + _KEEP_S
         return self.device.load_s if cold else 0.0
 
-    def unload(self, model: str) -> None:
-        """Drop a model from memory."""
-        self.loaded_until_s.pop(canonical_model(model), None)
+    def keep(self, model: str, keep_s: float | None) -> None:
+        """Keep a model in memory for some seconds after its use, five minutes when nothing was said; 0 drops it."""
+        name = canonical_model(model)
+        if keep_s == 0:
+            self.loaded_until_s.pop(name, None)
+        else:
+            self.loaded_until_s[name] = self.loop.time() + (_KEEP_S if keep_s is None else keep_s)
 
     def fleet(self) -> FleetView:
         spec = BackendSpec(self.device.name, "emulated", f"emulated {self.device.name}", self.device.name)
@@ -156,7 +169,9 @@ class EmulatedServer:
     def _loaded_entry(self, name: str) -> dict[str, Any]:
         entry = dict(self.models[name].entry)
         entry.pop("modified_at", None)
-        return {**entry, "expires_at": "2099-01-01T00:00:00Z", "size_vram": entry["size"], "context_length": 4096}
+        left_s = min(self.loaded_until_s[name] - self.loop.time(), _FOREVER_S)
+        expires = datetime.now(UTC) + timedelta(seconds=left_s)
+        return {**entry, "expires_at": expires.isoformat(), "size_vram": entry["size"], "context_length": 4096}
 
     async def refresh(self) -> FleetView:
         return self.fleet()
@@ -176,8 +191,8 @@ class EmulatedServer:
             "port": self._address[1],
             "listening": self._listener is not None,
             "watts_now": self.device.watts if self.active else 0.0,
-            "joules": round(self.joules, 6),
-            "in_flight": len(self.waiting) + (self.active is not None),
+            "joules": round(self.joules + (self.active.joules() if self.active else 0.0), 6),
+            "in_flight": sum(not run.over for run in self.waiting) + (self.active is not None),
             "fault": self.faults.fault.fault,
             "ms_since_last_cancel": None
             if self.last_cancelled_s is None

@@ -19,9 +19,13 @@ async def open_source(kind: str, seed: int) -> tuple[TextSource, Supervisor | No
         return SyntheticText(seed), None, model
     address: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
 
+    source: list[RealText] = []
+
     def up(host: str, port: int) -> None:
         if not address.done():
             address.set_result((host, port))
+        elif source:
+            source[0].move(host, port)
 
     supervisor = Supervisor(model, 0, up, lambda reason: None)
     supervisor.start()
@@ -31,7 +35,8 @@ async def open_source(kind: str, seed: int) -> tuple[TextSource, Supervisor | No
     except TimeoutError:
         await supervisor.stop()
         return SyntheticText(seed), None, f"the model was not ready within {_START_S:g} s"
-    return RealText(host, port), supervisor, ""
+    source.append(RealText(host, port))
+    return source[0], supervisor, ""
 
 
 async def close_source(supervisor: Supervisor | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ollama_proxy.domain.call import Generation
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.framing import event_data
 from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
@@ -25,6 +26,7 @@ _SENTENCE = (
 )
 _WORDS = _SENTENCE.split()
 _LEAST, _MOST = 24, 72
+_MOST_ASKED = 8192
 _TIMEOUT_S = 60.0
 _MAX_REAL_TOKENS = 256
 
@@ -51,7 +53,7 @@ class SyntheticText:
         dice = random.Random(f"{self._seed}\0{model}\0{prompt_of(request)}")
         length = dice.randint(_LEAST, _MOST)
         limit = request.sampling.num_predict
-        wanted = limit if limit is not None and limit > 0 else length
+        wanted = min(limit, _MOST_ASKED) if limit is not None and limit > 0 else length
         if request.format is not None:
             tokens = _as_json(dice)
             return (tokens[:limit], "length") if limit is not None and 0 < limit < len(tokens) else (tokens, "stop")
@@ -85,6 +87,10 @@ class RealText:
     """The embedded model's text, asked for whole and paced by the device afterwards."""
 
     def __init__(self, host: str, port: int) -> None:
+        self.move(host, port)
+
+    def move(self, host: str, port: int) -> None:
+        """The model's process was started again somewhere else."""
         self._pool = OriginPool(Origin(host, port))
         headers = ((b"Content-Type", b"application/json"),)
         self._head = request_head(self._pool.origin, b"POST", b"/v1/chat/completions", headers)
@@ -92,18 +98,26 @@ class RealText:
     async def write(self, model: str, request: Generation) -> tuple[list[str], str]:
         limit = request.sampling.num_predict
         messages = [{"role": message.role, "content": message.content} for message in request.messages]
+        system = [{"role": "system", "content": request.system}] if request.system else []
         document: dict[str, Any] = {
-            "messages": messages or [{"role": "user", "content": request.prompt}],
+            "messages": messages or [*system, {"role": "user", "content": request.prompt}],
             "stream": True,
             "max_tokens": min(limit, _MAX_REAL_TOKENS) if limit is not None and limit > 0 else _MAX_REAL_TOKENS,
             "temperature": 0.8 if request.sampling.temperature is None else request.sampling.temperature,
         }
         if request.sampling.stop:
             document["stop"] = list(request.sampling.stop)
+        if request.sampling.seed is not None and request.sampling.seed >= 0:
+            document["seed"] = request.sampling.seed
+        if isinstance(request.format, dict):
+            schema = {"name": "answer", "schema": request.format}
+            document["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif request.format:
+            document["response_format"] = {"type": "json_object"}
         try:
             answer = await fetch(self._pool, join_request(self._head, msgspec.json.encode(document)), _TIMEOUT_S)
-        except FetchError:
-            return ["(the embedded model did not answer)"], "stop"
+        except FetchError as error:
+            raise ProxyError(ErrorKind.BACKEND_FAILED, f"the embedded model did not answer: {error}") from None
         return _read_tokens(bytes(answer.body))
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from ollama_proxy.domain.decision import Limit, Refusal, RefusalKind
@@ -24,43 +25,57 @@ def error_of_refusal(refusal: Refusal) -> ProxyError:
     return ProxyError(kind, refusal.message)
 
 
-def error_of_failure(backend: str, failure: Failure, refusal: Refusal | None = None) -> ProxyError:
-    """The error of a last failed attempt; with the refusal that followed, when nobody else could be asked."""
-    others = _others(refusal, backend)
-    message = f"backend {backend}: {failure.message}{others}"
-    match failure.kind:
-        case FailureKind.REJECTED:
-            return ProxyError(
-                ErrorKind.BACKEND_REFUSED,
-                failure.message,
-                backend=backend,
-                status=failure.status,
-                body=failure.body,
-                content_type=failure.content_type,
-            )
+def error_of_failures(failures: Sequence[tuple[str, Failure]], refusal: Refusal | None = None) -> ProxyError:
+    """The error after failed attempts, each as (backend, failure); the last one decides the kind.
+
+    `refusal` is the decision that followed when nobody else could be asked.
+    """
+    backend, failure = failures[-1]
+    if failure.kind is FailureKind.REJECTED:
+        return ProxyError(
+            ErrorKind.BACKEND_REFUSED,
+            failure.message,
+            backend=backend,
+            status=failure.status,
+            body=failure.body,
+            content_type=failure.content_type,
+        )
+    kind = _kind_of(failure.kind, refusal)
+    told = "; ".join([*(f"{name}: {one.message}" for name, one in failures), *_others(failures, refusal)])
+    start = "No healthy backends available" if kind is ErrorKind.NO_HEALTHY_BACKEND else "no backend could answer"
+    return ProxyError(kind, f"{start}: {told}", backend=backend, retry_after_s=failure.retry_after_s)
+
+
+def _kind_of(failure: FailureKind, refusal: Refusal | None) -> ErrorKind:
+    match failure:
         case FailureKind.RATE_LIMITED:
-            kind = ErrorKind.OVERLOADED
+            return ErrorKind.OVERLOADED
         case FailureKind.MODEL_MISSING:
-            kind = ErrorKind.MODEL_NOT_FOUND
+            return ErrorKind.MODEL_NOT_FOUND
+        case FailureKind.REJECTED:
+            return ErrorKind.BACKEND_REFUSED
         case FailureKind.REFUSED | FailureKind.UNREACHABLE:
-            kind = ErrorKind.NO_HEALTHY_BACKEND
-            message = f"No healthy backends available: {backend}: {failure.message}{others}"
+            return _kind_of_silence(refusal)
         case FailureKind.TIMEOUT | FailureKind.RESET | FailureKind.SERVER_ERROR | FailureKind.GARBAGE | FailureKind.CUT:
-            kind = ErrorKind.BACKEND_FAILED
+            return ErrorKind.BACKEND_FAILED
         case _:
-            assert_never(failure.kind)
-    if refusal is not None and any(rejection.limit is Limit.POWER for rejection in refusal.rejections):
-        # Within a power limit an empty fleet is the limit's doing as well: say so, as without the attempt.
-        kind = ErrorKind.LIMITS_EXCLUDE_ALL
-    return ProxyError(kind, message, backend=backend, retry_after_s=failure.retry_after_s)
+            assert_never(failure)
 
 
-def _others(refusal: Refusal | None, backend: str) -> str:
-    if refusal is None:
-        return ""
-    told = [
+def _kind_of_silence(refusal: Refusal | None) -> ErrorKind:
+    """Nothing listens there; what that means depends on why nobody else was asked."""
+    if refusal is not None and refusal.kind is RefusalKind.NO_HEALTHY:
+        return ErrorKind.NO_HEALTHY_BACKEND
+    if refusal is not None and refusal.kind is RefusalKind.LIMITS:
+        return ErrorKind.LIMITS_EXCLUDE_ALL
+    return ErrorKind.BACKEND_FAILED
+
+
+def _others(failures: Sequence[tuple[str, Failure]], refusal: Refusal | None) -> list[str]:
+    """Why each backend that was not asked could not be."""
+    asked = {name for name, _ in failures}
+    return [
         f"{rejection.backend}: {rejection.detail}"
-        for rejection in refusal.rejections
-        if rejection.backend != backend and rejection.limit is not Limit.NOT_TARGET
+        for rejection in (refusal.rejections if refusal else ())
+        if rejection.backend not in asked and rejection.limit is not Limit.NOT_TARGET
     ]
-    return "; " + "; ".join(told) if told else ""

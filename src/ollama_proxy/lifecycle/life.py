@@ -15,7 +15,7 @@ import enum
 
 from ollama_proxy.domain.decision import Refusal
 from ollama_proxy.domain.errors import Failure, ProxyError
-from ollama_proxy.lifecycle.errors import error_of_failure, error_of_refusal
+from ollama_proxy.lifecycle.errors import error_of_failures, error_of_refusal
 
 MAX_ATTEMPTS = 3
 
@@ -32,7 +32,7 @@ class State(enum.Enum):
 class Life:
     """The attempts of one request."""
 
-    __slots__ = ("_max_attempts", "attempts", "backend", "failure", "state", "tried")
+    __slots__ = ("_max_attempts", "attempts", "backend", "failures", "state", "tried")
 
     def __init__(self, max_attempts: int = MAX_ATTEMPTS) -> None:
         self._max_attempts = max_attempts
@@ -40,7 +40,7 @@ class Life:
         self.tried: frozenset[str] = frozenset()
         self.attempts = 0
         self.backend = ""
-        self.failure: Failure | None = None
+        self.failures: tuple[tuple[str, Failure], ...] = ()
 
     def opened(self, backend: str) -> None:
         """An attempt at `backend` is under way."""
@@ -56,18 +56,18 @@ class Life:
     def failed(self, failure: Failure) -> ProxyError | None:
         """The attempt failed: the error to end with, or None to decide again."""
         streaming = self.state is State.STREAMING
+        self.failures = (*self.failures, (self.backend, failure))
         if streaming or not failure.kind.retryable or self.attempts >= self._max_attempts:
             self.state = State.OVER
-            return error_of_failure(self.backend, failure)
+            return error_of_failures(self.failures)
         self.state = State.DECIDING
-        self.failure = failure
         return None
 
     def refused(self, refusal: Refusal) -> ProxyError:
         """Nobody can take it. After failed attempts the last failure tells the client more than an empty list."""
         self.state = State.OVER
-        if self.failure is not None:
-            return error_of_failure(self.backend, self.failure, refusal)
+        if self.failures:
+            return error_of_failures(self.failures, refusal)
         return error_of_refusal(refusal)
 
     def ended(self) -> None:

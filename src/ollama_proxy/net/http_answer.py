@@ -31,6 +31,9 @@ class Writer(Protocol):
     def write_end(self, outcome: Outcome) -> bytes:
         """The last bytes of a stream, or the whole body."""
 
+    def ends_whole(self, outcome: Outcome) -> bool:
+        """Whether an answer that may be streamed, but sent nothing yet, is one object after all."""
+
     def write_error_event(self, error: ProxyError) -> bytes:
         """The terminal error inside a stream that has begun."""
 
@@ -84,7 +87,7 @@ class HttpAnswer:
         exchange, writer = self._exchange, self._writer
         if self._raw:
             exchange.end()
-        elif writer.stream:
+        elif exchange.started or not writer.ends_whole(outcome):
             self._start_stream()
             exchange.write(writer.write_end(outcome))
             exchange.end()

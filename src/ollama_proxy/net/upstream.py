@@ -313,6 +313,13 @@ def request_head(origin: Origin, method: bytes, path: bytes, headers: Sequence[t
     return b"\r\n".join(lines) + b"\r\nContent-Length: "
 
 
+def with_member(body: bytes, name: str, value: str) -> bytes:
+    """The same JSON object with another value of one member: a model's name as the server spells it."""
+    document = msgspec.json.decode(body)
+    document[name] = value
+    return msgspec.json.encode(document)
+
+
 def join_request(head: bytes, body: bytes) -> bytes:
     """A whole request from its constant head and its body."""
     return b"%b%d\r\n\r\n%b" % (head, len(body), body)

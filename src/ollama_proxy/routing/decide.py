@@ -7,6 +7,7 @@ not matter, removing a loser never changes the winner, and a backend that gets b
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 import msgspec
 
@@ -21,7 +22,8 @@ from ollama_proxy.domain.decision import (
     Rejection,
     RoutingRequest,
 )
-from ollama_proxy.domain.device import BackendView, FleetView
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView
+from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
 from ollama_proxy.routing.limits import check_latency, check_limits, find_model
 from ollama_proxy.routing.policies import LATENCY_CRITICAL_WATTS, POWER_EFFICIENT_WATTS
@@ -50,10 +52,9 @@ def decide(
     ranked: list[tuple[Key, Candidate, BackendView]] = []
     stand_ins_needed = not _is_held(request.model, fleet, tried)
     for view in fleet.backends:
-        rejection = check_limits(view, request, tried)
-        if rejection is None and target.wanted and view.spec.id not in target.wanted:
-            rejection = Rejection(view.spec.id, Limit.NOT_TARGET, f"is not {request.annotations.target}")
-        if rejection is None and _stands_in(view, request) and not stand_ins_needed:
+        rejection = check_limits(view, request, tried, target.wanted)
+        meant = stand_ins_needed or view.spec.id in target.wanted
+        if rejection is None and not meant and _stands_in(view, request):
             rejection = Rejection(view.spec.id, Limit.STAND_IN, "a configured backend has the model")
         if rejection is None:
             estimate = predict(view, request)
@@ -67,19 +68,19 @@ def decide(
         rejections.append(rejection)
     rejections.sort(key=lambda rejection: rejection.backend)
     if not ranked:
-        return explain_refusal(request, fleet, tuple(rejections))
+        return explain_refusal(request, fleet, tuple(rejections), targeted=bool(target.wanted))
     ranked.sort(key=lambda entry: entry[0])
     winner = ranked[0][2]
-    stand_in = _stands_in(winner, request)
+    stand_in = _explain_stand_in(winner, request, fleet, tried)
     ranking = tuple(entry[1] for entry in ranked)
     return Decision(
         ranking=ranking,
         rejections=tuple(rejections),
-        reason=explain_choice(request, ranking, winner, fleet, target.lost, seconds_price_w, stand_in=stand_in),
+        reason=explain_choice(request, ranking, target.lost, seconds_price_w, stand_in),
         policy=policy.name,
         fleet_version=fleet.version,
-        model=winner.spec.stand_in_model if stand_in else request.requested_model,
-        stand_in=stand_in,
+        model=_name_there(winner, request),
+        stand_in=bool(stand_in),
     )
 
 
@@ -100,7 +101,12 @@ def read_target(wish: str, fleet: FleetView, tried: frozenset[str]) -> Target | 
     if not wish:
         return Target()
     word = wish.lower()
-    meant = [view for view in fleet.backends if word in (view.spec.id.lower(), view.spec.hardware.lower())]
+    meant = [
+        view
+        for view in fleet.backends
+        # A stand-in is nobody's hardware: it must not hold up a target that is down.
+        if word == view.spec.id.lower() or (word == view.spec.hardware.lower() and not view.spec.stand_in_model)
+    ]
     if not meant:
         return None
     able = frozenset(view.spec.id for view in meant if view.health.serves and view.spec.id not in tried)
@@ -128,13 +134,42 @@ def _stands_in(view: BackendView, request: RoutingRequest) -> bool:
     return bool(view.spec.stand_in_model) and request.model not in (view.models or {})
 
 
+def _name_there(view: BackendView, request: RoutingRequest) -> str:
+    """The name to ask for. Ollama takes any spelling and echoes it; other servers compare letters."""
+    if _stands_in(view, request):
+        return view.spec.stand_in_model
+    facts = find_model(view, request.model)
+    if view.spec.kind == "ollama" or facts is None or view.models is None:
+        return request.requested_model
+    return facts.name
+
+
+@lru_cache(maxsize=1024)
+def _is_preferred(spec: BackendSpec, model: str) -> bool:
+    return any(canonical_model(name) == model for name in spec.preferred_models)
+
+
+def _explain_stand_in(view: BackendView, request: RoutingRequest, fleet: FleetView, tried: frozenset[str]) -> str:
+    """Who stands in for what, and why; "" when nobody does."""
+    if not _stands_in(view, request):
+        return ""
+    if request.annotations.target.lower() == view.spec.id.lower():
+        return f"target {view.spec.id}: its model {view.spec.stand_in_model} stands in for {request.requested_model}"
+    others = [one for one in fleet.backends if one.health.serves and not one.spec.stand_in_model]
+    if any(one.spec.id in tried and find_model(one, request.model) is not None for one in others):
+        why = "the backends that have it failed"
+    else:
+        why = "no healthy backend has it" if others else "no configured backend is healthy"
+    return f"{view.spec.id} model {view.spec.stand_in_model} stands in for {request.requested_model}: {why}"
+
+
 def _order(cost_j: float, estimate: Estimate, view: BackendView, request: RoutingRequest, policy: Policy) -> Key:
     """The sort key: cost, then residency, preference, load, priority, and a hash that favours nobody's name."""
     spec = view.spec
     return (
         round(cost_j, 6),
         request.model not in view.loaded,
-        request.requested_model not in spec.preferred_models,
+        not _is_preferred(spec, request.model),
         spec.id != policy.default_backend,
         estimate.ttft_s if policy.auto_optimize_latency else 0.0,
         spec.power_watts if policy.power_aware else 0.0,

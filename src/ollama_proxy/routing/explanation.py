@@ -13,26 +13,21 @@ from ollama_proxy.domain.decision import (
     Rejection,
     RoutingRequest,
 )
-from ollama_proxy.domain.device import HARDWARE_WORDS, BackendView, FleetView
+from ollama_proxy.domain.device import FleetView
 
 _MAX_REASON_CHARS = 200
+_MAX_NAME_CHARS = 100
 
 
 def explain_choice(
-    request: RoutingRequest,
-    ranking: Sequence[Candidate],
-    winner: BackendView,
-    fleet: FleetView,
-    target_lost: str,
-    seconds_price_w: float,
-    *,
-    stand_in: bool,
+    request: RoutingRequest, ranking: Sequence[Candidate], target_lost: str, seconds_price_w: float, stand_in: str
 ) -> str:
-    """Why the first of the ranking was chosen, true to the numbers that were compared."""
+    """Why the first of the ranking was chosen, true to the numbers that were compared.
+
+    `stand_in` is the whole clause when the winner answers with another model than the one asked for.
+    """
     if stand_in:
-        clause = f"{winner.spec.id} model {winner.spec.stand_in_model} stands in for {request.requested_model}: "
-        others_serve = any(view.health.serves and not view.spec.stand_in_model for view in fleet.backends)
-        clause += "no healthy backend has it" if others_serve else "no configured backend is healthy"
+        clause = stand_in
     elif request.annotations.target and not target_lost:
         clause = f"target {request.annotations.target}" + (f", best of {len(ranking)}" if len(ranking) > 1 else "")
     else:
@@ -65,19 +60,22 @@ def _among(request: RoutingRequest, count: int) -> str:
 
 def _printable(text: str) -> str:
     """One line of printable ASCII: the reason goes into a header."""
-    clean = "".join(char if " " <= char <= "~" else "?" for char in text)
+    plain = text.isascii() and text.isprintable()
+    clean = text if plain else "".join(char if " " <= char <= "~" else "?" for char in text)
     return clean if len(clean) <= _MAX_REASON_CHARS else clean[: _MAX_REASON_CHARS - 3] + "..."
 
 
 def refuse_unknown_target(target: str, fleet: FleetView) -> Refusal:
     """The refusal of a target that nothing is called by; it lists what is."""
     ids = ", ".join(view.spec.id for view in fleet.backends)
-    words = ", ".join(HARDWARE_WORDS)
+    words = ", ".join(dict.fromkeys(view.spec.hardware for view in fleet.backends))
     message = f"unknown target {target[:60]!r}; known backends: {ids}; hardware words: {words}"
     return Refusal(RefusalKind.UNKNOWN_TARGET, message, (), fleet.version)
 
 
-def explain_refusal(request: RoutingRequest, fleet: FleetView, rejections: tuple[Rejection, ...]) -> Refusal:
+def explain_refusal(
+    request: RoutingRequest, fleet: FleetView, rejections: tuple[Rejection, ...], *, targeted: bool
+) -> Refusal:
     """Why nobody is left, in the most telling of the three ways."""
     order = {view.spec.id: place for place, view in enumerate(fleet.backends)}
     told = sorted(rejections, key=lambda rejection: order.get(rejection.backend, len(order)))
@@ -85,7 +83,7 @@ def explain_refusal(request: RoutingRequest, fleet: FleetView, rejections: tuple
         listed = "; ".join(f"{rejection.backend}: {rejection.detail}" for rejection in told) or "none is configured"
         return Refusal(RefusalKind.NO_HEALTHY, f"No healthy backends available: {listed}", rejections, fleet.version)
     able = [rejection for rejection in told if rejection.limit not in (Limit.UNHEALTHY, Limit.TRIED, Limit.NOT_TARGET)]
-    if able and all(rejection.limit is Limit.MODEL_MISSING for rejection in able) and not request.annotations.target:
+    if able and all(rejection.limit is Limit.MODEL_MISSING for rejection in able) and not targeted:
         return Refusal(RefusalKind.MODEL_NOWHERE, _model_nowhere(request, fleet), rejections, fleet.version)
     listed = "; ".join(f"{rejection.backend}: {rejection.detail}" for rejection in told)
     message = f"no backend can take this request within its limits: {listed}"
@@ -96,6 +94,7 @@ def _model_nowhere(request: RoutingRequest, fleet: FleetView) -> str:
     known = sorted(
         {facts.name for view in fleet.backends if view.health.serves for facts in (view.models or {}).values()}
     )
-    near = difflib.get_close_matches(request.requested_model, known, n=3, cutoff=0.5)
+    wanted = request.requested_model[:_MAX_NAME_CHARS]
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"model '{request.requested_model[:100]}' not found on any healthy backend{hint}"
+    return f"model '{wanted}' not found on any healthy backend{hint}"

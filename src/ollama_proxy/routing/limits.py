@@ -9,13 +9,20 @@ from ollama_proxy.domain.device import BackendSpec, BackendView, ModelFacts
 from ollama_proxy.domain.names import canonical_model, matches_pattern
 
 
-def check_limits(view: BackendView, request: RoutingRequest, tried: frozenset[str]) -> Rejection | None:
-    """The first limit that a backend fails, or None. The latency limit is checked where its prediction is."""
+def check_limits(
+    view: BackendView, request: RoutingRequest, tried: frozenset[str], wanted: frozenset[str]
+) -> Rejection | None:
+    """The first limit that a backend fails, or None. The latency limit is checked where its prediction is.
+
+    `wanted` are the ids that the target means; empty when the choice is free.
+    """
     if view.spec.id in tried:
         detail = "already tried" if view.health.serves else f"tried: {view.message}"
         return Rejection(view.spec.id, Limit.TRIED, detail)
     if not view.health.serves:
         return Rejection(view.spec.id, Limit.UNHEALTHY, view.message or view.health.value)
+    if wanted and view.spec.id not in wanted:
+        return Rejection(view.spec.id, Limit.NOT_TARGET, f"is not {request.annotations.target}")
     return _check_model(view, request) or _check_capability(view, request) or check_power(view, request)
 
 
@@ -25,7 +32,7 @@ def _check_model(view: BackendView, request: RoutingRequest) -> Rejection | None
         return None
     facts = find_model(view, request.model)
     if facts is None:
-        return Rejection(spec.id, Limit.MODEL_MISSING, f"has no model {request.requested_model}")
+        return Rejection(spec.id, Limit.MODEL_MISSING, f"has no model {request.requested_model[:100]}")
     pattern = _excluding_pattern(spec, request.model)
     if pattern is not None:
         return Rejection(spec.id, Limit.MODEL_EXCLUDED, pattern)

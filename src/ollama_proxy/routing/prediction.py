@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from ollama_proxy.domain.decision import Estimate, RoutingRequest
 from ollama_proxy.domain.device import BackendView
+from ollama_proxy.domain.names import canonical_model
 
 #: Output length that is reckoned with while nothing is known; a lower `max_tokens` lowers it.
 EXPECTED_OUTPUT_TOKENS = 128
 #: Stand-ins for priors that the configuration leaves out.
 DEFAULT_TTFT_S = 0.5
 DEFAULT_DECODE_TPS = 20.0
+#: What a device of unknown draw is ranked with: not to know must not look frugal.
+UNKNOWN_WATTS = 60.0
 #: Bounds that keep an absurd prior or measurement from making every sum infinite.
 LEAST_DECODE_TPS = 0.01
 MOST_TTFT_S = 3600.0
@@ -21,7 +24,9 @@ MOST_TTFT_S = 3600.0
 def predict(view: BackendView, request: RoutingRequest) -> Estimate:
     """The estimate for one backend. Waiting costs no energy here: the device works for somebody else meanwhile."""
     spec = view.spec
-    rates = view.rates.get(request.model)
+    # A stand-in works with its own model, whatever it was asked for.
+    model = canonical_model(spec.stand_in_model) if spec.stand_in_model else request.model
+    rates = view.rates.get(model)
     if rates is not None:
         ttft_s, decode_tps = rates.ttft_s, rates.decode_tps
     else:
@@ -32,4 +37,5 @@ def predict(view: BackendView, request: RoutingRequest) -> Estimate:
     service_s = ttft_s + tokens / max(decode_tps, LEAST_DECODE_TPS)
     ahead = view.in_flight - spec.slots + 1
     wait_s = ahead * service_s / spec.slots if ahead > 0 else 0.0
-    return Estimate(wait_s, ttft_s, wait_s + service_s, spec.power_watts, spec.power_watts * service_s)
+    joules = (spec.power_watts or UNKNOWN_WATTS) * service_s
+    return Estimate(wait_s, ttft_s, wait_s + service_s, spec.power_watts, joules)

@@ -145,13 +145,18 @@ class EmbedAnswer(_Answer):
         self._call.finish(trailers=_metadata(route, self._request_id))
 
 
+def as_int32(value: float) -> int:
+    """The nearest number that the contract's int32 can carry: a backend may say anything."""
+    return max(-(2**31), min(round(value), 2**31 - 1))
+
+
 def describe_route(route: Route) -> compute_pb2.RoutingMetadata:
     """The routing message."""
     return compute_pb2.RoutingMetadata(
         backend=route.backend,
         reason=route.reason,
         estimated_power_watts=route.power_watts,
-        estimated_latency_ms=route.latency_ms,
+        estimated_latency_ms=as_int32(route.latency_ms),
         alternatives=route.alternatives,
     )
 
@@ -159,9 +164,9 @@ def describe_route(route: Route) -> compute_pb2.RoutingMetadata:
 def describe_stats(outcome: Outcome) -> compute_pb2.GenerationStats:
     """The stats message; energy is left at zero, proto3's "absent", when nothing is known of it."""
     return compute_pb2.GenerationStats(
-        time_to_first_token_ms=round(outcome.ttft_s * 1000),
-        total_time_ms=round(outcome.total_s * 1000),
-        tokens_generated=outcome.output_tokens,
+        time_to_first_token_ms=as_int32(outcome.ttft_s * 1000),
+        total_time_ms=as_int32(outcome.total_s * 1000),
+        tokens_generated=as_int32(outcome.output_tokens),
         tokens_per_second=outcome.tokens_per_second,
         energy_wh=(outcome.joules or 0.0) / 3600,
     )

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from ollama_proxy.api.compute.answers import EmbedAnswer, GenerateAnswer, StreamAnswer, fail_call
+from ollama_proxy.api.compute.answers import EmbedAnswer, GenerateAnswer, StreamAnswer, as_int32, fail_call
 from ollama_proxy.api.compute.requests import read_embed, read_generate
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.domain.call import Need
@@ -70,11 +70,13 @@ class ComputeApi:
         answer.attach(self._service.submit(job, answer))
 
     def _list_backends(self, call: GrpcCall, message: bytes) -> None:
+        request_id = _request_id(call) or self._service.make_request_id()
         try:
             request = _parse(compute_pb2.ListBackendsRequest(), message)
         except ProxyError as error:
-            fail_call(call, error, "")
+            fail_call(call, error, request_id)
             return
+        call.send_initial_metadata([("x-request-id", request_id)])
         wanted = request.type_filter
         backends = [
             describe_backend(view) for view in self._service.fleet().backends if not wanted or view.spec.kind == wanted
@@ -83,6 +85,13 @@ class ComputeApi:
         call.finish()
 
     def _health_check(self, call: GrpcCall, message: bytes) -> None:
+        request_id = _request_id(call) or self._service.make_request_id()
+        try:
+            _parse(compute_pb2.HealthCheckRequest(), message)
+        except ProxyError as error:
+            fail_call(call, error, request_id)
+            return
+        call.send_initial_metadata([("x-request-id", request_id)])
         view = self._service.fleet()
         answer = compute_pb2.HealthCheckResponse(
             status=sum_up(view),
@@ -94,7 +103,7 @@ class ComputeApi:
 
 
 def _refuse_pipeline(call: GrpcCall, message: bytes) -> None:
-    fail_call(call, ProxyError(ErrorKind.UNIMPLEMENTED, "pipelines are not served by this version"), "")
+    fail_call(call, ProxyError(ErrorKind.UNIMPLEMENTED, "pipelines are not served by this version"), _request_id(call))
 
 
 def _parse(target: M, message: bytes) -> M:
@@ -141,10 +150,10 @@ def describe_backend(view: BackendView) -> compute_pb2.BackendInfo:
             embed=Need.EMBED in view.capabilities,
             stream=Need.GENERATE in view.capabilities,
             models=[facts.name for facts in models.values()],
-            max_context=max((facts.context_length for facts in models.values()), default=0),
+            max_context=as_int32(max((facts.context_length for facts in models.values()), default=0)),
         ),
         metrics=compute_pb2.BackendMetrics(
-            avg_latency_ms=round(view.avg_latency_ms or view.spec.avg_latency_ms),
+            avg_latency_ms=as_int32(view.avg_latency_ms or view.spec.avg_latency_ms),
             requests_per_minute=view.requests_per_minute,
             error_rate=view.error_rate,
             power_watts=view.spec.power_watts,

@@ -95,7 +95,7 @@ def show_model(view: FleetView, model: str) -> bytes | None:
         info["unknown.context_length"] = holder.context_length
     return msgspec.json.encode(
         {
-            "details": _details(),
+            "details": holder.entry.get("details") or _details(),
             "model_info": info,
             "capabilities": ["completion"],
             "modified_at": "1970-01-01T00:00:00Z",

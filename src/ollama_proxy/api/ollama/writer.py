@@ -81,6 +81,12 @@ class OllamaWriter:
         document.update(last)
         return msgspec.json.encode(document) + (b"\n" if self.stream else b"")
 
+    def ends_whole(self, outcome: Outcome) -> bool:
+        # Loading and unloading is answered with one object, streamed or not.
+        if outcome.finished.reason in ("load", "unload"):
+            self.stream = False
+        return not self.stream
+
     def write_end(self, outcome: Outcome) -> bytes:
         if self._operation is Operation.EMBED:
             return self._embedded(outcome)

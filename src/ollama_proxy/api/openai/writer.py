@@ -111,6 +111,9 @@ class OpenAiWriter:
     def _data(document: dict[str, Any]) -> bytes:
         return b"data: %b\n\n" % msgspec.json.encode(document)
 
+    def ends_whole(self, outcome: Outcome) -> bool:
+        return not self.stream
+
     def write_end(self, outcome: Outcome) -> bytes:
         if self._embed:
             return self._embedded(outcome)

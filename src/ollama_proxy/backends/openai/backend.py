@@ -21,7 +21,7 @@ from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeRep
 from ollama_proxy.net.endings import error_text, read_openai_body, read_openai_tail
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
-from ollama_proxy.net.upstream import DecodedAttempt, RawAttempt, join_request, request_head
+from ollama_proxy.net.upstream import DecodedAttempt, RawAttempt, join_request, request_head, with_member
 
 CAPABILITIES = frozenset((Need.GENERATE, Need.EMBED, Need.IMAGES, Need.RAW_PROMPT))
 
@@ -55,7 +55,8 @@ class OpenAiBackend:
         raw = call.raw
         if raw is not None and call.dialect is Dialect.OPENAI:
             head = self._head(raw.method, raw.path.removeprefix(b"/v1"))
-            return RawAttempt(sink, read_openai_body, read_openai_tail).send(pool, join_request(head, raw.body))
+            body = raw.body if model == call.model else with_member(raw.body, "model", model)
+            return RawAttempt(sink, read_openai_body, read_openai_tail).send(pool, join_request(head, body))
         path, document = encode_request(call, model)
         request = join_request(self._head(b"POST", path), msgspec.json.encode(document))
         return DecodedAttempt(sink, choose_decoder(call)).send(pool, request)

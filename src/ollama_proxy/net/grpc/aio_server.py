@@ -26,6 +26,7 @@ from ollama_proxy.net.grpc.reflection import REFLECTION_METHODS, Reflection
 _log = logging.getLogger(__name__)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _HIGH_MESSAGES = 64
+_MAX_DETAIL_BYTES = 2048
 _MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 #: How long cancelled calls get to unwind when the server stops.
 _UNWIND_S = 1.0
@@ -131,6 +132,10 @@ class _AioCall:
         except asyncio.CancelledError:
             self.cancel()
             raise
+        except Exception:  # noqa: BLE001  # the root of a call: its work must stop and its text must not get out
+            _log.exception("gRPC call failed")
+            self.cancel()
+            self.status = (grpc.StatusCode.INTERNAL.value[0], "internal error", ())
 
     def _go_on(self) -> None:
         if self._paused:
@@ -149,7 +154,9 @@ class _AioCall:
         """Put code, text and trailers into the context."""
         code, message, trailers = self.status
         self._context.set_code(_CODES[code])
-        self._context.set_details(message)
+        # Clients drop the whole answer when its status text is longer than they like a header to be.
+        cut = message.encode("utf-8", "replace")[:_MAX_DETAIL_BYTES]
+        self._context.set_details(cut.decode("utf-8", "ignore"))
         self._context.set_trailing_metadata(tuple(trailers))
 
 

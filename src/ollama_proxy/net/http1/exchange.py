@@ -7,6 +7,8 @@ whole. Back-pressure and the client's leaving come as callbacks that the handler
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -157,6 +159,13 @@ class Exchange:
             self.ended = True
             self.keep_alive = False
             self._owner.transport.abort()
+
+    def reset(self) -> None:
+        """Break the connection with an RST, whatever has been sent: what a crashed peer looks like."""
+        raw = self._owner.transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.abort()
 
     def client_gone(self) -> None:
         """Called by the connection when the client has left."""
