@@ -91,8 +91,9 @@ def holds(view: BackendView, model: str) -> bool:
     return model in view.models
 
 
-def is_named(view: BackendView, target: str) -> bool:
-    return target.lower() in (view.id, view.spec.hardware)
+def is_named(view: BackendView, word: str) -> bool:
+    """A stand-in is nobody's hardware."""
+    return word.lower() == view.id or (word.lower() == view.spec.hardware and not view.spec.stand_in_model)
 
 
 @many

@@ -145,9 +145,6 @@ def test_silence_after_the_first_byte_ends_the_answer() -> None:
     assert not stage.dispatcher.running
 
 
-@pytest.mark.xfail(
-    strict=True, reason="dispatch.py:check_silence: a backend that we told to wait is blamed for silence"
-)
 def test_a_reader_that_pauses_does_not_make_its_backend_silent() -> None:
     """Three slow readers would otherwise take a healthy backend out for everybody."""
     stage = Stage("a")
@@ -229,15 +226,11 @@ def test_a_whole_answer_is_told_apart_by_the_backends_own_clock() -> None:
     assert (ttft_s, decode_tps) == (pytest.approx(0.5), pytest.approx(10.0))
 
 
-@pytest.mark.xfail(strict=True, reason="settlement.py:64-90: a whole answer without durations is all first token")
 def test_a_whole_answer_without_durations_does_not_teach_a_late_first_token() -> None:
     """OpenAI-compatible servers without `timings`: prediction then adds the decode time a second time."""
     assert learned_from(10.5, 10.5, output_tokens=100)[0] is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="settlement.py:65-91: the gap between two reads of one body is taken for decoding"
-)
 def test_a_whole_answer_in_two_reads_does_not_teach_an_absurd_speed() -> None:
     """100 tokens in 50 microseconds is two million a second."""
     assert learned_from(10.5, 10.50005, output_tokens=100)[1] is None

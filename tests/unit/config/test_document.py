@@ -61,7 +61,7 @@ def test_a_file_that_says_nothing_means_the_defaults(text: str) -> None:
         ("server:\n  http_port: '80'\n", "c.yaml:2: server.http_port: expected int, got str"),
         ("server:\n  http_port: true\n", "c.yaml:2: server.http_port: expected int, got bool"),
         ("server:\n  http_port: 80.5\n", "c.yaml:2: server.http_port: expected int, got float"),
-        ("server:\n  host: 2020-13-45\n", "c.yaml:2: tags (!name) are not allowed; write the plain value"),
+        ("server:\n  host: 2020-13-45\n", "c.yaml:2: server.host: cannot be read as a YAML value"),
         (
             "server:\n  host: !!python/name:os.system ''\n",
             "c.yaml:2: tags (!name) are not allowed; write the plain value",

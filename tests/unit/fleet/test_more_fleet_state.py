@@ -112,7 +112,6 @@ def test_what_was_not_seen_is_not_learned() -> None:
     assert (rates.ttft_s, rates.decode_tps) == (0.5, 10.0)
 
 
-@pytest.mark.xfail(strict=True, reason="rates.py:42: one count for both, so the unseen use up the prior's weight")
 def test_unseen_first_tokens_do_not_use_up_the_priors_weight() -> None:
     """A backend that is always busy shows decode rates only; its first real first token is still the first."""
     rates = prior(SPEC)
@@ -299,7 +298,6 @@ def test_error_rate_and_mean_latency_decay() -> None:
     assert look(fleet).avg_latency_ms == pytest.approx(200)
 
 
-@pytest.mark.xfail(strict=True, reason="state.py:49-56: what ran on the one that left is booked on the one that came")
 def test_what_ran_before_a_backend_left_is_not_booked_on_its_successor() -> None:
     """The embedded model's child dies and comes back under the same id while a request is still being let go."""
     fleet = fleet_of()

@@ -76,19 +76,16 @@ def test_limit_stop_and_history_are_passed_on(model: Model) -> None:
     assert (asked["max_tokens"], asked["stop"], asked["temperature"]) == (5, ["x"], 0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="text.py: the system prompt of a generate request is dropped")
 def test_a_system_prompt_is_passed_on(model: Model) -> None:
     write(model, Generation(prompt="hi", system="be brief"))
     assert model.asked[0]["messages"][0] == {"role": "system", "content": "be brief"}
 
 
-@pytest.mark.xfail(strict=True, reason="text.py: the seed is dropped")
 def test_a_seed_is_passed_on(model: Model) -> None:
     write(model, Generation(prompt="hi", sampling=Sampling(seed=7)))
     assert model.asked[0]["seed"] == 7
 
 
-@pytest.mark.xfail(strict=True, reason="text.py: the format is dropped")
 def test_a_format_is_passed_on(model: Model) -> None:
     write(model, Generation(prompt="hi", format="json"))
     assert model.asked[0]["response_format"] == {"type": "json_object"}

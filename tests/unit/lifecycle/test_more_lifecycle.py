@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ollama_proxy.domain.decision import Limit, Refusal, RefusalKind, Rejection
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
-from ollama_proxy.lifecycle.errors import error_of_failure, error_of_refusal
+from ollama_proxy.lifecycle.errors import error_of_failures, error_of_refusal
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, Life, State
 
 RETRYABLE = [kind for kind in FailureKind if kind.retryable]
@@ -68,7 +68,7 @@ def test_three_attempts_and_no_more() -> None:
     error = life.failed(failure(FailureKind.TIMEOUT))
     assert error is not None
     assert (error.kind, error.backend) == (ErrorKind.BACKEND_FAILED, "c")
-    assert error.message == "backend c: it was timeout"
+    assert error.message.endswith("; c: it was timeout")
     assert life.attempts == MAX_ATTEMPTS == 3
 
 
@@ -96,7 +96,7 @@ def test_nobody_after_a_failure_tells_the_failure() -> None:
     assert life.failed(failure(FailureKind.SERVER_ERROR, status=503)) is None
     error = life.refused(refusal(RefusalKind.NO_HEALTHY, Rejection("b", Limit.UNHEALTHY, "connection refused")))
     assert error.kind is ErrorKind.BACKEND_FAILED
-    assert error.message == "backend a: it was server error; b: connection refused"
+    assert error.message == "no backend could answer: a: it was server error; b: connection refused"
     assert error.status == 0  # a 5xx of a backend is not the client's
 
 
@@ -168,8 +168,8 @@ def test_refusals(kind: RefusalKind, expected: ErrorKind, status: int) -> None:
     [
         (FailureKind.RATE_LIMITED, ErrorKind.OVERLOADED),
         (FailureKind.MODEL_MISSING, ErrorKind.MODEL_NOT_FOUND),
-        (FailureKind.REFUSED, ErrorKind.NO_HEALTHY_BACKEND),
-        (FailureKind.UNREACHABLE, ErrorKind.NO_HEALTHY_BACKEND),
+        (FailureKind.REFUSED, ErrorKind.BACKEND_FAILED),
+        (FailureKind.UNREACHABLE, ErrorKind.BACKEND_FAILED),
         (FailureKind.TIMEOUT, ErrorKind.BACKEND_FAILED),
         (FailureKind.RESET, ErrorKind.BACKEND_FAILED),
         (FailureKind.SERVER_ERROR, ErrorKind.BACKEND_FAILED),
@@ -179,7 +179,7 @@ def test_refusals(kind: RefusalKind, expected: ErrorKind, status: int) -> None:
     ],
 )
 def test_failures(kind: FailureKind, expected: ErrorKind) -> None:
-    error = error_of_failure("a", failure(kind, retry_after_s=7.0))
+    error = error_of_failures([("a", failure(kind, retry_after_s=7.0))])
     assert error.kind is expected
     assert error.backend == "a"
     assert f"it was {kind.value}" in error.message
@@ -189,7 +189,7 @@ def test_failures(kind: FailureKind, expected: ErrorKind) -> None:
 
 def test_every_failure_has_an_error() -> None:
     for kind in FailureKind:
-        assert error_of_failure("a", failure(kind)).kind.http_status >= 400
+        assert error_of_failures([("a", failure(kind))]).kind.http_status >= 400
 
 
 def test_those_that_were_not_meant_are_not_told() -> None:
@@ -199,19 +199,18 @@ def test_those_that_were_not_meant_are_not_told() -> None:
         Rejection("c", Limit.UNHEALTHY, "timeout"),
         Rejection("a", Limit.TRIED, "already tried"),
     )
-    assert error_of_failure("a", failure(FailureKind.RESET), told).message == (
-        "backend a: it was connection reset; c: timeout"
+    assert error_of_failures([("a", failure(FailureKind.RESET))], told).message == (
+        "no backend could answer: a: it was connection reset; c: timeout"
     )
 
 
 def test_nobody_answering_within_a_power_limit_is_the_limits_doing() -> None:
     told = refusal(RefusalKind.LIMITS, Rejection("b", Limit.POWER, "draws 55.0 W, limit 15 W"))
-    error = error_of_failure("a", failure(FailureKind.REFUSED), told)
+    error = error_of_failures([("a", failure(FailureKind.REFUSED))], told)
     assert error.kind is ErrorKind.LIMITS_EXCLUDE_ALL
     assert "b: draws 55.0 W, limit 15 W" in error.message
 
 
-@pytest.mark.xfail(strict=True, reason="errors.py:52: a power limit turns every failure into 400, 'do not ask again'")
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
@@ -223,10 +222,9 @@ def test_nobody_answering_within_a_power_limit_is_the_limits_doing() -> None:
 def test_a_passing_trouble_within_a_power_limit_stays_one(kind: FailureKind, expected: ErrorKind) -> None:
     """The device within the limit is there and busy: asking again later is right, a 400 tells clients not to."""
     told = refusal(RefusalKind.LIMITS, Rejection("b", Limit.POWER, "draws 55.0 W, limit 15 W"))
-    assert error_of_failure("a", failure(kind, retry_after_s=3.0), told).kind is expected
+    assert error_of_failures([("a", failure(kind, retry_after_s=3.0))], told).kind is expected
 
 
-@pytest.mark.xfail(strict=True, reason="errors.py:45-47: says nobody is healthy with a healthy fourth never asked")
 def test_three_refused_connections_do_not_prove_that_nobody_is_healthy() -> None:
     """Four backends, three down since the last probe: the fourth was not asked, and nothing says it is down."""
     life = Life()
@@ -236,14 +234,12 @@ def test_three_refused_connections_do_not_prove_that_nobody_is_healthy() -> None
     assert error is None or not error.message.startswith("No healthy backends available")
 
 
-@pytest.mark.xfail(strict=True, reason="errors.py:45-47: says nobody is healthy where the others lack the model")
 def test_others_that_are_well_but_lack_the_model_are_not_called_unhealthy() -> None:
     told = refusal(RefusalKind.MODEL_NOWHERE, Rejection("b", Limit.MODEL_MISSING, "has no model m:1b"))
-    error = error_of_failure("a", failure(FailureKind.REFUSED), told)
+    error = error_of_failures([("a", failure(FailureKind.REFUSED))], told)
     assert not error.message.startswith("No healthy backends available")
 
 
-@pytest.mark.xfail(strict=True, reason="life.py:62: only the last failure is kept; the others read 'already tried'")
 def test_every_attempt_that_failed_is_told_with_its_reason() -> None:
     life = Life()
     life.opened("a")

@@ -103,12 +103,10 @@ def test_whatever_can_be_read_gets_an_answer(message: bytes) -> None:
     assert answer.WhichOneof("message_response")
 
 
-@bug("reflection.py _find_symbol: the pool's FindFileContainingSymbol does not find methods")
 def test_a_method_is_a_symbol() -> None:
     assert [file.name for file in files(ask(file_containing_symbol=f"{SERVICE}.Generate"))] == [FILE]
 
 
-@bug("reflection.py lists the two reflection services, and has no descriptors of them")
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_every_listed_service_can_be_described(name: str) -> None:
     # The tests import one of the two descriptors themselves; a program of its own shows what the product has.
@@ -160,6 +158,5 @@ def test_grpcurl_describes_messages() -> None:
     assert (code, lines[0]) == (0, "compute.v1.GenerateRequest is a message:")
 
 
-@bug("grpcurl asks for the method's own name: reflection.py _find_symbol")
 def test_grpcurl_describes_methods() -> None:
     assert grpcurl("describe", f"{SERVICE}.Generate")[0] == 0

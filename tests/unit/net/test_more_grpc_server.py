@@ -331,7 +331,6 @@ def test_health_is_answered() -> None:
     serve(test)
 
 
-@bug("health.py _check answers SERVING for services that do not exist; the protocol asks for NOT_FOUND")
 def test_health_of_an_unknown_service_is_not_found() -> None:
     async def test(channel: grpc.aio.Channel) -> None:
         error = await refused(channel.unary_unary("/grpc.health.v1.Health/Check")(b"\x0a\x04nope"))
@@ -340,7 +339,6 @@ def test_health_of_an_unknown_service_is_not_found() -> None:
     serve(test)
 
 
-@bug("aio_server.py finish: a status text beyond the client's 16 KiB of metadata replaces the code by its own")
 def test_a_long_status_text_keeps_its_code() -> None:
     async def test(channel: grpc.aio.Channel) -> None:
         assert (await refused(channel.unary_unary("/t/T")(b""))).code() is grpc.StatusCode.UNAVAILABLE
@@ -348,7 +346,6 @@ def test_a_long_status_text_keeps_its_code() -> None:
     serve(test, {"/t/T": lambda call, _: call.finish(14, "m" * 20_000)})
 
 
-@bug("aio_server.py pump: an exception after the handler has returned is sent to the client as UNKNOWN, with its text")
 def test_a_late_misuse_is_internal_without_its_text() -> None:
     def handle(call: GrpcCall, message: bytes) -> None:
         call.send_initial_metadata((("a", "1"),))
@@ -365,7 +362,6 @@ def test_a_late_misuse_is_internal_without_its_text() -> None:
     serve(test, streams={"/t/S": handle})
 
 
-@bug("aio_server.py pump: only cancellation reaches the handler, so work goes on when the carrier itself fails")
 def test_a_late_misuse_stops_the_work() -> None:
     gone: list[bool] = []
 

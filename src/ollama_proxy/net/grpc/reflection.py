@@ -5,14 +5,16 @@ The few messages are read and written by field number here; no generated code is
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 REFLECTION_METHODS = tuple(f"/{service}/ServerReflectionInfo" for service in SERVICES)
+_REQUEST_FIELDS = {1: "host", 3: "file_by_filename", 4: "file_containing_symbol", 7: "list_services"}
 _NOT_FOUND = 5
 _INVALID = 3
 
@@ -23,6 +25,10 @@ class Reflection:
     def __init__(self, services: Sequence[str]) -> None:
         self._services = tuple(sorted((*services, *SERVICES)))
         self._pool = descriptor_pool.Default()
+        for name in SERVICES:
+            file = _describe_service(name)
+            with contextlib.suppress(TypeError):  # another program in this process may have brought the real one
+                self._pool.Add(file)
 
     def answer(self, request: bytes) -> bytes:
         """One response message for one request message."""
@@ -45,8 +51,32 @@ class Reflection:
         return _error(_INVALID, "unknown reflection request")
 
     def _find_symbol(self, symbol: str) -> FileDescriptor:
-        found: FileDescriptor = self._pool.FindFileContainingSymbol(symbol)
+        """The file of a symbol. The pool does not find methods by name: they are looked for in their service."""
+        try:
+            found: FileDescriptor = self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            owner = self._pool.FindServiceByName(service)
+            if method not in owner.methods_by_name:
+                raise
+            return owner.file
         return found
+
+
+def _describe_service(service: str) -> FileDescriptorProto:
+    """The descriptor of a reflection service; its two messages are described as far as clients print them."""
+    package, _, name = service.rpartition(".")
+    file = FileDescriptorProto(name=f"{package.replace('.', '/')}/reflection.proto", package=package, syntax="proto3")
+    request = file.message_type.add(name="ServerReflectionRequest")
+    for number, field in _REQUEST_FIELDS.items():
+        request.field.add(name=field, number=number, type=FieldDescriptorProto.TYPE_STRING, label=1)
+    answer = file.message_type.add(name="ServerReflectionResponse")
+    answer.field.add(name="valid_host", number=1, type=FieldDescriptorProto.TYPE_STRING, label=1)
+    method = file.service.add(name=name).method.add(name="ServerReflectionInfo")
+    method.input_type = f".{package}.ServerReflectionRequest"
+    method.output_type = f".{package}.ServerReflectionResponse"
+    method.client_streaming = method.server_streaming = True
+    return file
 
 
 def _files(file: FileDescriptor) -> bytes:
