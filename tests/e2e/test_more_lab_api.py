@@ -265,7 +265,6 @@ def test_a_finished_request_costs_its_watts_for_its_own_seconds(lab: LabProcess)
 # -- what is wrong today -----------------------------------------------------------
 
 
-@fails_today("run.py: a failure in _prepare leaves the request unanswered and the device taken")
 def test_an_odd_tool_does_not_wedge_the_device(lab: LabProcess) -> None:
     body = {"model": MODEL, "messages": MESSAGES, "tools": [{"type": "function", "function": "x"}]}
     connection = http.client.HTTPConnection("127.0.0.1", lab.ports["igpu"], timeout=2)
@@ -274,7 +273,6 @@ def test_an_odd_tool_does_not_wedge_the_device(lab: LabProcess) -> None:
         connection.getresponse().read()
 
 
-@fails_today("run.py: the prompt's tool is called again after its result, so an agent's loop never ends")
 def test_after_a_tool_result_the_model_answers(native: ollama.Client) -> None:
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "add_numbers", "arguments": {}}}]}
     result = {"role": "tool", "content": "3", "tool_name": "add_numbers"}
@@ -282,35 +280,29 @@ def test_after_a_tool_result_the_model_answers(native: ollama.Client) -> None:
     assert not native.chat(MODEL, history, tools=[ADD]).message.tool_calls
 
 
-@fails_today("run.py: the reason of a tool call is 'stop' on the OpenAI routes")
 def test_openai_tool_call_ends_with_tool_calls(v1: openai.OpenAI) -> None:
     messages = [{"role": "user", "content": "use add_numbers"}]
     answer = v1.chat.completions.create(model=MODEL, messages=messages, tools=[ADD])
     assert answer.choices[0].finish_reason == "tool_calls"
 
 
-@fails_today("server.py: prefix routes of the OpenAI API are not taken over")
 def test_openai_single_model(v1: openai.OpenAI) -> None:
     assert v1.models.retrieve(MODEL).id == MODEL
 
 
-@fails_today("run.py, writer.py: a load answer is NDJSON; a real server sends one JSON object")
 def test_load_is_one_json_object(lab: LabProcess) -> None:
     assert ask(lab, "igpu", "/api/generate", {"model": MODEL})[1]["content-type"] == "application/json; charset=utf-8"
 
 
-@fails_today("run.py: keep_alive 0 with a prompt does not unload")
 def test_keep_alive_zero_unloads_after_the_answer(native: ollama.Client) -> None:
     native.generate(MODEL, "hi", keep_alive=0, options={"num_predict": 1})
     assert MODEL not in [entry.model for entry in native.ps().models]
 
 
-@fails_today("run.py: keep_alive as a duration string is not read")
 def test_keep_alive_zero_as_text_unloads(native: ollama.Client) -> None:
     assert native.generate(MODEL, keep_alive="0s").done_reason == "unload"
 
 
-@fails_today("server.py: expires_at is a constant of the year 2099")
 def test_a_loaded_model_expires_in_minutes(native: ollama.Client) -> None:
     native.generate(MODEL, "hi", options={"num_predict": 1})
     (entry,) = [entry for entry in native.ps().models if entry.model == MODEL]
@@ -318,12 +310,10 @@ def test_a_loaded_model_expires_in_minutes(native: ollama.Client) -> None:
     assert entry.expires_at.year < 2090
 
 
-@fails_today("run.py: thinking tokens come on top of num_predict")
 def test_a_limit_covers_thinking(native: ollama.Client) -> None:
     assert native.chat(MODEL, MESSAGES, think=True, options={"num_predict": 3}).eval_count == 3
 
 
-@fails_today("server.py: a request that left the queue is counted until the device is free")
 @pytest.mark.usefixtures("slow_cpu")
 def test_a_cancelled_waiting_request_is_no_longer_in_flight(lab: LabProcess) -> None:
     before = lab.state("cpu")["cancelled"]
@@ -337,7 +327,6 @@ def test_a_cancelled_waiting_request_is_no_longer_in_flight(lab: LabProcess) -> 
         busy.close()
 
 
-@fails_today("server.py: energy is booked when a request ends, not while it runs")
 @pytest.mark.usefixtures("slow_cpu")
 def test_joules_grow_while_a_request_runs(lab: LabProcess) -> None:
     before = lab.state("cpu")["joules"]
@@ -349,7 +338,6 @@ def test_joules_grow_while_a_request_runs(lab: LabProcess) -> None:
         busy.close()
 
 
-@fails_today("server.py: the refusal of a request that cannot be parsed has no label")
 def test_a_malformed_request_is_refused_with_the_label(lab: LabProcess) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", lab.ports["igpu"], timeout=5)
     with contextlib.closing(connection):
@@ -358,13 +346,11 @@ def test_a_malformed_request_is_refused_with_the_label(lab: LabProcess) -> None:
         assert b"X-Emulated: igpu" in connection.sock.recv(4096)
 
 
-@fails_today("server.py: embed of a missing model has the text of chat")
 def test_embed_of_a_missing_model_has_its_own_text(native: ollama.Client) -> None:
     with pytest.raises(ollama.ResponseError, match=re.escape('model "nope" not found, try pulling it first')):
         native.embed("nope", "x")
 
 
-@fails_today("catalogue.py: show of an emulated model forgets its family, size and limit on context")
 def test_show_agrees_with_the_list(native: ollama.Client) -> None:
     (entry,) = [entry for entry in native.list().models if entry.model == MODEL]
     assert native.show(MODEL).details == entry.details

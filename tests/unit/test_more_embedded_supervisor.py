@@ -26,8 +26,13 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 @pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Runs a test on each loop, and looks afterwards that no process is left, dead or alive."""
+    before = psutil.Process().children(recursive=True)
     yield request.param
-    assert psutil.Process().children(recursive=True) == []
+    left = [one for one in psutil.Process().children(recursive=True) if one not in before]
+    for one in left:
+        one.kill()
+        one.wait(5)
+    assert left == []
 
 
 @pytest.fixture

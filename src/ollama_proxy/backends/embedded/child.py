@@ -66,6 +66,9 @@ def _serve(options: argparse.Namespace) -> str:
     params.n_gpu_layers = 0
     params.warmup = False
     params.ui = False
+    params.cache_ram_mib = 0  # otherwise every prompt's state is kept, up to 8 GiB
+    params.cors_origins = ""  # no web page has business here; the proxy is the only client
+    params.n_batch = params.n_ubatch = 2048  # inputs to embed must fit into one batch
     params.n_predict = 1024  # where a request sets no limit: a small model may ramble
     params.offline = True
     params.endpoint_slots = True

@@ -73,6 +73,7 @@ class Supervisor:
         self._on_down = on_down
         self._sleep = sleep
         self._process: Process | None = None
+        self._starting: asyncio.Task[Process] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -88,12 +89,15 @@ class Supervisor:
     async def stop(self) -> None:
         """End the child and wait until it is gone."""
         self._stopping = True
-        process = self._process
-        if process is not None:
-            await _end(process)
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
+        starting = self._starting
+        if starting is not None:
+            # Half a start cannot be undone cleanly: a child that is just being started is waited for, then ended.
+            await asyncio.wait([starting])
+            if starting.exception() is None:
+                await _end(starting.result())
 
     async def _keep(self) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -113,7 +117,8 @@ class Supervisor:
     async def _live_once(self) -> str:
         """One child from start to end; why it ended."""
         try:
-            process = self._process = await self._spawn_child()
+            self._starting = asyncio.get_running_loop().create_task(self._spawn_child(), name="start embedded model")
+            process = self._process = await asyncio.shield(self._starting)
         except OSError as error:
             return f"it could not be started: {error.strerror or error}"
         try:
