@@ -195,6 +195,7 @@ def test_web_pages_of_others_are_not_let_in(child: RunningChild) -> None:
         assert answer.getheader("Access-Control-Allow-Origin") not in ("*", origin)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_every_prompt(model: EmbeddedModel) -> None:
     running = RunningChild(model)
     try:
