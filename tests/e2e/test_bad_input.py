@@ -233,6 +233,19 @@ def test_efficiency_mode_is_set_and_refused(lab_proxy: ProxyProcess) -> None:
     assert ask(lab_proxy, "POST", "/efficiency", b"Balanced")[0] == 200
 
 
+@pytest.mark.parametrize(
+    "path", ["/", "/health", "/api/tags", "/v1/models", "/nope", "/v1/nope", "/api/chat", "/metrics"]
+)
+def test_request_id_is_echoed_once_whatever_the_answer(lab_proxy: ProxyProcess, path: str) -> None:
+    for given in ("my-id-1", ""):
+        connection = http.client.HTTPConnection("127.0.0.1", lab_proxy.http_port, timeout=10)
+        connection.request("GET", path, headers={"X-Request-ID": given} if given else {})
+        found = connection.getresponse().headers.get_all("X-Request-ID") or []
+        connection.close()
+        assert len(found) == 1
+        assert found[0] == given or (not given and found[0])
+
+
 def test_no_prompt_reaches_the_log(lab_proxy: ProxyProcess) -> None:
     secret = "correct horse battery staple"
     ask(lab_proxy, "POST", "/api/generate", json.dumps({"model": "qwen2.5:0.5b", "prompt": secret}).encode())

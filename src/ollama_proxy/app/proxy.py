@@ -9,13 +9,12 @@ import sys
 
 import ollama_proxy
 from ollama_proxy.api.compute.methods import SERVICE, ComputeApi
-from ollama_proxy.api.ollama.routes import OllamaApi
-from ollama_proxy.api.openai.routes import OpenAiApi
 from ollama_proxy.api.status import build_status_app
 from ollama_proxy.app.dispatch import Dispatcher, Job
 from ollama_proxy.app.embedding import EmbeddedBackend
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.probing import Prober
+from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.upstreams import build_backend
 from ollama_proxy.config.schema import Config
@@ -85,8 +84,9 @@ class Proxy:
         self.http_port = self.grpc_port = 0
 
     def _build_front(self) -> Front:
-        ollama, openai = OllamaApi(self), OpenAiApi(self)
-        return Front(ollama, openai, openai.prefixes, build_status_app(self))
+        return Front(
+            [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS], build_status_app(self), self.make_request_id
+        )
 
     # -- start and stop --------------------------------------------------------
 

@@ -111,7 +111,9 @@ class HttpAnswer:
             self._exchange.start(200, self._writer.content_type(), None, self._headers())
 
     def _headers(self) -> list[Header]:
-        found = [(b"X-Request-ID", self._request_id.encode("latin-1", "replace"))]
+        found: list[Header] = []
+        if not self._exchange.request_id:
+            found.append((b"X-Request-ID", self._request_id.encode("latin-1", "replace")))
         if self._route is not None:
             found += [(name.encode(), header_text(value)) for name, value in self._route.headers()]
         return found

@@ -21,8 +21,11 @@ JSON = b"application/json; charset=utf-8"
 class OllamaApi:
     """Routes of Ollama's API over the service."""
 
+    root = b"/api/"
+
     def __init__(self, service: Service) -> None:
         self._service = service
+        self.prefixes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {}
         self.routes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {
             b"/": {b"GET": self._root, b"HEAD": self._root},
             b"/api/version": {b"GET": self._version, b"HEAD": self._version},
@@ -39,6 +42,10 @@ class OllamaApi:
         """Answer an error in this dialect."""
         answer = HttpAnswer(exchange, read_request_id(exchange), OllamaWriter("", Operation.CHAT, stream=False))
         answer.fail(error)
+
+    def refuse_path(self, exchange: Exchange) -> None:
+        """Answer a path that nothing is at, as Ollama does."""
+        exchange.respond(404, b"text/plain", b"404 page not found")
 
     def _root(self, exchange: Exchange) -> None:
         exchange.respond(200, b"text/plain; charset=utf-8", b"Ollama is running")
@@ -98,7 +105,7 @@ class OllamaApi:
         self._submit(exchange, read)
 
     def _submit(self, exchange: Exchange, read: Callable[[str], tuple[Call, OllamaWriter]]) -> None:
-        request_id = read_request_id(exchange) or self._service.make_request_id()
+        request_id = exchange.request_id or read_request_id(exchange) or self._service.make_request_id()
         try:
             call, writer = read(request_id)
             if not call.model.strip():

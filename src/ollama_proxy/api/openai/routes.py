@@ -25,6 +25,8 @@ _MODEL_PREFIX = b"/v1/models/"
 class OpenAiApi:
     """Routes of OpenAI's API over the service."""
 
+    root = b"/v1/"
+
     def __init__(self, service: Service) -> None:
         self._service = service
         self.routes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {
@@ -39,6 +41,11 @@ class OpenAiApi:
         """Answer an error in this dialect."""
         status, content_type, body = write_error(error)
         exchange.respond(status, content_type, body)
+
+    def refuse_path(self, exchange: Exchange) -> None:
+        """Answer a path that nothing is at."""
+        path = exchange.path.decode("latin-1")[:200]
+        self.refuse(exchange, ProxyError(ErrorKind.NOT_FOUND, f"no such route: {path}"))
 
     def _models(self, exchange: Exchange) -> None:
         spawn(self._list(exchange, ""), "openai models")
@@ -79,7 +86,7 @@ class OpenAiApi:
         self._submit(exchange, read)
 
     def _submit(self, exchange: Exchange, read: Callable[[str], tuple[Call, OpenAiWriter]]) -> None:
-        request_id = read_request_id(exchange) or self._service.make_request_id()
+        request_id = exchange.request_id or read_request_id(exchange) or self._service.make_request_id()
         try:
             call, writer = read(request_id)
             if not call.model.strip():

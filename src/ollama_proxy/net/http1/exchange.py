@@ -48,6 +48,7 @@ class Exchange:
         "path",
         "peer",
         "query",
+        "request_id",
         "started",
         "target",
     )
@@ -62,6 +63,8 @@ class Exchange:
         self.headers = headers
         self.peer = peer
         self.body = b""
+        #: Set by the front, which also echoes it in `fixed_lines`.
+        self.request_id = ""
         #: Header lines, ends included, that this server puts on every answer.
         self.fixed_lines = b""
         self.http10 = False

@@ -1,0 +1,26 @@
+"""Every kind in the house is in its table, and every line of a table leads somewhere."""
+
+from __future__ import annotations
+
+from ollama_proxy.app.registry import BACKENDS, HTTP_APIS, load_kind
+from tests.support.processes import ROOT
+
+SOURCE = ROOT / "src" / "ollama_proxy"
+#: No kinds of their own: gRPC has its own port, the embedded model is an openai server, stubs are stubs.
+NOT_A_TABLE_LINE = {"compute", "gen", "embedded"}
+
+
+def packages(folder: str) -> set[str]:
+    return {one.name for one in (SOURCE / folder).iterdir() if (one / "__init__.py").is_file()} - NOT_A_TABLE_LINE
+
+
+def test_every_backend_kind_is_in_the_table() -> None:
+    assert packages("backends") == set(BACKENDS)
+    for name in BACKENDS:
+        assert callable(load_kind(BACKENDS, name))
+
+
+def test_every_http_dialect_is_in_the_table() -> None:
+    assert packages("api") == set(HTTP_APIS)
+    for name in HTTP_APIS:
+        assert load_kind(HTTP_APIS, name).root.startswith(b"/")
