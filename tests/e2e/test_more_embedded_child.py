@@ -251,7 +251,6 @@ def test_kill_9_of_the_parent_takes_the_child_along(model: EmbeddedModel, run: s
     wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, "the child to be gone", 5)
 
 
-@pytest.mark.xfail(strict=True, reason="an input over n_ubatch is HTTP 500 of llama.cpp: a failure of the backend")
 def test_inputs_that_are_too_long_do_not_take_the_model_from_everyone(model: EmbeddedModel, work: Path) -> None:
     body = json.dumps({"model": model.name, "input": "word " * 3000}).encode()
     with ProxyProcess(work, embedded="always") as proxy:

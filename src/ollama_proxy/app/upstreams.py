@@ -76,4 +76,4 @@ def build_embedded(host: str, port: int, model: str) -> Backend:
         slots=EMBEDDED_SLOTS,
         stand_in_model=model,
     )
-    return OpenAiBackend(spec, OriginPool(Origin(host, port)), "/v1")
+    return OpenAiBackend(spec, OriginPool(Origin(host, port)), "/v1", always_stream=True)

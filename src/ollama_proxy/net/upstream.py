@@ -151,7 +151,9 @@ class HttpAttempt:
         text = error_text(body)
         message = f"HTTP {self._status}" + (f": {text}" if text else "")
         kind = failure_kind(self._status, text)
-        return Failure(kind, message, self._status, body, self._content_type, self._retry_after_s)
+        # What the client did wrong is a 400 to it, whatever the server called it.
+        status = 400 if kind is FailureKind.REJECTED and self._status >= 500 else self._status
+        return Failure(kind, message, status, body, self._content_type, self._retry_after_s)
 
 
 class RawAttempt(HttpAttempt):
@@ -300,7 +302,8 @@ def failure_kind(status: int, text: str) -> FailureKind:
     if status in (401, 403):
         return FailureKind.SERVER_ERROR
     if status >= 500:
-        return FailureKind.SERVER_ERROR
+        # llama.cpp says 500 to an input that does not fit its batch: asking again, or elsewhere, changes nothing.
+        return FailureKind.REJECTED if "too large to process" in text else FailureKind.SERVER_ERROR
     if status < 400:
         return FailureKind.GARBAGE
     return FailureKind.REJECTED

@@ -21,7 +21,7 @@ from ollama_proxy.domain.answer import (
     ToolCall,
     Usage,
 )
-from ollama_proxy.domain.call import Call, Dialect, Operation
+from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.upstream import DecodeError, Decoder, UpstreamError
 
@@ -53,10 +53,6 @@ def joined(events: list[AnswerEvent]) -> tuple[str, str, list[ToolCall]]:
     return text, thinking, [event for event in events if isinstance(event, ToolCall)]
 
 
-def openai_call(operation: Operation, stream: bool) -> Call:
-    return Call("r", Dialect.OLLAMA, operation, "m", stream, 0.0, typed=lambda: None)  # type: ignore[arg-type,return-value]
-
-
 @settings(max_examples=200, deadline=None)
 @given(streams, calls, cuts, st.sampled_from((Operation.CHAT, Operation.GENERATE)), st.booleans())
 def test_ollama_round_trip(
@@ -82,7 +78,7 @@ def test_openai_round_trip(
     writer = OpenAiWriter("m", Operation.CHAT, "id", stream=streamed, with_usage=True)
     data = b"".join(writer.write_events([event]) for event in events)
     data += writer.write_end(outcome("tool_calls" if tools else "length"))
-    read, finished = feed(choose_decoder(openai_call(Operation.CHAT, streamed)), data, sizes)
+    read, finished = feed(choose_decoder(Operation.CHAT, stream=streamed), data, sizes)
     assert joined(read) == joined(events)
     assert finished is not None
     assert finished.reason == ("tool_calls" if tools else "length")
@@ -96,7 +92,7 @@ def test_vectors_keep_their_order(base64: bool) -> None:
     writer.write_events([Embeddings(vectors)])
     body = writer.write_end(outcome(output=0))
     if not base64:
-        events, _ = feed(choose_decoder(openai_call(Operation.EMBED, False)), body, [])
+        events, _ = feed(choose_decoder(Operation.EMBED, stream=False), body, [])
         assert events == [Embeddings(vectors)]
     else:
         assert msgspec.json.decode(body)["data"][0]["embedding"] == "AAAAPwAAgD4="
@@ -111,9 +107,9 @@ def test_decoders_raise_only_what_they_declare(data: bytes, sizes: list[int]) ->
     for decoder in (
         AnswerDecoder(),
         EmbedDecoder(),
-        choose_decoder(openai_call(Operation.CHAT, True)),
-        choose_decoder(openai_call(Operation.CHAT, False)),
-        choose_decoder(openai_call(Operation.EMBED, False)),
+        choose_decoder(Operation.CHAT, stream=True),
+        choose_decoder(Operation.CHAT, stream=False),
+        choose_decoder(Operation.EMBED, stream=False),
     ):
         try:
             feed(decoder, data, sizes)
@@ -125,13 +121,13 @@ def test_an_error_inside_a_stream_is_the_upstreams() -> None:
     with pytest.raises(UpstreamError, match="boom"):
         AnswerDecoder().feed(b'{"error":"boom"}\n')
     with pytest.raises(UpstreamError, match="boom"):
-        choose_decoder(openai_call(Operation.CHAT, True)).feed(b'data: {"error":{"message":"boom"}}\n\n')
+        choose_decoder(Operation.CHAT, stream=True).feed(b'data: {"error":{"message":"boom"}}\n\n')
 
 
 def test_a_stream_without_its_end_marker_has_no_end() -> None:
     assert feed(AnswerDecoder(), b'{"response":"a","done":false}\n', [])[1] is None
     open_end = b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'
-    assert feed(choose_decoder(openai_call(Operation.CHAT, True)), open_end, [])[1] is None
+    assert feed(choose_decoder(Operation.CHAT, stream=True), open_end, [])[1] is None
 
 
 @pytest.mark.parametrize("kind", ErrorKind)

@@ -62,13 +62,15 @@ def _serve(options: argparse.Namespace) -> str:
     params.n_parallel = options.slots
     params.n_ctx = options.context
     params.kv_unified = True  # the slots share the context instead of cutting it up
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads or min(os.cpu_count() or 1, 8)
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads or min(
+        len(os.sched_getaffinity(0)), 8
+    )
     params.n_gpu_layers = 0
     params.warmup = False
     params.ui = False
     params.cache_ram_mib = 0  # otherwise every prompt's state is kept, up to 8 GiB
     params.cors_origins = ""  # no web page has business here; the proxy is the only client
-    params.n_batch = params.n_ubatch = 2048  # inputs to embed must fit into one batch
+    params.n_batch = params.n_ubatch = 1024  # an input to embed must fit into one batch; memory grows with it
     params.n_predict = 1024  # where a request sets no limit: a small model may ramble
     params.offline = True
     params.endpoint_slots = True

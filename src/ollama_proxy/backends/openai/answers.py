@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
-from ollama_proxy.domain.call import Call, Operation
+from ollama_proxy.domain.call import Operation
 from ollama_proxy.net.endings import error_text
 from ollama_proxy.net.framing import EventBuffer
 from ollama_proxy.net.upstream import DecodeError, UpstreamError
@@ -185,10 +185,11 @@ class _VectorDecoder:
         return (Embeddings(tuple(vector.embedding for vector in ordered)),), Finished("stop", usage)
 
 
-def choose_decoder(call: Call) -> _StreamDecoder | _BodyDecoder | _VectorDecoder:
-    if call.operation is Operation.EMBED:
+def choose_decoder(operation: Operation, *, stream: bool) -> _StreamDecoder | _BodyDecoder | _VectorDecoder:
+    """The decoder of an answer."""
+    if operation is Operation.EMBED:
         return _VectorDecoder()
-    return _StreamDecoder() if call.stream else _BodyDecoder()
+    return _StreamDecoder() if stream else _BodyDecoder()
 
 
 def _nanoseconds(milliseconds: float | None) -> int | None:

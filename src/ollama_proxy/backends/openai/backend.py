@@ -37,12 +37,13 @@ class OpenAiBackend:
         *,
         api_key: str = "",
         static_models: Sequence[str] = (),
-        embedding_pool: OriginPool | None = None,
+        always_stream: bool = False,
     ) -> None:
+        """`always_stream`: the server stops for a client that leaves only while it streams."""
         self.spec = spec
         self.capabilities = CAPABILITIES
         self._pool = pool
-        self._embedding_pool = embedding_pool or pool
+        self._always_stream = always_stream
         self._prefix = prefix.encode("ascii")
         self._static_models = tuple(static_models)
         key = ((b"Authorization", b"Bearer " + api_key.encode("latin-1")),) if api_key else ()
@@ -51,15 +52,16 @@ class OpenAiBackend:
 
     def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         """Send the call on the lane that fits."""
-        pool = self._embedding_pool if call.operation is Operation.EMBED else self._pool
-        raw = call.raw
-        if raw is not None and call.dialect is Dialect.OPENAI:
+        pool, raw = self._pool, call.raw
+        embed = call.operation is Operation.EMBED
+        if raw is not None and call.dialect is Dialect.OPENAI and (call.stream or not self._always_stream or embed):
             head = self._head(raw.method, raw.path.removeprefix(b"/v1"))
             body = raw.body if model == call.model else with_member(raw.body, "model", model)
             return RawAttempt(sink, read_openai_body, read_openai_tail).send(pool, join_request(head, body))
-        path, document = encode_request(call, model)
+        stream = call.stream or (self._always_stream and call.operation is not Operation.EMBED)
+        path, document = encode_request(call, model, stream=stream)
         request = join_request(self._head(b"POST", path), msgspec.json.encode(document))
-        return DecodedAttempt(sink, choose_decoder(call)).send(pool, request)
+        return DecodedAttempt(sink, choose_decoder(call.operation, stream=stream)).send(pool, request)
 
     def _head(self, method: bytes, path: bytes) -> bytes:
         head = self._heads.get((method, path))
@@ -99,8 +101,6 @@ class OpenAiBackend:
     async def close(self) -> None:
         """Drop idle connections."""
         self._pool.close()
-        if self._embedding_pool is not self._pool:
-            self._embedding_pool.close()
 
 
 # -- probes ------------------------------------------------------------------

@@ -9,13 +9,13 @@ from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Messa
 _PATHS = {Operation.CHAT: b"/chat/completions", Operation.GENERATE: b"/chat/completions"}
 
 
-def encode_request(call: Call, model: str) -> tuple[bytes, dict[str, Any]]:
+def encode_request(call: Call, model: str, *, stream: bool) -> tuple[bytes, dict[str, Any]]:
     """Path and document for a typed call."""
     typed = call.typed()
     if isinstance(typed, Embedding):
         return b"/embeddings", _without_none(model=model, input=list(typed.inputs), dimensions=typed.dimensions)
     common = {"model": model, **_encode_sampling(typed.sampling, call.dialect), **_encode_rest(typed)}
-    if call.stream:
+    if stream:
         common |= {"stream": True, "stream_options": {"include_usage": True}}
     if typed.raw or call.operation is Operation.COMPLETE:
         return b"/completions", {**common, "prompt": typed.prompt}
