@@ -22,10 +22,6 @@ MESSAGES = [{"role": "user", "content": "Say hello."}]
 ADD = {"type": "function", "function": {"name": "add_numbers", "parameters": {"type": "object", "properties": {}}}}
 
 
-def fails_today(reason: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 @pytest.fixture
 def native(lab: LabProcess) -> Iterator[ollama.Client]:
     client = ollama.Client(host=lab.url("nvidia"))

@@ -38,11 +38,6 @@ UNFIT = (
 )
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    """A fault known today; strict, so that its mend takes this mark away."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def write_script(path: Path, text: str) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)

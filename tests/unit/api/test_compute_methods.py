@@ -20,11 +20,6 @@ ROUTE = Route("d1", "npu-1", "lowest cost", 3.0, 800, ("cpu-1",), 1, "configured
 OUTCOME = Outcome(Finished(), 0.5, 2.0, 7, 4.5, 36.0, "configured")
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    """A fault known today; strict, so that its mend takes this mark away."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 class RecordedCall:
     """A `GrpcCall` that keeps what it is told."""
 

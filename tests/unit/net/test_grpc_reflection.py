@@ -26,11 +26,6 @@ Request = reflection_pb2.ServerReflectionRequest
 Response = reflection_pb2.ServerReflectionResponse
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    """A fault known today; strict, so that its mend takes this mark away."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def ask(**request: str) -> reflection_pb2.ServerReflectionResponse:
     return Response.FromString(Reflection((SERVICE,)).answer(Request(**request).SerializeToString()))
 

@@ -18,11 +18,6 @@ WAIT_S = 20.0
 Test = Callable[[grpc.aio.Channel], Awaitable[None]]
 
 
-def bug(reason: str) -> pytest.MarkDecorator:
-    """A fault known today; strict, so that its mend takes this mark away."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def serve(
     test: Test, unary: Mapping[str, UnaryHandler] | None = None, streams: Mapping[str, UnaryHandler] | None = None
 ) -> None:
