@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ollama_proxy.domain.answer import AnswerEvent, Outcome, Route
+from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.ports import Ticket
 from ollama_proxy.net.http1.exchange import Exchange, Header
@@ -39,6 +39,29 @@ class Writer(Protocol):
 
     def write_error(self, error: ProxyError) -> tuple[int, bytes, bytes]:
         """Status, content type and body of an error answer."""
+
+
+class Gathered:
+    """The events of an answer that is written as one object."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.thinking: list[str] = []
+        self.calls: list[ToolCall] = []
+        self.vectors: tuple[tuple[float, ...], ...] = ()
+
+    def add(self, events: Sequence[AnswerEvent]) -> None:
+        """Keep the next events."""
+        for event in events:
+            match event:
+                case TextDelta(text):
+                    self.text.append(text)
+                case ThinkingDelta(text):
+                    self.thinking.append(text)
+                case ToolCall():
+                    self.calls.append(event)
+                case Embeddings(vectors):
+                    self.vectors = vectors
 
 
 class HttpAnswer:

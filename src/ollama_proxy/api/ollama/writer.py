@@ -11,6 +11,7 @@ import msgspec
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.http_answer import Gathered
 
 _JSON = b"application/json; charset=utf-8"
 
@@ -23,10 +24,7 @@ class OllamaWriter:
         self._model = model
         self._operation = operation
         self._legacy = legacy
-        self._text: list[str] = []
-        self._thinking: list[str] = []
-        self._calls: list[dict[str, Any]] = []
-        self._vectors: tuple[tuple[float, ...], ...] = ()
+        self._gathered = Gathered()
 
     def content_type(self) -> bytes:
         return b"application/x-ndjson" if self.stream else _JSON
@@ -37,21 +35,9 @@ class OllamaWriter:
 
     def write_events(self, events: Sequence[AnswerEvent]) -> bytes:
         if not self.stream:
-            for event in events:
-                self._gather(event)
+            self._gathered.add(events)
             return b""
         return b"".join(self._line(event) for event in events)
-
-    def _gather(self, event: AnswerEvent) -> None:
-        match event:
-            case TextDelta(text):
-                self._text.append(text)
-            case ThinkingDelta(text):
-                self._thinking.append(text)
-            case ToolCall():
-                self._calls.append(_tool_call(event))
-            case Embeddings(vectors):
-                self._vectors = vectors
 
     def _line(self, event: AnswerEvent) -> bytes:
         match event:
@@ -103,16 +89,18 @@ class OllamaWriter:
             "eval_duration": usage.decode_ns or round(max(0.0, outcome.total_s - outcome.ttft_s) * 1e9),
         }
         present = {name: value for name, value in last.items() if value is not None}
-        return self._object("".join(self._text), "".join(self._thinking), self._calls, **present)
+        gathered = self._gathered
+        calls = [_tool_call(call) for call in gathered.calls]
+        return self._object("".join(gathered.text), "".join(gathered.thinking), calls, **present)
 
     def _embedded(self, outcome: Outcome) -> bytes:
         if self._legacy:
-            return msgspec.json.encode({"embedding": self._vectors[0] if self._vectors else []})
+            return msgspec.json.encode({"embedding": self._gathered.vectors[0] if self._gathered.vectors else []})
         usage = outcome.finished.usage
         return msgspec.json.encode(
             {
                 "model": self._model,
-                "embeddings": self._vectors,
+                "embeddings": self._gathered.vectors,
                 "total_duration": usage.total_ns or round(outcome.total_s * 1e9),
                 "load_duration": usage.load_ns or 0,
                 "prompt_eval_count": usage.prompt_tokens or 0,

@@ -13,6 +13,7 @@ import msgspec
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.http_answer import Gathered
 
 _JSON = b"application/json"
 _TYPES = {
@@ -47,10 +48,7 @@ class OpenAiWriter:
         self._with_usage = with_usage
         self._base64 = base64
         self._begun = False
-        self._text: list[str] = []
-        self._thinking: list[str] = []
-        self._calls: list[ToolCall] = []
-        self._vectors: tuple[tuple[float, ...], ...] = ()
+        self._gathered = Gathered()
 
     def content_type(self) -> bytes:
         return b"text/event-stream" if self.stream else _JSON
@@ -61,21 +59,9 @@ class OpenAiWriter:
 
     def write_events(self, events: Sequence[AnswerEvent]) -> bytes:
         if not self.stream:
-            for event in events:
-                self._gather(event)
+            self._gathered.add(events)
             return b""
         return b"".join([self._first(), *(self._event(event) for event in events)])
-
-    def _gather(self, event: AnswerEvent) -> None:
-        match event:
-            case TextDelta(text):
-                self._text.append(text)
-            case ThinkingDelta(text):
-                self._thinking.append(text)
-            case ToolCall():
-                self._calls.append(event)
-            case Embeddings(vectors):
-                self._vectors = vectors
 
     def _first(self) -> bytes:
         if self._begun or not self._chat:
@@ -128,14 +114,14 @@ class OpenAiWriter:
         return b"".join(parts)
 
     def _whole(self, reason: str, outcome: Outcome) -> bytes:
-        text = "".join(self._text)
+        text = "".join(self._gathered.text)
         choice: dict[str, Any] = {"index": 0}
         if self._chat:
             message: dict[str, Any] = {"role": "assistant", "content": text}
-            if self._thinking:
-                message["reasoning"] = "".join(self._thinking)
-            if self._calls:
-                message["tool_calls"] = [_tool_call(call) for call in self._calls]
+            if self._gathered.thinking:
+                message["reasoning"] = "".join(self._gathered.thinking)
+            if self._gathered.calls:
+                message["tool_calls"] = [_tool_call(call) for call in self._gathered.calls]
             choice["message"] = message
         else:
             choice["text"] = text
@@ -145,7 +131,7 @@ class OpenAiWriter:
     def _embedded(self, outcome: Outcome) -> bytes:
         data = [
             {"object": "embedding", "embedding": self._vector(vector), "index": index}
-            for index, vector in enumerate(self._vectors)
+            for index, vector in enumerate(self._gathered.vectors)
         ]
         tokens = outcome.finished.usage.prompt_tokens or 0
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
