@@ -74,4 +74,4 @@ def normalise_flags(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Entry point."""
-    app(args=normalise_flags(sys.argv[1:]))
+    app(args=normalise_flags(sys.argv[1:]), prog_name="ollama-proxy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -144,10 +145,25 @@ def _nearest(word: str, known: list[str]) -> str:
     return f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(known)}"
 
 
+def _allowed_words(where: str) -> str:
+    """The words that a key takes, by its path as msgspec writes it (`backends[0].type`, `auth.api_keys[...].x`)."""
+    kind: Any = Config
+    for step in re.findall(r"\w+|\[[^]]*\]", where):
+        if step.startswith("["):
+            arguments = get_args(kind)
+            kind = arguments[1] if get_origin(kind) is dict else arguments[0]
+        else:
+            kind = get_type_hints(kind)[step]
+    return ", ".join(str(word) for word in get_args(kind))
+
+
 def _describe(error: msgspec.ValidationError, path: str = "") -> Problem:
     """msgspec's message taken apart: `Expected `int`, got `str` - at `$.server.http_port``."""
     text, _, place = str(error).partition(" - at `$")
     where = (path + place.rstrip("`")).removeprefix(".")
+    if text.startswith("Invalid enum value"):
+        value = text.removeprefix("Invalid enum value ")
+        return Problem(where, f"{value} is none of {_allowed_words(where)}")
     return Problem(where, text.replace("`", "")[:1].lower() + text.replace("`", "")[1:])
 
 

@@ -67,7 +67,10 @@ def test_a_file_that_says_nothing_means_the_defaults(text: str) -> None:
             "c.yaml:2: tags (!name) are not allowed; write the plain value",
         ),
         ("health:\n  interval_seconds: .nan\n", "c.yaml:2: health.interval_seconds: expected float > 0.0"),
-        ("monitoring:\n  log_level: loud\n", "c.yaml:2: monitoring.log_level: invalid enum value 'loud'"),
+        (
+            "monitoring:\n  log_level: loud\n",
+            "c.yaml:2: monitoring.log_level: 'loud' is none of debug, info, warning, error",
+        ),
         ("backends:\n  - id: a\n", "c.yaml:2: backends[0]: object missing required field endpoint"),
         ("backends:\n  - endpoint: x\n", "c.yaml:2: backends[0]: object missing required field id"),
     ],
@@ -203,3 +206,15 @@ def test_a_problem_is_rendered_with_what_is_known_of_its_place() -> None:
     assert render_problems([Problem("a.b", "wrong", 7)], "c.yaml") == "c.yaml:7: a.b: wrong"
     assert render_problems([Problem("a.b", "wrong")], "c.yaml") == "c.yaml: a.b: wrong"
     assert render_problems([Problem("", "wrong")]) == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("backends: [{id: a, endpoint: http://x, hardware: tpu}]", "'tpu' is none of npu, igpu, nvidia, cpu, cloud"),
+        ("server: {auth: {api_keys: {bob: {permissions: [fly]}}}}", "'fly' is none of infer, models, admin"),
+        ("efficiency: {default_mode: warp}", "'warp' is none of Performance, Balanced, Efficiency, Quiet, Auto"),
+    ],
+)
+def test_a_word_that_is_none_of_those_allowed_is_told_with_them(text: str, words: str) -> None:
+    assert words in complaint(text)

@@ -14,7 +14,7 @@ from typing import Any
 
 # Read when grpc is imported. The embedded model's child process is started without grpc in it.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 import grpc.aio
