@@ -31,8 +31,10 @@ class Exchange:
     """A request (read-only fields) and the writer of its answer."""
 
     __slots__ = (
+        "_bodiless",
         "_chunked",
         "_head",
+        "_left",
         "_owner",
         "body",
         "ended",
@@ -77,6 +79,8 @@ class Exchange:
         self.on_resume: Callable[[], None] | None = None
         self._head: bytes | None = None
         self._chunked = False
+        self._bodiless = method == b"HEAD"
+        self._left: int | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by lower-case name."""
@@ -114,8 +118,10 @@ class Exchange:
 
     def _framing(self, status: int, length: int | None) -> bytes:
         if status < 200 or status in (204, 304):
+            self._bodiless = True
             return b""
         if length is not None:
+            self._left = length
             return b"Content-Length: %d\r\n" % length
         if self.http10:
             self.keep_alive = False
@@ -127,11 +133,14 @@ class Exchange:
         return b"Connection: keep-alive\r\n\r\n" if self.keep_alive else b"Connection: close\r\n\r\n"
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the body."""
-        if self.gone or not data:
+        """Send a piece of the body. More than was promised breaks the connection: it would pass for another answer."""
+        if self.gone or self.ended or self._bodiless or not data:
             return
-        if self.method == b"HEAD":
-            return
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                self.abort()
+                return
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         head = self._head
@@ -146,7 +155,12 @@ class Exchange:
             return
         self.ended = True
         if not self.gone:
-            tail = b"0\r\n\r\n" if self._chunked and self.method != b"HEAD" else b""
+            if self._left and not self._bodiless:
+                # Less than was promised: the client would wait for the rest for ever.
+                self.ended = False
+                self.abort()
+                return
+            tail = b"0\r\n\r\n" if self._chunked and not self._bodiless else b""
             head = self._head
             if head is not None:
                 self._head = None

@@ -15,11 +15,15 @@ from typing import Any, cast
 import httptools
 
 from .exchange import Exchange, Headers
+from .head import check_head, expects_continue, has_body
 from .limits import HttpLimits
 
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Exchange], None]
+#: Pipelined requests that are read ahead; one with a large body stops the reading at once.
+_MOST_WAITING = 64
+_LARGE_BODY_BYTES = 64 * 1024
 #: Renders a refusal that is made before a handler runs: exchange, status, sentence.
 Refuser = Callable[[Exchange, int, str], None]
 
@@ -87,10 +91,13 @@ class HttpConnection(asyncio.Protocol):
         self._paused_reading = False
         self._broken = False
         self._in_head = False
+        self._pending_head = 0
+        self._write_paused = False
+        self._continue_due = False
         self._since_s = self._loop.time()
         self._target: list[bytes] = []
         self._fields: Headers = []
-        self._head_size = 0
+        self._head_size = self._field_count = 0
         self._body: list[bytes] = []
         self._body_size = 0
         self._refusal: tuple[int, str] | None = None
@@ -109,7 +116,8 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._broken:
-            return
+            return  # read on all the same: a client that leaves must be noticed
+        began_in_head = self._in_head
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -118,8 +126,15 @@ class HttpConnection(asyncio.Protocol):
                 self._last_request()
         except httptools.HttpParserError as error:
             self._refuse_broken(error)
+        self._limit_head(len(data), began_in_head=began_in_head)
         if self._refusal is not None and not self._broken:
             self._refuse_head()
+
+    def _limit_head(self, size: int, *, began_in_head: bool) -> None:
+        """The parser gathers a field before it tells of it; a field without end is stopped here."""
+        self._pending_head = self._pending_head + size if began_in_head and self._in_head else 0
+        if self._pending_head > self._limits.head_bytes:
+            self._note(431, f"the head is larger than {self._limits.head_bytes} bytes")
 
     def eof_received(self) -> bool:
         return False
@@ -133,12 +148,16 @@ class HttpConnection(asyncio.Protocol):
             active.client_gone()
 
     def pause_writing(self) -> None:
+        self._write_paused = True
         if self._active is not None and self._active.on_pause is not None:
             self._active.on_pause()
 
     def resume_writing(self) -> None:
+        self._write_paused = False
         if self._active is not None and self._active.on_resume is not None:
             self._active.on_resume()
+        elif self._waiting:
+            self._loop.call_soon(self._serve_next)
 
     # -- parser callbacks ----------------------------------------------------
 
@@ -147,7 +166,7 @@ class HttpConnection(asyncio.Protocol):
         self._since_s = self._loop.time()
         self._target = []
         self._fields = []
-        self._head_size = 0
+        self._head_size = self._field_count = 0
         self._body = []
         self._body_size = 0
 
@@ -159,24 +178,29 @@ class HttpConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value) + 4
-        if self._head_size > self._limits.head_bytes or len(self._fields) >= self._limits.head_fields:
-            self._note(
-                431, f"the head is larger than {self._limits.head_bytes} bytes or {self._limits.head_fields} fields"
-            )
-            return
-        self._fields.append((name.lower(), value.strip()))
+        self._field_count += 1
+        if self._head_size > self._limits.head_bytes or self._field_count > self._limits.head_fields:
+            limits = f"{self._limits.head_bytes} bytes or {self._limits.head_fields} fields"
+            self._note(431, f"the head is larger than {limits}")
+        elif self._in_head:  # a trailer is no header (RFC 9110, 6.5.1)
+            self._fields.append((name.lower(), value.strip()))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         parser = self._parser
         exchange = Exchange(self, parser.get_method(), b"".join(self._target), self._fields, self._peer)
         exchange.http10 = parser.get_http_version() == "1.0"
-        exchange.keep_alive = parser.should_keep_alive() and not self._server.draining
+        # An upgrade is never granted, and what follows it may be another protocol: such a request is the last.
+        exchange.keep_alive = parser.should_keep_alive() and not parser.should_upgrade() and not self._server.draining
         self._reading = exchange
         if self._refusal is None:
             self._refusal = check_head(exchange, parser.get_http_version(), self._limits)
-        if self._refusal is None and not exchange.http10 and _expects_continue(exchange):
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._refusal is None and parser.should_upgrade() and has_body(exchange):
+            # The parser takes the body for the other protocol's bytes.
+            self._refusal = (501, "a request with a body cannot ask for an upgrade; send it without the Upgrade header")
+        if self._refusal is None and not exchange.http10 and expects_continue(exchange):
+            self._continue_due = True
+            self._send_continue()
 
     def on_body(self, data: bytes) -> None:
         self._since_s = self._loop.time()
@@ -194,11 +218,19 @@ class HttpConnection(asyncio.Protocol):
         body = self._body
         exchange.body = body[0] if len(body) == 1 else b"".join(body)
         self._body = []
-        if self._active is None and not self._waiting:
+        self._continue_due = False
+        if self._active is None and not self._waiting and not self._write_paused:
             self._serve(exchange)
-        else:
-            self._waiting.append(exchange)
+            return
+        self._waiting.append(exchange)
+        if len(self._waiting) >= _MOST_WAITING or len(exchange.body) > _LARGE_BODY_BYTES:
             self._pause_reading()
+
+    def _send_continue(self) -> None:
+        """Ask for the body, but never in the middle of an earlier answer."""
+        if self._continue_due and self._active is None and not self._waiting:
+            self._continue_due = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # -- serving -------------------------------------------------------------
 
@@ -220,15 +252,21 @@ class HttpConnection(asyncio.Protocol):
         self._since_s = self._loop.time()
         if self.transport.is_closing():
             return
-        if not exchange.keep_alive or self._server.draining or self._broken:
+        if not exchange.keep_alive or self._server.draining:
             self._broken = True
             self.transport.close()
         elif self._waiting:
             # From the loop, not from here: a long pipeline answered at once must not nest.
             self._loop.call_soon(self._serve_next)
+        elif self._broken:
+            self._loop.call_soon(self._answer_refusal)
+        else:
+            self._send_continue()
 
     def _serve_next(self) -> None:
-        if self._waiting and self._active is None and not self._broken:
+        if self._write_paused or self.transport.is_closing():
+            return
+        if self._waiting and self._active is None:
             self._serve(self._waiting.popleft())
         if not self._waiting:
             self._resume_reading()
@@ -251,9 +289,9 @@ class HttpConnection(asyncio.Protocol):
 
     def _last_request(self) -> None:
         self._broken = True
-        for exchange in (self._active, *self._waiting):
-            if exchange is not None:
-                exchange.keep_alive = False
+        last = self._waiting[-1] if self._waiting else self._active
+        if last is not None:
+            last.keep_alive = False
         if self._active is None and not self.transport.is_closing():
             self.transport.close()
 
@@ -262,19 +300,20 @@ class HttpConnection(asyncio.Protocol):
         self._refuse_head()
 
     def _refuse_head(self) -> None:
-        """Answer the request that cannot be read on, after those before it, and close."""
-        assert self._refusal is not None
-        status, message = self._refusal
+        """Refuse the request that cannot be read on, after the answers to the sound ones before it, and close."""
         if self._broken or self.transport.is_closing():
             return
         self._broken = True
-        self._pause_reading()
-        if self._active is not None:
-            # The answer under way belongs to an earlier, sound request; closing after it says the rest was not read.
-            self._last_request()
-            self._waiting.clear()
+        if self._active is None and not self._waiting:
+            self._answer_refusal()
+
+    def _answer_refusal(self) -> None:
+        if self._refusal is None or self.transport.is_closing():
             return
-        exchange = self._reading or Exchange(self, b"GET", b"".join(self._target) or b"/", self._fields, self._peer)
+        status, message = self._refusal
+        method = self._parser.get_method() or b"GET"
+        target = b"".join(self._target) or b"/"
+        exchange = self._reading or Exchange(self, method, target, self._fields, self._peer)
         exchange.keep_alive = False
         self._active = exchange
         self._server.refuse(exchange, status, message)
@@ -305,35 +344,3 @@ class HttpConnection(asyncio.Protocol):
             self.transport.close()
         else:
             self._active.keep_alive = False
-
-
-def check_head(  # noqa: PLR0911  # one line a rule reads best
-    exchange: Exchange, version: str, limits: HttpLimits
-) -> tuple[int, str] | None:
-    """What llhttp leaves open: version, Host (RFC 9112, 3.2), coding (6.1), size. Returns status and sentence."""
-    if version not in ("1.0", "1.1"):
-        return 505, f"HTTP version {version} is not served; use HTTP/1.1"
-    if exchange.method == b"CONNECT":
-        return 405, "CONNECT is not served"
-    hosts = codings = 0
-    for name, value in exchange.headers:
-        if name == b"host":
-            hosts += 1
-        elif name == b"transfer-encoding":
-            codings += 1
-            if value.lower() != b"chunked" or exchange.http10:
-                return 501, "only the transfer coding 'chunked' of HTTP/1.1 is served"
-        elif name == b"content-length" and value.isdigit() and int(value) > limits.body_bytes:
-            return 413, f"the body is larger than {limits.body_bytes} bytes"
-    if hosts > 1 or (hosts == 0 and not exchange.http10):
-        return 400, "exactly one Host header is needed"
-    if codings > 1:
-        return 400, "more than one Transfer-Encoding header"
-    if not exchange.target.startswith(b"/") and exchange.target != b"*":
-        return 400, "the request target must be a path"
-    return None
-
-
-def _expects_continue(exchange: Exchange) -> bool:
-    value = exchange.header(b"expect")
-    return value is not None and value.lower() == b"100-continue"
