@@ -43,8 +43,11 @@ class AsgiBridge:
             elif not exchange.gone:
                 self._refuse(exchange, 500, "internal error")
             return
-        if not exchange.ended:
-            exchange.end()
+        if not exchange.started and not exchange.gone:
+            _log.error("no answer came for %s", exchange.path.decode("latin-1")[:200])
+            self._refuse(exchange, 500, "internal error")
+        elif not exchange.ended:
+            exchange.abort()
 
 
 class _Conversation:
@@ -57,9 +60,13 @@ class _Conversation:
         self._writable = asyncio.Event()
         self._writable.set()
         self._begun: AsgiMessage = {}
-        exchange.on_disconnect = self._gone.set
+        exchange.on_disconnect = self._leave
         exchange.on_pause = self._writable.clear
         exchange.on_resume = self._writable.set
+
+    def _leave(self) -> None:
+        self._gone.set()
+        self._writable.set()
 
     async def receive(self) -> AsgiMessage:
         if not self._body_given:
@@ -84,6 +91,7 @@ class _Conversation:
         exchange.write(body)
         if not more:
             exchange.end()
+            return
         await self._writable.wait()
 
     def _start(self, body_length: int | None) -> None:

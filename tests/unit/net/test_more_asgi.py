@@ -164,7 +164,6 @@ def test_a_slow_reader_holds_the_application_back() -> None:
 # -- what it gets wrong ------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="end() forgets on_resume while send() still waits for it")
 def test_a_large_whole_answer_leaves_no_task() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(begin())
@@ -179,7 +178,6 @@ def test_a_large_whole_answer_leaves_no_task() -> None:
     serve(client, AsgiBridge(app, refuse).handle)
 
 
-@pytest.mark.xfail(strict=True, reason="a client that leaves does not wake the send() that waits for it to read")
 def test_a_client_that_leaves_while_the_application_waits_leaves_no_task() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(begin())
@@ -200,7 +198,6 @@ def test_a_client_that_leaves_while_the_application_waits_leaves_no_task() -> No
     serve(client, AsgiBridge(app, refuse).handle)
 
 
-@pytest.mark.xfail(strict=True, reason="the exchange ends without an answer and the client waits for ever")
 @pytest.mark.parametrize("messages", [[], [begin()]])
 def test_an_application_that_never_answers_is_a_500(messages: list[AsgiMessage]) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,7 +212,6 @@ def test_an_application_that_never_answers_is_a_500(messages: list[AsgiMessage])
     serve(client, AsgiBridge(app, refuse).handle)
 
 
-@pytest.mark.xfail(strict=True, reason="a body that was left open is ended as if it were whole")
 def test_an_application_that_leaves_its_body_open_breaks_the_connection() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send(begin())

@@ -335,7 +335,6 @@ EXTRA = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="a part of an extra answer stays in the parser of a connection put back")
 @pytest.mark.parametrize(("extra", "rest"), EXTRA)
 def test_part_of_an_extra_answer_never_reaches_the_next_request(extra: bytes, rest: bytes) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
@@ -367,7 +366,6 @@ class Follower(Gathered):
         self.pool.send(REQUEST, self.following)
 
 
-@pytest.mark.xfail(strict=True, reason="a request sent from on_complete gets what follows in the same read")
 def test_an_extra_answer_is_not_that_of_a_request_sent_at_once() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         await reader.read(65536)
@@ -382,7 +380,6 @@ def test_an_extra_answer_is_not_that_of_a_request_sent_at_once() -> None:
     talk_to(talk, scene)
 
 
-@pytest.mark.xfail(strict=True, reason="the retry takes another idle connection, as stale as the first")
 def test_the_retry_of_a_stale_connection_is_on_a_fresh_one() -> None:
     stale = 3
     gathered = asyncio.Event()
@@ -426,7 +423,6 @@ def test_a_head_without_end_is_garbage() -> None:
     talk_to(talk, scene)
 
 
-@pytest.mark.xfail(strict=True, reason="UnicodeError is no OSError: the sink never hears of it")
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".invalid"])
 def test_a_name_that_cannot_be_one_is_unreachable(host: str) -> None:
     async def run() -> None:
@@ -459,7 +455,6 @@ def test_an_abort_while_connecting_ends_the_attempt_at_once() -> None:
             one.close()
 
 
-@pytest.mark.xfail(strict=True, reason="a fault of our own sink is told as the backend's garbage, or to nobody")
 def test_a_fault_in_the_sink_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     class Faulty(Gathered):
         def on_complete(self) -> None:

@@ -124,7 +124,8 @@ class OriginPool:
     def start(self, upload: Upload) -> None:
         """Use the youngest idle connection, or open one."""
         upload.attempts += 1
-        while self._idle:
+        # A second try never takes another idle connection: it may be as stale as the first.
+        while self._idle and upload.attempts == 1:
             connection = self._idle.pop()
             if connection.usable:
                 connection.carry(upload, reused=True)
@@ -143,6 +144,8 @@ class OriginPool:
             self._fail(upload, FailureKind.UNREACHABLE, f"TLS failed: {error.reason or 'handshake'}")
         except OSError as error:
             self._fail(upload, *describe_os_error(error))
+        except UnicodeError:
+            self._fail(upload, FailureKind.UNREACHABLE, "the host name is not one")
         else:
             if upload.aborted:
                 self.release(connection)
@@ -198,6 +201,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_done = False
         self._by_close = False
         self._keep = False
+        self._done = self._surplus = False
         self._status = 0
         self._fields: Headers = []
         self._head_size = 0
@@ -216,7 +220,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a request."""
         self._upload = upload
         self._reused = reused
-        self._begun = self._head_done = False
+        self._begun = self._head_done = self._done = False
+        # A parser of its own for each answer: no byte left over from the last one can become part of this one.
+        self._parser = httptools.HttpResponseParser(self)
         upload.attach(self)
         self.transport.write(upload.request)
 
@@ -252,7 +258,12 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._break(FailureKind.GARBAGE, f"unreadable HTTP answer: {error}")
+            if not self._done:
+                self._break(FailureKind.GARBAGE, f"unreadable HTTP answer: {error}")
+                return
+            self._surplus = True
+        if self._done:
+            self._complete()
 
     def eof_received(self) -> bool:
         return False
@@ -278,6 +289,7 @@ class UpstreamConnection(asyncio.Protocol):
     # -- parser callbacks ----------------------------------------------------
 
     def on_message_begin(self) -> None:
+        self._surplus = self._done
         self._fields = []
         self._head_size = 0
 
@@ -289,6 +301,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
+        if self._done:
+            return
         self._status = status
         if status < 200 or self._upload is None:
             return
@@ -300,16 +314,23 @@ class UpstreamConnection(asyncio.Protocol):
         self._upload.sink.on_response(status, self._fields)
 
     def on_body(self, data: bytes) -> None:
-        if self._upload is not None:
+        if self._upload is not None and not self._done:
             self._upload.sink.on_body(data)
 
     def on_message_complete(self) -> None:
-        upload = self._upload
-        if self._status < 200 or upload is None:
+        # Told on only when the whole read is parsed: what else is in it belongs to nobody.
+        if self._status >= 200 and self._upload is not None:
+            self._done = True
+
+    def _complete(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is None:
             return
-        self._upload = None
         upload.detach()
-        if self._keep:
+        if self._surplus:
+            self._lost = True
+            self.transport.abort()
+        elif self._keep:
             self.resume()
             self._pool.release(self)
         else:

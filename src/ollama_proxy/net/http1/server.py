@@ -90,7 +90,7 @@ class HttpConnection(asyncio.Protocol):
         self._reading: Exchange | None = None
         self._paused_reading = False
         self._broken = False
-        self._in_head = False
+        self._in_head = self._began = False
         self._pending_head = 0
         self._write_paused = False
         self._continue_due = False
@@ -117,7 +117,7 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._broken:
             return  # read on all the same: a client that leaves must be noticed
-        began_in_head = self._in_head
+        began_in_head, self._began = self._in_head, False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -132,7 +132,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _limit_head(self, size: int, *, began_in_head: bool) -> None:
         """The parser gathers a field before it tells of it; a field without end is stopped here."""
-        self._pending_head = self._pending_head + size if began_in_head and self._in_head else 0
+        self._pending_head = self._pending_head + size if began_in_head and self._in_head and not self._began else 0
         if self._pending_head > self._limits.head_bytes:
             self._note(431, f"the head is larger than {self._limits.head_bytes} bytes")
 
@@ -162,7 +162,7 @@ class HttpConnection(asyncio.Protocol):
     # -- parser callbacks ----------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._in_head = True
+        self._in_head = self._began = True
         self._since_s = self._loop.time()
         self._target = []
         self._fields = []
