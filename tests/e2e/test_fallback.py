@@ -248,6 +248,6 @@ def test_a_grpc_client_that_cancels_stops_the_work(work: Path) -> None:
                     "/compute.v1.ComputeService/Generate",
                     request_serializer=compute_pb2.GenerateRequest.SerializeToString,
                     response_deserializer=compute_pb2.GenerateResponse.FromString,
-                )(request, timeout=0.3)
+                )(request, timeout=2)
             assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             wait_until(lambda: lab.state("nvidia")["cancelled"] == 2, "the deadline to stop the work", 5)
