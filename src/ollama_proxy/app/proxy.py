@@ -25,7 +25,7 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Backend
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
-from ollama_proxy.net.grpc.aio_server import GrpcServer
+from ollama_proxy.net.grpc.server import GrpcServer
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.logs import RequestLog
@@ -36,7 +36,6 @@ _log = logging.getLogger(__name__)
 
 _SWEEP_S = 1.0
 _GRACE_S = 5.0
-_STREAMING = frozenset((f"/{SERVICE}/GenerateStream", f"/{SERVICE}/ExecutePipelineStream"))
 
 
 class PortTaken(Exception):
@@ -78,7 +77,7 @@ class Proxy:
         self._front = self._build_front()
         self._http = HttpServer(self._front.handle, self._front.refuse)
         self._metrics_http = HttpServer(self._front.handle, self._front.refuse)
-        self._grpc = GrpcServer(ComputeApi(self).handlers(), _STREAMING, (SERVICE,))
+        self._grpc = GrpcServer(ComputeApi(self).methods(), (SERVICE,))
         self._listeners: list[asyncio.Server] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.http_port = self.grpc_port = 0
@@ -106,20 +105,17 @@ class Proxy:
     async def _listen(self) -> None:
         server = self.config.server
         host = server.host.strip("[]")
-        self.http_port = await self._listen_http(self._http, host, server.http_port, "http")
-        try:
-            self.grpc_port = await self._grpc.start(host, server.grpc_port)
-        except OSError:
-            raise PortTaken(_taken(server.grpc_port, "grpc")) from None
+        self.http_port = await self._bind(self._http, host, server.http_port, "http")
+        self.grpc_port = await self._bind(self._grpc, host, server.grpc_port, "grpc")
         extra = self.config.monitoring.prometheus_port
         if self.config.monitoring.enabled and extra and extra != self.http_port:
             try:
-                await self._listen_http(self._metrics_http, host, extra, "prometheus")
+                await self._bind(self._metrics_http, host, extra, "prometheus")
             except PortTaken as error:
                 # /metrics on the HTTP port answers as well, so this is no reason not to serve.
                 _log.warning("%s; metrics stay on port %d", error, self.http_port)
 
-    async def _listen_http(self, server: HttpServer, host: str, port: int, name: str) -> int:
+    async def _bind(self, server: HttpServer | GrpcServer, host: str, port: int, name: str) -> int:
         try:
             listener = await self._loop.create_server(server.protocol_factory, host, port, backlog=2048)
         except OSError:
@@ -137,7 +133,7 @@ class Proxy:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._http.drain(_GRACE_S))
             group.create_task(self._metrics_http.drain(0.1))
-            group.create_task(self._grpc.stop(_GRACE_S))
+            group.create_task(self._grpc.drain(_GRACE_S))
         for job in list(self._dispatcher.running):
             job.cancel()
         await self._embedded.stop()
@@ -152,6 +148,7 @@ class Proxy:
             self._dispatcher.sweep(now_s)
             self._http.sweep(now_s)
             self._metrics_http.sweep(now_s)
+            self._grpc.sweep(now_s)
 
     # -- backends that come and go ----------------------------------------------
 

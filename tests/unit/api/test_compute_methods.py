@@ -92,7 +92,7 @@ class Desk:
 
 def send(desk: Desk, method: str, message: bytes, *metadata: tuple[str, str | bytes]) -> RecordedCall:
     call = RecordedCall(metadata)
-    ComputeApi(desk).handlers()[f"/{SERVICE}/{method}"](call, message)
+    ComputeApi(desk).methods()[f"/{SERVICE}/{method}"].handler(call, message)
     return call
 
 
@@ -107,7 +107,7 @@ def test_every_kind_of_error_has_a_code() -> None:
 
 def test_all_methods_of_the_contract_are_there() -> None:
     methods = pb.DESCRIPTOR.services_by_name["ComputeService"].methods
-    assert set(ComputeApi(Desk()).handlers()) == {f"/{SERVICE}/{method.name}" for method in methods}
+    assert set(ComputeApi(Desk()).methods()) == {f"/{SERVICE}/{method.name}" for method in methods}
 
 
 @pytest.mark.parametrize(("method", "stream"), [("Generate", False), ("GenerateStream", True)])

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
-from ollama_proxy.net.grpc.aio_server import GrpcServer
 from ollama_proxy.net.grpc.reflection import Reflection
+from tests.support.grpc_server import serve_grpc
 from tests.support.processes import find_tool
 
 FILE = compute_pb2.DESCRIPTOR.name
@@ -125,15 +125,11 @@ def grpcurl(*arguments: str) -> tuple[int, list[str]]:
         pytest.skip("no grpcurl: bin/test installs one where Go is")
 
     async def run() -> tuple[int, list[str]]:
-        server = GrpcServer({}, frozenset(), (SERVICE,))
-        port = await server.start("127.0.0.1", 0)
-        try:
+        async with serve_grpc({}, (SERVICE,)) as (_, port):
             command = (binary, "-plaintext", f"127.0.0.1:{port}", *arguments)
             process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
             out, _ = await asyncio.wait_for(process.communicate(), 30)
             return process.returncode or 0, out.decode().splitlines()
-        finally:
-            await server.stop(0)
 
     return asyncio.run(run())
 

@@ -10,8 +10,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from ollama_proxy.net.grpc.aio_server import GrpcServer
-from ollama_proxy.net.grpc.call import GrpcCall, UnaryHandler
+from ollama_proxy.net.grpc.call import GrpcCall, GrpcMethod, UnaryHandler
+from tests.support.grpc_server import serve_grpc
 
 MEBIBYTE = 1024 * 1024
 WAIT_S = 20.0
@@ -23,15 +23,16 @@ def serve(
 ) -> None:
     """Run `test` with a channel to a server that has these handlers."""
 
+    methods = {path: GrpcMethod(handler) for path, handler in (unary or {}).items()}
+    methods |= {path: GrpcMethod(handler, server_streaming=True) for path, handler in (streams or {}).items()}
+
     async def run() -> None:
-        server = GrpcServer({**(unary or {}), **(streams or {})}, frozenset(streams or ()), ())
-        port = await server.start("127.0.0.1", 0)
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
-                await asyncio.wait_for(test(channel), WAIT_S)
-        finally:
-            await server.stop(0)
+        async with (
+            serve_grpc(methods) as (_, port),
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel,
+        ):
+            await asyncio.wait_for(test(channel), WAIT_S)
 
     asyncio.run(run())
 
@@ -223,13 +224,11 @@ def test_a_lost_connection_is_told_to_the_handler() -> None:
     gone = asyncio.Event()
 
     async def run() -> None:
-        server = GrpcServer({"/t/S": silent(gone)}, frozenset(("/t/S",)), ())
-        port = await server.start("127.0.0.1", 0)
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
-        assert await channel.unary_stream("/t/S")(b"one").read() == b"one"
-        await channel.close()
-        await asyncio.wait_for(gone.wait(), WAIT_S)
-        await server.stop(0)
+        async with serve_grpc({"/t/S": GrpcMethod(silent(gone), server_streaming=True)}) as (_, port):
+            channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+            assert await channel.unary_stream("/t/S")(b"one").read() == b"one"
+            await channel.close()
+            await asyncio.wait_for(gone.wait(), WAIT_S)
 
     asyncio.run(run())
 
@@ -238,12 +237,13 @@ def test_a_server_that_stops_tells_the_handlers_it_cuts_off() -> None:
     gone = asyncio.Event()
 
     async def run() -> None:
-        server = GrpcServer({"/t/S": silent(gone)}, frozenset(("/t/S",)), ())
-        port = await server.start("127.0.0.1", 0)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        async with (
+            serve_grpc({"/t/S": GrpcMethod(silent(gone), server_streaming=True)}) as (server, port),
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+        ):
             call = channel.unary_stream("/t/S")(b"one")
             assert await call.read() == b"one"
-            await server.stop(0)
+            await server.drain(0)
             await asyncio.wait_for(gone.wait(), WAIT_S)
 
     asyncio.run(run())
@@ -307,18 +307,6 @@ def test_a_producer_is_paused_while_its_client_does_not_read_and_resumed_after()
     assert events == ["pause", "resume"] * (len(events) // 2)
 
 
-def test_a_taken_port_is_an_os_error() -> None:
-    async def run() -> None:
-        first, second = GrpcServer({}, frozenset(), ()), GrpcServer({}, frozenset(), ())
-        port = await first.start("127.0.0.1", 0)
-        with pytest.raises(OSError, match=str(port)):
-            await second.start("127.0.0.1", port)
-        await first.stop(0)
-        await second.stop(0)
-
-    asyncio.run(run())
-
-
 def test_health_is_answered() -> None:
     async def test(channel: grpc.aio.Channel) -> None:
         assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"") == b"\x08\x01"
@@ -339,37 +327,3 @@ def test_a_long_status_text_keeps_its_code() -> None:
         assert (await refused(channel.unary_unary("/t/T")(b""))).code() is grpc.StatusCode.UNAVAILABLE
 
     serve(test, {"/t/T": lambda call, _: call.finish(14, "m" * 20_000)})
-
-
-def test_a_late_misuse_is_internal_without_its_text() -> None:
-    def handle(call: GrpcCall, message: bytes) -> None:
-        call.send_initial_metadata((("a", "1"),))
-        call.send_message(b"one")
-        asyncio.get_running_loop().call_later(0.01, call.send_initial_metadata, (("a", "2"),))
-
-    async def test(channel: grpc.aio.Channel) -> None:
-        call = channel.unary_stream("/t/S")(b"")
-        assert await call.read() == b"one"
-        error = await refused(call.read())
-        assert error.code() is grpc.StatusCode.INTERNAL
-        assert "Unexpected" not in (error.details() or "")
-
-    serve(test, streams={"/t/S": handle})
-
-
-def test_a_late_misuse_stops_the_work() -> None:
-    gone: list[bool] = []
-
-    def handle(call: GrpcCall, message: bytes) -> None:
-        call.on_cancel = lambda: gone.append(True)
-        call.send_initial_metadata((("a", "1"),))
-        call.send_message(b"one")
-        asyncio.get_running_loop().call_later(0.01, call.send_initial_metadata, (("a", "2"),))
-
-    async def test(channel: grpc.aio.Channel) -> None:
-        call = channel.unary_stream("/t/S")(b"")
-        assert await call.read() == b"one"
-        await refused(call.read())
-        assert gone
-
-    serve(test, streams={"/t/S": handle})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -15,31 +15,30 @@ from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendView, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Service
-from ollama_proxy.net.grpc.call import GrpcCall
+from ollama_proxy.net.grpc.call import GrpcCall, GrpcMethod
 
 SERVICE = "compute.v1.ComputeService"
 M = TypeVar("M", bound=Message)
-UnaryHandler = Callable[[GrpcCall, bytes], None]
 
 
 class ComputeApi:
-    """Handlers by method path."""
+    """The service's methods."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def handlers(self) -> Mapping[str, UnaryHandler]:
-        """For the gRPC server."""
-        methods: dict[str, UnaryHandler] = {
-            "Generate": self._generate,
-            "GenerateStream": self._generate_stream,
-            "Embed": self._embed,
-            "ListBackends": self._list_backends,
-            "HealthCheck": self._health_check,
-            "ExecutePipeline": _refuse_pipeline,
-            "ExecutePipelineStream": _refuse_pipeline,
+    def methods(self) -> Mapping[str, GrpcMethod]:
+        """For the gRPC server, by path."""
+        methods = {
+            "Generate": GrpcMethod(self._generate),
+            "GenerateStream": GrpcMethod(self._generate_stream, server_streaming=True),
+            "Embed": GrpcMethod(self._embed),
+            "ListBackends": GrpcMethod(self._list_backends),
+            "HealthCheck": GrpcMethod(self._health_check),
+            "ExecutePipeline": GrpcMethod(_refuse_pipeline),
+            "ExecutePipelineStream": GrpcMethod(_refuse_pipeline, server_streaming=True),
         }
-        return {f"/{SERVICE}/{name}": handler for name, handler in methods.items()}
+        return {f"/{SERVICE}/{name}": method for name, method in methods.items()}
 
     def _generate(self, call: GrpcCall, message: bytes) -> None:
         self._run_generate(call, message, stream=False)

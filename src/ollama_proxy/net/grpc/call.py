@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 Metadata = Sequence[tuple[str, str | bytes]]
+#: What a server may send: text, or bytes for names that end in `-bin`.
+Trailers = Sequence[tuple[str, str | bytes]]
 
 
 class GrpcCall(Protocol):
     """A call. Its handler may answer at once or later; `finish` is the last word."""
 
-    metadata: Metadata
+    @property
+    def metadata(self) -> Metadata:
+        """What the client sent, names in lower case."""
+
     #: Set by the handler. The client has gone or its deadline has passed; called at most once, never after `finish`.
     on_cancel: Callable[[], None] | None
     #: The client reads too slowly, and reads again.
     on_pause: Callable[[], None] | None
     on_resume: Callable[[], None] | None
+    #: For client-streaming methods: the next message, and the end of them.
+    on_message: Callable[[bytes], None] | None
+    on_half_close: Callable[[], None] | None
     cancelled: bool
     finished: bool
 
@@ -26,9 +35,21 @@ class GrpcCall(Protocol):
     def send_message(self, message: bytes) -> None:
         """The next message."""
 
-    def finish(self, code: int = 0, message: str = "", trailers: Sequence[tuple[str, str]] = ()) -> None:
+    def finish(self, code: int = 0, message: str = "", trailers: Trailers = ()) -> None:
         """Status and trailers."""
 
 
 #: Called once with the one request message, for unary and server-streaming methods.
 UnaryHandler = Callable[[GrpcCall, bytes], None]
+#: Called once when the call begins; sets `on_message` and `on_half_close`.
+StreamingHandler = Callable[[GrpcCall], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcMethod:
+    """A method: a `StreamingHandler` where the client streams, else a `UnaryHandler`."""
+
+    handler: Callable[..., Any]
+    client_streaming: bool = False
+    #: Messages of other methods wait for `finish`, so that a whole answer is one write.
+    server_streaming: bool = False

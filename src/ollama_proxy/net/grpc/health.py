@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ollama_proxy.net.grpc.call import GrpcCall, UnaryHandler
+from ollama_proxy.net.grpc.call import GrpcCall, GrpcMethod
 
 _NOT_FOUND = 5
 _KNOWN_SERVICES = (b"compute.v1.ComputeService", b"grpc.health.v1.Health")
@@ -19,4 +19,4 @@ def _check(call: GrpcCall, message: bytes) -> None:
     call.finish()
 
 
-HEALTH_METHODS: dict[str, UnaryHandler] = {"/grpc.health.v1.Health/Check": _check}
+HEALTH_METHODS = {"/grpc.health.v1.Health/Check": GrpcMethod(_check)}

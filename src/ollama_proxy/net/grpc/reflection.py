@@ -12,6 +12,8 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 
+from ollama_proxy.net.grpc.call import GrpcCall
+
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 REFLECTION_METHODS = tuple(f"/{service}/ServerReflectionInfo" for service in SERVICES)
 _REQUEST_FIELDS = {1: "host", 3: "file_by_filename", 4: "file_containing_symbol", 7: "list_services"}
@@ -29,6 +31,11 @@ class Reflection:
             file = _describe_service(name)
             with contextlib.suppress(TypeError):  # another program in this process may have brought the real one
                 self._pool.Add(file)
+
+    def serve(self, call: GrpcCall) -> None:
+        """Answer each message of a call as it comes."""
+        call.on_message = lambda request: call.send_message(self.answer(request))
+        call.on_half_close = call.finish
 
     def answer(self, request: bytes) -> bytes:
         """One response message for one request message."""

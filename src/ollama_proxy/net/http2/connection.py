@@ -1,0 +1,497 @@
+"""The server's side of one HTTP/2 connection (RFC 9113): bytes in, streams and an `out` list of bytes out.
+
+No socket, no event loop and no clock in here: the clock is handed in, `wake` is called when there is something to send
+outside of `receive`. A fault of the peer never raises out of `receive`; it becomes RST_STREAM or GOAWAY and `closed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import frames
+from .blocks import HeaderBlocks
+from .errors import ConnectionFault, ErrorCode, StreamFault
+from .frames import (
+    ACK,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_BYTES,
+    HAS_PRIORITY,
+    HEAD,
+    HEAD_BYTES,
+    MAX_WINDOW,
+    PADDED,
+    PREFACE,
+    build_frame,
+    build_goaway,
+    build_reset,
+    build_settings,
+    build_window_update,
+)
+from .head import RequestHead
+from .limits import Http2Limits
+from .liveness import Liveness
+from .stream import Stream
+
+OpenStream = Callable[["Connection", int, RequestHead], Stream]
+
+_unpack_head = HEAD.unpack_from
+_MASK = 0x7FFFFFFF
+#: Ids of streams that we have reset: their late frames are nobody's fault.
+_RESETS_KEPT = 1024
+_SKIPS_KEPT = 128
+
+
+class Connection:
+    """Frames, states and windows. `open_stream` makes the stream of a request, whose body then arrives there."""
+
+    def __init__(
+        self, open_stream: OpenStream, clock: Callable[[], float], limits: Http2Limits, wake: Callable[[], None]
+    ) -> None:
+        self._open_stream = open_stream
+        self.clock = clock
+        self.limits = limits
+        self.peer = ""
+        self.secure = False
+        self.streams: dict[int, Stream] = {}
+        #: Streams with unsent bytes, in the order in which they get their turn.
+        self.waiting: dict[int, Stream] = {}
+        self.queued_bytes = 0
+        self.closed = False
+        self.write_paused = False
+        self.write_paused_s = 0.0
+        self.send_left = self.initial_send_window = frames.DEFAULT_WINDOW
+        self.frame_bytes = FRAME_BYTES
+        self.credit: float = limits.credit
+        self._credit_s = clock()
+        self._receive_left = limits.connection_window_bytes
+        self._blocks = HeaderBlocks(limits)
+        self._rest = b""
+        #: Whether the preface and the first SETTINGS are there.
+        self.ready = False
+        self.last_id = 0
+        self._skipped: list[tuple[int, int]] = []
+        self._resets: dict[int, None] = {}
+        self.liveness = Liveness(self)
+        self._on_output = wake
+        #: Whether `out` will be looked at without a further call of `wake`.
+        self.awake = True
+        self._handlers = (
+            self._on_data,
+            self._on_headers,
+            self._on_priority,
+            self._on_reset,
+            self._on_settings,
+            self._on_push_promise,
+            self._on_ping,
+            self._on_goaway,
+            self._on_window_update,
+            self._on_continuation,
+        )
+        self.out: list[bytes] = [
+            build_settings(
+                {
+                    frames.MAX_CONCURRENT_STREAMS: limits.streams,
+                    frames.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
+                    frames.MAX_HEADER_LIST_SIZE: limits.list_bytes,
+                }
+            ),
+            build_window_update(0, limits.connection_window_bytes - frames.DEFAULT_WINDOW),
+        ]
+
+    # -- bytes in ----------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        """Take the next bytes. What is to be sent is in `out` afterwards."""
+        if self.closed:
+            return
+        if self._rest:
+            data = self._rest + data
+        try:
+            if not self.ready and not self._read_preface(data):
+                self._rest = data
+                return
+            position = self._read_frames(data, 0 if self.ready else len(PREFACE))
+            self._rest = data[position:] if position else data
+        except ConnectionFault as fault:
+            self._rest = b""
+            self.fail(fault.code, fault.reason)
+
+    def _read_preface(self, data: bytes) -> bool:
+        """Whether the preface and the head of the first frame are there."""
+        if not data.startswith(PREFACE[: len(data)]):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2; the preface is missing")
+        if len(data) < len(PREFACE) + HEAD_BYTES:
+            return False
+        if data[len(PREFACE) + 3] != frames.SETTINGS:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
+        return True
+
+    def _read_frames(self, data: bytes, position: int) -> int:
+        """Handle every whole frame; returns where the rest begins."""
+        handlers, blocks, end = self._handlers, self._blocks, len(data)
+        start = position
+        while end - position >= HEAD_BYTES:
+            high, low, kind, flags, stream_id = _unpack_head(data, position)
+            if high or low > FRAME_BYTES:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame is larger than {FRAME_BYTES} bytes")
+            stop = position + HEAD_BYTES + low
+            if stop > end:
+                break
+            stream_id &= _MASK
+            if blocks.stream_id and (kind != frames.CONTINUATION or stream_id != blocks.stream_id):
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame inside a header block")
+            try:
+                if kind < 10:
+                    handlers[kind](flags, stream_id, data[position + HEAD_BYTES : stop])
+                else:
+                    self.spend(1)
+            except StreamFault as fault:
+                self._fail_stream(fault)
+            if self.closed:
+                return end
+            position = stop
+        if position > start:
+            self.ready = True
+        elif not self.ready:
+            return 0
+        return position
+
+    # -- requests ------------------------------------------------------------------
+
+    def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if not stream_id & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream that clients cannot open")
+        if flags & PADDED:
+            payload = _strip_padding(payload)
+        depends_on_itself = False
+        if flags & HAS_PRIORITY:
+            if len(payload) < 5:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS are too short")
+            depends_on_itself = int.from_bytes(payload[:4], "big") & _MASK == stream_id
+            payload = payload[5:]
+        if not flags & END_HEADERS:
+            self._blocks.begin(stream_id, payload, ended=bool(flags & END_STREAM), bad=depends_on_itself)
+            return
+        self._take_block(stream_id, payload, ended=bool(flags & END_STREAM), bad=depends_on_itself)
+
+    def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if not self._blocks.stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+        if not payload:
+            self.spend(1)
+        self._blocks.add(payload)
+        if flags & END_HEADERS:
+            block, ended, bad = self._blocks.finish()
+            self._take_block(stream_id, block, ended=ended, bad=bad)
+
+    def _take_block(self, stream_id: int, block: bytes, *, ended: bool, bad: bool) -> None:
+        if stream_id <= self.last_id:
+            self._take_trailers(stream_id, block, ended=ended)
+            return
+        if stream_id > self.last_id + 2:
+            self._skipped.append((self.last_id + 2, stream_id - 2))
+            del self._skipped[:-_SKIPS_KEPT]
+        self.last_id = stream_id
+        head = self._blocks.read(stream_id, block)
+        if bad:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
+        if stream_id > self.liveness.final_id or len(self.streams) >= self.limits.streams:
+            raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "no more streams now")
+        stream = self._open_stream(self, stream_id, head)
+        self.streams[stream_id] = stream
+        if head.content_length is not None:
+            stream.content_left = head.content_length
+        stream.opened()
+        if ended and not stream.local_closed:
+            self._end_remote(stream, b"")
+
+    def _take_trailers(self, stream_id: int, block: bytes, *, ended: bool) -> None:
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            if stream_id in self._resets:
+                self._blocks.skip(block)
+                return
+            raise self._closed_fault(stream_id)
+        self._blocks.read_trailers(stream_id, block)
+        if stream.remote_closed:
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after the end of the stream")
+        if not ended:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "trailers must end the stream")
+        self._end_remote(stream, b"")
+
+    def _closed_fault(self, stream_id: int) -> ConnectionFault:
+        if any(first <= stream_id <= last for first, last in self._skipped):
+            return ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream ids must grow")
+        return ConnectionFault(ErrorCode.STREAM_CLOSED, "a frame on a closed stream")
+
+    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        size = len(payload)
+        self._receive_left -= size
+        if self._receive_left < self.limits.connection_window_bytes >> 1:
+            self._open_window(size)
+        stream = self.streams.get(stream_id)
+        if stream is None or stream.remote_closed:
+            self._take_late_data(stream_id, stream)
+            return
+        if flags & PADDED:
+            payload = _strip_padding(payload)
+        ended = flags & END_STREAM
+        if not ended:
+            if not payload:
+                self.spend(1)
+            self._use_stream_window(stream, size)
+        elif size > stream.receive_left:
+            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window allows")
+        if stream.content_left is not None:
+            stream.content_left -= len(payload)
+            if stream.content_left < 0:
+                raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "more DATA than content-length says")
+        if ended:
+            self._end_remote(stream, payload)
+        else:
+            stream.received(payload, ended=False)
+
+    def _end_remote(self, stream: Stream, payload: bytes) -> None:
+        if stream.content_left:
+            raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "less DATA than content-length says")
+        stream.remote_closed = True
+        stream.received(payload, ended=True)
+
+    def _open_window(self, size: int) -> None:
+        if self._receive_left < 0:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the connection's window allows")
+        self.out.append(build_window_update(0, self.limits.connection_window_bytes - self._receive_left))
+        self._receive_left = self.limits.connection_window_bytes
+
+    def _use_stream_window(self, stream: Stream, size: int) -> None:
+        """Bodies are bounded where they are gathered, so what was received is given back at half."""
+        stream.receive_left -= size
+        stream.progress_s = self.clock()
+        window = self.limits.stream_window_bytes
+        if stream.receive_left < 0:
+            raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window allows")
+        if stream.receive_left < window >> 1:
+            self.out.append(build_window_update(stream.id, window - stream.receive_left))
+            stream.receive_left = window
+
+    def _take_late_data(self, stream_id: int, stream: Stream | None) -> None:
+        if stream_id == 0 or stream_id > self.last_id or not stream_id & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on a stream that is not open")
+        if stream is not None:
+            raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "DATA after the end of the stream")
+        if stream_id not in self._resets:
+            raise self._closed_fault(stream_id)
+
+    # -- streams that end -----------------------------------------------------------
+
+    def _on_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
+        self._check_not_idle(stream_id)
+        self.spend(2)
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.local_closed = stream.remote_closed = True
+            self.forget(stream_id)
+            stream.lost()
+
+    def _check_not_idle(self, stream_id: int) -> None:
+        if stream_id == 0 or stream_id > self.last_id or not stream_id & 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame on a stream that was never opened")
+
+    def _fail_stream(self, fault: StreamFault) -> None:
+        stream = self.streams.get(fault.stream_id)
+        self.send_reset(fault.stream_id, fault.code)
+        self.spend(1)
+        if stream is not None and not stream.local_closed:
+            stream.local_closed = stream.remote_closed = True
+            stream.lost()
+
+    def send_reset(self, stream_id: int, code: int) -> None:
+        """RST_STREAM; the stream is no more."""
+        self.out.append(build_reset(stream_id, code))
+        self.remember_reset(stream_id)
+        if not self.awake:
+            self.wake()
+
+    def remember_reset(self, stream_id: int) -> None:
+        """We have ended this stream before the client did: its late frames are no fault."""
+        self.forget(stream_id)
+        self._resets[stream_id] = None
+        if len(self._resets) > _RESETS_KEPT:
+            del self._resets[next(iter(self._resets))]
+
+    def forget(self, stream_id: int) -> None:
+        """The stream has ended on both sides."""
+        stream = self.streams.pop(stream_id, None)
+        if stream is not None and self.waiting.pop(stream_id, None) is not None:
+            self.queued_bytes -= stream.queued_bytes
+        if not self.streams:
+            self.liveness.used_s = self.clock()
+            if self.liveness.final_id != MAX_WINDOW:
+                self.close()
+
+    # -- settings, windows, the rest ---------------------------------------------------
+
+    def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
+        if flags & ACK:
+            if payload:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS ACK with a payload")
+            return
+        if len(payload) % 6:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS come in sixes of bytes")
+        self.spend(1)
+        values = frames.read_settings(payload)
+        for key, value in values:
+            self._apply_setting(key, value)
+        self.out.append(build_frame(frames.SETTINGS, ACK, 0))
+        self.push_waiting()
+
+    def _apply_setting(self, key: int, value: int) -> None:
+        if key == frames.ENABLE_PUSH and value > 1:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
+        if key == frames.MAX_FRAME_SIZE:
+            if not FRAME_BYTES <= value < 1 << 24:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of range")
+            self.frame_bytes = min(value, 64 * 1024)
+        if key == frames.INITIAL_WINDOW_SIZE:
+            if value > MAX_WINDOW:
+                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE out of range")
+            difference = value - self.initial_send_window
+            self.initial_send_window = value
+            for stream in self.streams.values():
+                stream.send_left += difference
+                if stream.send_left > MAX_WINDOW:
+                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window overflows")
+
+    def _on_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four bytes")
+        increment = int.from_bytes(payload, "big") & _MASK
+        if stream_id == 0:
+            self._widen(increment)
+            return
+        self._check_not_idle(stream_id)
+        self.spend(1)
+        stream = self.streams.get(stream_id)
+        if increment == 0:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+        if stream is None:
+            return
+        stream.send_left += increment
+        if stream.send_left > MAX_WINDOW:
+            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
+        stream.push()
+
+    def _widen(self, increment: int) -> None:
+        if increment == 0:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+        self.spend(1)
+        self.send_left += increment
+        if self.send_left > MAX_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
+        self.push_waiting()
+
+    def push_waiting(self) -> None:
+        """Send what waits for a window, a frame a stream in turn."""
+        while self.waiting and self.send_left > 0 and not self.write_paused:
+            before = self.queued_bytes
+            for stream in list(self.waiting.values()):
+                stream.push()
+            if self.queued_bytes == before:
+                return
+
+    def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
+        if len(payload) != 8:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING has eight bytes")
+        self.liveness.take_ping(payload, ack=bool(flags & ACK))
+
+    def _on_priority(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id == 0:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PRIORITY on the connection")
+        self.spend(1)
+        if len(payload) != 5:
+            raise StreamFault(stream_id, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has five bytes")
+        if int.from_bytes(payload[:4], "big") & _MASK == stream_id:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
+
+    def _on_push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "clients do not push")
+
+    def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
+        """The client opens no more streams; it closes when it has its answers."""
+        if stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
+        if len(payload) < 8:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY has at least eight bytes")
+        self.spend(1)
+
+    # -- credit, output, the end ------------------------------------------------------------
+
+    def spend(self, points: int) -> None:
+        """Take credit for a frame that costs us more than its sender. Raises `ConnectionFault` when there is none.
+
+        It grows with time, finished calls and sent messages, so that only clients who do nothing but ask run out.
+        """
+        self.credit -= points
+        if self.credit < 0:
+            now_s = self.clock()
+            self.credit += (now_s - self._credit_s) * self.limits.credit_per_s
+            self._credit_s = now_s
+            if self.credit < 0:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
+        most = self.limits.credit
+        if self.credit > most:
+            self.credit = most
+            self._credit_s = self.clock()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than we write."""
+        self.write_paused, self.write_paused_s = True, self.clock()
+        for stream in list(self.streams.values()):
+            stream.hold()
+
+    def resume_writing(self) -> None:
+        """The client has read what was written."""
+        self.write_paused = False
+        self.push_waiting()
+        for stream in list(self.streams.values()):
+            stream.release()
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes that belong to no stream."""
+        self.out.append(data)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have `out` looked at soon, once."""
+        if not self.awake:
+            self.awake = True
+            self._on_output()
+
+    def fail(self, code: int, reason: str) -> None:
+        """GOAWAY, and nothing more."""
+        if not self.closed:
+            self.out.append(build_goaway(self.last_id, code, reason))
+            self.close()
+
+    def close(self) -> None:
+        """No more bytes in or out but those in `out`; streams that are open are lost."""
+        self.closed = True
+        self.wake()
+        streams, self.streams = list(self.streams.values()), {}
+        self.waiting.clear()
+        for stream in streams:
+            stream.local_closed = stream.remote_closed = True
+            stream.lost()
+
+
+def _strip_padding(payload: bytes) -> bytes:
+    if not payload or payload[0] >= len(payload):
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
+    return payload[1 : len(payload) - payload[0]]

@@ -1,0 +1,108 @@
+"""Time on an HTTP/2 connection: PINGs, a client that is silent or reads nothing, and the two steps of leaving."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import ConnectionFault, ErrorCode
+from .frames import ACK, MAX_WINDOW, PING, build_frame, build_goaway
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+_DRAIN_PING = b"draining"
+_ALIVE_PING = b"alive???"
+_STRIKES = 2
+#: How long a client gets to answer the PING behind the first GOAWAY.
+_DRAIN_ANSWER_S = 1.0
+
+
+class Liveness:
+    """What a connection owes to time. Call `sweep` about once a second."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.began_s = self.used_s = connection.clock()
+        #: Set while a PING of ours is not answered.
+        self._asked_s: float | None = None
+        self._drain_s: float | None = None
+        #: New streams above it are refused; the connection closes when the others have ended.
+        self.final_id = MAX_WINDOW
+        self._pinged_s = -1e9
+        self._strikes = 0
+        self._mark = (0, 0)
+
+    def take_ping(self, payload: bytes, *, ack: bool) -> None:
+        """Answer a PING, or take the answer to ours. Raises `ConnectionFault` for the third hasty one."""
+        connection = self._connection
+        if ack:
+            self._take_answer(payload)
+            return
+        connection.spend(1)
+        now_s = connection.clock()
+        mark = (connection.last_id, connection.send_left)
+        if mark != self._mark:
+            # Something was asked or sent since: clients measure the line's bandwidth with PINGs.
+            self._strikes, self._mark = 0, mark
+        elif now_s - self._pinged_s < connection.limits.ping_every_s:
+            self._strikes += 1
+            if self._strikes > _STRIKES:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
+        self._pinged_s = now_s
+        connection.out.append(build_frame(PING, ACK, 0, payload))
+
+    def _take_answer(self, payload: bytes) -> None:
+        if payload == _ALIVE_PING:
+            self._asked_s = None
+            self.used_s = self._connection.clock()
+        elif payload == _DRAIN_PING and self._drain_s is not None:
+            self._finish_drain()
+
+    def drain(self) -> None:
+        """Leave: announce it, let what is on its way arrive, then take no new streams."""
+        if self._drain_s is not None or self._connection.closed:
+            return
+        self._drain_s = self._connection.clock()
+        self._connection.send(build_goaway(MAX_WINDOW, ErrorCode.NO_ERROR) + build_frame(PING, 0, 0, _DRAIN_PING))
+
+    def _finish_drain(self) -> None:
+        connection = self._connection
+        if self.final_id == MAX_WINDOW:
+            self.final_id = connection.last_id
+            connection.send(build_goaway(self.final_id, ErrorCode.NO_ERROR))
+            if not connection.streams:
+                connection.close()
+
+    def sweep(self, now_s: float) -> None:
+        """Look after everything that is late."""
+        connection, limits = self._connection, self._connection.limits
+        if connection.closed:
+            return
+        if not connection.ready and now_s - self.began_s > limits.preface_s:
+            connection.fail(ErrorCode.PROTOCOL_ERROR, "the preface did not arrive in time")
+        elif connection.write_paused and now_s - connection.write_paused_s > limits.stall_s:
+            connection.fail(ErrorCode.ENHANCE_YOUR_CALM, "nothing is read")
+        elif self._drain_s is not None and now_s - self._drain_s > _DRAIN_ANSWER_S:
+            self._finish_drain()
+        self._sweep_streams(now_s)
+        self._ask(now_s)
+
+    def _sweep_streams(self, now_s: float) -> None:
+        connection, limits = self._connection, self._connection.limits
+        for stream in list(connection.streams.values()):
+            if stream.queued_bytes and now_s - stream.progress_s > limits.stall_s:
+                stream.break_off(ErrorCode.CANCEL)
+            elif stream.awaits_body and not stream.remote_closed:
+                # Begun here, so that a stream that comes and goes between two sweeps costs nothing.
+                stream.progress_s = stream.progress_s or now_s
+                if now_s - stream.progress_s > limits.body_idle_s:
+                    stream.break_off(ErrorCode.CANCEL)
+
+    def _ask(self, now_s: float) -> None:
+        connection, limits = self._connection, self._connection.limits
+        if self._asked_s is not None:
+            if now_s - self._asked_s > limits.keepalive_answer_s:
+                connection.fail(ErrorCode.NO_ERROR, "the client does not answer")
+        elif not connection.streams and now_s - self.used_s > limits.keepalive_s:
+            self._asked_s = now_s
+            connection.send(build_frame(PING, 0, 0, _ALIVE_PING))

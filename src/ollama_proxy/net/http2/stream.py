@@ -1,0 +1,231 @@
+"""One HTTP/2 stream: what was received is handed on at once, what is sent waits for the client's windows.
+
+Who serves the stream is a subclass: a gRPC call or an HTTP exchange.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .errors import ErrorCode
+from .frames import DATA, END_STREAM, HEAD, build_headers, build_reset
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .head import RequestHead
+
+_pack_head = HEAD.pack
+
+
+class Stream:
+    """State and sending side. Defaults are the class's, so that opening a stream stores only what differs."""
+
+    remote_closed = False
+    local_closed = False
+    #: Body bytes that the client has announced and not yet sent.
+    content_left: int | None = None
+    #: Unsent bytes; the stream then ends with `_ending` when that is set: trailers, or b"" for none.
+    _queue: deque[bytes] | None = None
+    _ending: bytes | None = None
+    queued_bytes = 0
+    paused = False
+    #: When bytes last moved, or began to wait.
+    progress_s = 0.0
+    #: Whether a client that falls silent before its request is whole loses the stream.
+    awaits_body = True
+
+    def __init__(self, connection: Connection, stream_id: int, head: RequestHead) -> None:
+        self.connection = connection
+        self.id = stream_id
+        self.head = head
+        self.send_left = connection.initial_send_window
+        self.receive_left = connection.limits.stream_window_bytes
+
+    # -- for the subclass ------------------------------------------------------
+
+    def opened(self) -> None:
+        """The stream is there; what is already known about it may be answered."""
+
+    def received(self, data: bytes, *, ended: bool) -> None:
+        """The next bytes of the body; `ended` once."""
+        raise NotImplementedError
+
+    def lost(self) -> None:
+        """The client has reset the stream or gone; nothing can be sent any more."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+
+    def resume(self) -> None:
+        """The client reads again."""
+
+    # -- sending -----------------------------------------------------------------
+
+    def send_headers(self, block: bytes, *, ended: bool = False) -> None:
+        """HEADERS of the answer; they wait for nothing."""
+        if self.local_closed:
+            return
+        connection = self.connection
+        connection.out.append(build_headers(self.id, block, ended=ended))
+        if not connection.awake:
+            connection.wake()
+        if ended:
+            self._close_local()
+
+    def send_data(self, data: bytes, *, ended: bool = False) -> None:
+        """The next bytes of the answer's body."""
+        if self.local_closed or self._ending is not None:
+            return
+        connection = self.connection
+        size = len(data)
+        if (
+            self._queue is None
+            and size <= connection.frame_bytes
+            and size <= self.send_left
+            and size <= connection.send_left
+            and not connection.write_paused
+        ):
+            self.send_left -= size
+            connection.send_left -= size
+            connection.credit += 1
+            connection.out.append(
+                _pack_head(size >> 16, size & 0xFFFF, DATA, END_STREAM if ended else 0, self.id) + data
+            )
+            if not connection.awake:
+                connection.wake()
+            if ended:
+                self._close_local()
+            return
+        if ended:
+            self._ending = b""
+        self._enqueue(data)
+
+    def send_trailers(self, block: bytes) -> None:
+        """The last HEADERS, after everything that still waits."""
+        if self.local_closed or self._ending is not None:
+            return
+        if self._queue is None:
+            self.send_headers(block, ended=True)
+        else:
+            self._ending = block
+
+    def fits(self, size: int) -> bool:
+        """Whether so many bytes may go out in one frame at once."""
+        connection = self.connection
+        return (
+            self._queue is None
+            and size <= connection.frame_bytes
+            and size <= self.send_left
+            and size <= connection.send_left
+            and not connection.write_paused
+        )
+
+    def send_whole(self, frames: bytes, data_bytes: int) -> None:
+        """All frames of an answer, made by the caller after `fits(data_bytes)`; they end the stream."""
+        connection = self.connection
+        self.send_left -= data_bytes
+        connection.send_left -= data_bytes
+        connection.out.append(frames)
+        if not connection.awake:
+            connection.wake()
+        self._close_local()
+
+    def reset(self, code: int = ErrorCode.CANCEL) -> None:
+        """Break the stream off."""
+        if not self.local_closed:
+            self.local_closed = True
+            self.connection.send_reset(self.id, code)
+
+    def break_off(self, code: int) -> None:
+        """Break the stream off and tell its owner, who has not asked for it."""
+        if not self.local_closed:
+            self.reset(code)
+            self.lost()
+
+    def _close_local(self) -> None:
+        """Our side has ended. A client that still sends is told that nobody reads on (RFC 9113, 8.1)."""
+        self.local_closed = True
+        connection = self.connection
+        connection.credit += 2
+        if self.remote_closed:
+            connection.forget(self.id)
+        else:
+            connection.out.append(build_reset(self.id, ErrorCode.NO_ERROR))
+            connection.remember_reset(self.id)
+
+    # -- waiting for windows -------------------------------------------------------
+
+    def _enqueue(self, data: bytes) -> None:
+        connection = self.connection
+        if self._queue is None:
+            self._queue = deque()
+            self.progress_s = connection.clock()
+            connection.waiting[self.id] = self
+        self._queue.append(data)
+        self.queued_bytes += len(data)
+        connection.queued_bytes += len(data)
+        if connection.queued_bytes > connection.limits.queued_bytes:
+            self.break_off(ErrorCode.ENHANCE_YOUR_CALM)
+            return
+        self.push()
+        limits = connection.limits
+        crowded = connection.queued_bytes > limits.queued_bytes >> 2
+        if self._queue is not None and (crowded or self.queued_bytes > limits.queue_high_bytes):
+            self.hold()
+
+    def push(self) -> None:
+        """Send one frame's worth of what waits, as far as the windows allow; end when nothing is left."""
+        queue, connection = self._queue, self.connection
+        if queue is None or connection.write_paused:
+            return
+        while queue:
+            size = min(len(queue[0]), connection.frame_bytes, self.send_left, connection.send_left)
+            if size <= 0 and queue[0]:
+                return
+            piece = queue.popleft()
+            if size < len(piece):
+                queue.appendleft(piece[size:])
+                piece = piece[:size]
+            self._send_piece(piece, last=not queue)
+            if queue and len(connection.waiting) > 1:
+                break
+        if not queue:
+            self._drained()
+
+    def _send_piece(self, piece: bytes, *, last: bool) -> None:
+        connection, size = self.connection, len(piece)
+        self.send_left -= size
+        connection.send_left -= size
+        self.queued_bytes -= size
+        connection.queued_bytes -= size
+        connection.credit += 1
+        self.progress_s = connection.clock()
+        flags = END_STREAM if last and self._ending == b"" else 0
+        connection.out.append(_pack_head(size >> 16, size & 0xFFFF, DATA, flags, self.id) + piece)
+        if not connection.awake:
+            connection.wake()
+
+    def _drained(self) -> None:
+        self._queue = None
+        self.connection.waiting.pop(self.id, None)
+        ending, self._ending = self._ending, None
+        if ending == b"":
+            self._close_local()
+        elif ending is not None:
+            self.send_headers(ending, ended=True)
+        else:
+            self.release()
+
+    def hold(self) -> None:
+        """Ask the producer to pause, once."""
+        if not self.paused:
+            self.paused = True
+            self.pause()
+
+    def release(self) -> None:
+        """Let the producer go on when nothing of its stream waits any more."""
+        if self.paused and self._queue is None and not self.connection.write_paused:
+            self.paused = False
+            self.resume()
