@@ -29,53 +29,36 @@ from .frames import (
     build_window_update,
 )
 from .head import RequestHead
+from .ids import StreamIds
 from .limits import Http2Limits
 from .liveness import Liveness
+from .output import Output
 from .stream import Stream
 
 OpenStream = Callable[["Connection", int, RequestHead], Stream]
 
 _unpack_head = HEAD.unpack_from
 _MASK = 0x7FFFFFFF
-#: Ids of streams that we have reset: their late frames are nobody's fault.
-_RESETS_KEPT = 1024
-_SKIPS_KEPT = 128
 
 
-class Connection:
+class Connection(Output):
     """Frames, states and windows. `open_stream` makes the stream of a request, whose body then arrives there."""
 
     def __init__(
         self, open_stream: OpenStream, clock: Callable[[], float], limits: Http2Limits, wake: Callable[[], None]
     ) -> None:
+        super().__init__(clock, limits, wake)
         self._open_stream = open_stream
-        self.clock = clock
-        self.limits = limits
         self.peer = ""
         self.secure = False
-        self.streams: dict[int, Stream] = {}
-        #: Streams with unsent bytes, in the order in which they get their turn.
-        self.waiting: dict[int, Stream] = {}
-        self.queued_bytes = 0
         self.closed = False
-        self.write_paused = False
-        self.write_paused_s = 0.0
-        self.send_left = self.initial_send_window = frames.DEFAULT_WINDOW
-        self.frame_bytes = FRAME_BYTES
-        self.credit: float = limits.credit
-        self._credit_s = clock()
-        self._receive_left = limits.connection_window_bytes
-        self._blocks = HeaderBlocks(limits)
-        self._rest = b""
         #: Whether the preface and the first SETTINGS are there.
         self.ready = False
-        self.last_id = 0
-        self._skipped: list[tuple[int, int]] = []
-        self._resets: dict[int, None] = {}
+        self.ids = StreamIds()
         self.liveness = Liveness(self)
-        self._on_output = wake
-        #: Whether `out` will be looked at without a further call of `wake`.
-        self.awake = True
+        self._blocks = HeaderBlocks(limits)
+        self._rest = b""
+        self._receive_left = limits.connection_window_bytes
         self._handlers = (
             self._on_data,
             self._on_headers,
@@ -88,16 +71,13 @@ class Connection:
             self._on_window_update,
             self._on_continuation,
         )
-        self.out: list[bytes] = [
-            build_settings(
-                {
-                    frames.MAX_CONCURRENT_STREAMS: limits.streams,
-                    frames.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
-                    frames.MAX_HEADER_LIST_SIZE: limits.list_bytes,
-                }
-            ),
-            build_window_update(0, limits.connection_window_bytes - frames.DEFAULT_WINDOW),
-        ]
+        settings = {
+            frames.MAX_CONCURRENT_STREAMS: limits.streams,
+            frames.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
+            frames.MAX_HEADER_LIST_SIZE: limits.list_bytes,
+        }
+        self.out.append(build_settings(settings))
+        self.out.append(build_window_update(0, limits.connection_window_bytes - frames.DEFAULT_WINDOW))
 
     # -- bytes in ----------------------------------------------------------------
 
@@ -186,13 +166,10 @@ class Connection:
             self._take_block(stream_id, block, ended=ended, bad=bad)
 
     def _take_block(self, stream_id: int, block: bytes, *, ended: bool, bad: bool) -> None:
-        if stream_id <= self.last_id:
+        if stream_id <= self.ids.last:
             self._take_trailers(stream_id, block, ended=ended)
             return
-        if stream_id > self.last_id + 2:
-            self._skipped.append((self.last_id + 2, stream_id - 2))
-            del self._skipped[:-_SKIPS_KEPT]
-        self.last_id = stream_id
+        self.ids.open(stream_id)
         head = self._blocks.read(stream_id, block)
         if bad:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
@@ -209,21 +186,16 @@ class Connection:
     def _take_trailers(self, stream_id: int, block: bytes, *, ended: bool) -> None:
         stream = self.streams.get(stream_id)
         if stream is None:
-            if stream_id in self._resets:
+            if self.ids.was_reset(stream_id):
                 self._blocks.skip(block)
                 return
-            raise self._closed_fault(stream_id)
+            raise self.ids.closed_fault(stream_id)
         self._blocks.read_trailers(stream_id, block)
         if stream.remote_closed:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after the end of the stream")
         if not ended:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "trailers must end the stream")
         self._end_remote(stream, b"")
-
-    def _closed_fault(self, stream_id: int) -> ConnectionFault:
-        if any(first <= stream_id <= last for first, last in self._skipped):
-            return ConnectionFault(ErrorCode.PROTOCOL_ERROR, "stream ids must grow")
-        return ConnectionFault(ErrorCode.STREAM_CLOSED, "a frame on a closed stream")
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
@@ -276,29 +248,24 @@ class Connection:
             stream.receive_left = window
 
     def _take_late_data(self, stream_id: int, stream: Stream | None) -> None:
-        if stream_id == 0 or stream_id > self.last_id or not stream_id & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "DATA on a stream that is not open")
+        self.ids.check_not_idle(stream_id)
         if stream is not None:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "DATA after the end of the stream")
-        if stream_id not in self._resets:
-            raise self._closed_fault(stream_id)
+        if not self.ids.was_reset(stream_id):
+            raise self.ids.closed_fault(stream_id)
 
     # -- streams that end -----------------------------------------------------------
 
     def _on_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM has four bytes")
-        self._check_not_idle(stream_id)
+        self.ids.check_not_idle(stream_id)
         self.spend(2)
         stream = self.streams.get(stream_id)
         if stream is not None:
             stream.local_closed = stream.remote_closed = True
             self.forget(stream_id)
             stream.lost()
-
-    def _check_not_idle(self, stream_id: int) -> None:
-        if stream_id == 0 or stream_id > self.last_id or not stream_id & 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame on a stream that was never opened")
 
     def _fail_stream(self, fault: StreamFault) -> None:
         stream = self.streams.get(fault.stream_id)
@@ -318,9 +285,7 @@ class Connection:
     def remember_reset(self, stream_id: int) -> None:
         """We have ended this stream before the client did: its late frames are no fault."""
         self.forget(stream_id)
-        self._resets[stream_id] = None
-        if len(self._resets) > _RESETS_KEPT:
-            del self._resets[next(iter(self._resets))]
+        self.ids.remember_reset(stream_id)
 
     def forget(self, stream_id: int) -> None:
         """The stream has ended on both sides."""
@@ -344,38 +309,22 @@ class Connection:
         if len(payload) % 6:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS come in sixes of bytes")
         self.spend(1)
-        values = frames.read_settings(payload)
-        for key, value in values:
-            self._apply_setting(key, value)
+        for key, value in frames.read_settings(payload):
+            self.apply_setting(key, value)
         self.out.append(build_frame(frames.SETTINGS, ACK, 0))
         self.push_waiting()
-
-    def _apply_setting(self, key: int, value: int) -> None:
-        if key == frames.ENABLE_PUSH and value > 1:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
-        if key == frames.MAX_FRAME_SIZE:
-            if not FRAME_BYTES <= value < 1 << 24:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "MAX_FRAME_SIZE out of range")
-            self.frame_bytes = min(value, 64 * 1024)
-        if key == frames.INITIAL_WINDOW_SIZE:
-            if value > MAX_WINDOW:
-                raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE out of range")
-            difference = value - self.initial_send_window
-            self.initial_send_window = value
-            for stream in self.streams.values():
-                stream.send_left += difference
-                if stream.send_left > MAX_WINDOW:
-                    raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "a window overflows")
 
     def _on_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "WINDOW_UPDATE has four bytes")
         increment = int.from_bytes(payload, "big") & _MASK
-        if stream_id == 0:
-            self._widen(increment)
-            return
-        self._check_not_idle(stream_id)
         self.spend(1)
+        if stream_id == 0:
+            if increment == 0:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
+            self.widen(increment)
+            return
+        self.ids.check_not_idle(stream_id)
         stream = self.streams.get(stream_id)
         if increment == 0:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
@@ -385,24 +334,6 @@ class Connection:
         if stream.send_left > MAX_WINDOW:
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "the stream's window overflows")
         stream.push()
-
-    def _widen(self, increment: int) -> None:
-        if increment == 0:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of nothing")
-        self.spend(1)
-        self.send_left += increment
-        if self.send_left > MAX_WINDOW:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
-        self.push_waiting()
-
-    def push_waiting(self) -> None:
-        """Send what waits for a window, a frame a stream in turn."""
-        while self.waiting and self.send_left > 0 and not self.write_paused:
-            before = self.queued_bytes
-            for stream in list(self.waiting.values()):
-                stream.push()
-            if self.queued_bytes == before:
-                return
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
@@ -431,53 +362,12 @@ class Connection:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY has at least eight bytes")
         self.spend(1)
 
-    # -- credit, output, the end ------------------------------------------------------------
-
-    def spend(self, points: int) -> None:
-        """Take credit for a frame that costs us more than its sender. Raises `ConnectionFault` when there is none.
-
-        It grows with time, finished calls and sent messages, so that only clients who do nothing but ask run out.
-        """
-        self.credit -= points
-        if self.credit < 0:
-            now_s = self.clock()
-            self.credit += (now_s - self._credit_s) * self.limits.credit_per_s
-            self._credit_s = now_s
-            if self.credit < 0:
-                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
-        most = self.limits.credit
-        if self.credit > most:
-            self.credit = most
-            self._credit_s = self.clock()
-
-    def pause_writing(self) -> None:
-        """The client reads slower than we write."""
-        self.write_paused, self.write_paused_s = True, self.clock()
-        for stream in list(self.streams.values()):
-            stream.hold()
-
-    def resume_writing(self) -> None:
-        """The client has read what was written."""
-        self.write_paused = False
-        self.push_waiting()
-        for stream in list(self.streams.values()):
-            stream.release()
-
-    def send(self, data: bytes) -> None:
-        """Queue bytes that belong to no stream."""
-        self.out.append(data)
-        self.wake()
-
-    def wake(self) -> None:
-        """Have `out` looked at soon, once."""
-        if not self.awake:
-            self.awake = True
-            self._on_output()
+    # -- the end -----------------------------------------------------------------------
 
     def fail(self, code: int, reason: str) -> None:
         """GOAWAY, and nothing more."""
         if not self.closed:
-            self.out.append(build_goaway(self.last_id, code, reason))
+            self.out.append(build_goaway(self.ids.last, code, reason))
             self.close()
 
     def close(self) -> None:

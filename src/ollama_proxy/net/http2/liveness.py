@@ -40,7 +40,7 @@ class Liveness:
             return
         connection.spend(1)
         now_s = connection.clock()
-        mark = (connection.last_id, connection.send_left)
+        mark = (connection.ids.last, connection.send_left)
         if mark != self._mark:
             # Something was asked or sent since: clients measure the line's bandwidth with PINGs.
             self._strikes, self._mark = 0, mark
@@ -68,7 +68,7 @@ class Liveness:
     def _finish_drain(self) -> None:
         connection = self._connection
         if self.final_id == MAX_WINDOW:
-            self.final_id = connection.last_id
+            self.final_id = connection.ids.last
             connection.send(build_goaway(self.final_id, ErrorCode.NO_ERROR))
             if not connection.streams:
                 connection.close()
