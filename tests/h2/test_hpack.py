@@ -29,8 +29,7 @@ def read_with_ours() -> Reader:
         try:
             return list(decoder.decode(block))
         except ConnectionFault as fault:
-            assert fault.code is ErrorCode.COMPRESSION_ERROR
-            return None
+            return None if fault.code is ErrorCode.COMPRESSION_ERROR else [(b"ended with", fault.code.name.encode())]
 
     return read
 

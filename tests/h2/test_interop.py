@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 
 import pytest
@@ -39,8 +41,10 @@ def test_grpc_go_agrees(testservice: TestServer, case: str) -> None:
         [binary, "-server_host=127.0.0.1", f"-server_port={testservice.port}", f"-test_case={case}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=20,
         check=False,
+        env={**os.environ, "GRPC_GO_LOG_SEVERITY_LEVEL": "info"},
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    assert "done" in done.stderr.lower() or case.endswith("soak"), done.stderr[-4000:]
+    # A case that the client does not know, or skips, would also end well; what it ran, it reports.
+    assert re.search(r"\bdone\b|\[SUCCESS\]|succeeded|0 failures", done.stderr), done.stderr[-4000:]

@@ -11,7 +11,6 @@ import signal
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -142,7 +141,7 @@ def _stream_out(call: GrpcCall, message: bytes) -> None:
     answer.end()
 
 
-def _stream_in(call: Any) -> None:
+def _stream_in(call: GrpcCall) -> None:
     answer = _Answer(call)
     response = _messages["StreamingInputCallResponse"]()
 
@@ -153,7 +152,7 @@ def _stream_in(call: Any) -> None:
     call.on_half_close = lambda: answer.send(response)
 
 
-def _converse(call: Any, *, at_the_end: bool) -> None:
+def _converse(call: GrpcCall, *, at_the_end: bool) -> None:
     """Both directions at once; half duplex answers only when everything was asked."""
     answer = _Answer(call)
     kept: list[Any] = []
@@ -174,21 +173,20 @@ def _converse(call: Any, *, at_the_end: bool) -> None:
     call.on_half_close = end
 
 
-METHODS: dict[str, Callable[[], GrpcMethod]] = {
-    "EmptyCall": lambda: GrpcMethod(_answer_empty),
-    "UnaryCall": lambda: GrpcMethod(_answer_unary),
-    "CacheableUnaryCall": lambda: GrpcMethod(_answer_unary),
-    "StreamingOutputCall": lambda: GrpcMethod(_stream_out),
-    "StreamingInputCall": lambda: GrpcMethod(_stream_in, client_streaming=True),
-    "FullDuplexCall": lambda: GrpcMethod(partial(_converse, at_the_end=False), client_streaming=True),
-    "HalfDuplexCall": lambda: GrpcMethod(partial(_converse, at_the_end=True), client_streaming=True),
+METHODS = {
+    "EmptyCall": GrpcMethod(_answer_empty),
+    "UnaryCall": GrpcMethod(_answer_unary),
+    "CacheableUnaryCall": GrpcMethod(_answer_unary),
+    "StreamingOutputCall": GrpcMethod(_stream_out, server_streaming=True),
+    "StreamingInputCall": GrpcMethod(_stream_in, client_streaming=True),
+    "FullDuplexCall": GrpcMethod(partial(_converse, at_the_end=False), client_streaming=True, server_streaming=True),
+    "HalfDuplexCall": GrpcMethod(partial(_converse, at_the_end=True), client_streaming=True, server_streaming=True),
 }
 
 
 def build_server(limits: Http2Limits | None = None) -> GrpcServer:
     """The service, ready to listen."""
-    methods = {f"/{SERVICE}/{name}": make() for name, make in METHODS.items()}
-    return GrpcServer(methods, (), limits) if limits else GrpcServer(methods, ())
+    return GrpcServer({f"/{SERVICE}/{name}": method for name, method in METHODS.items()}, (), limits)
 
 
 async def _serve(port: int, limits: Http2Limits | None) -> None:
