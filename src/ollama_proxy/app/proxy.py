@@ -8,11 +8,12 @@ import math
 import sys
 
 import ollama_proxy
-from ollama_proxy.api.compute.methods import SERVICE, ComputeApi
+from ollama_proxy.api.compute.methods import ComputeApi
 from ollama_proxy.api.status import build_status_app
 from ollama_proxy.app.dispatch import Dispatcher, Job
 from ollama_proxy.app.embedding import EmbeddedBackend
 from ollama_proxy.app.front import Front
+from ollama_proxy.app.ports import Ports
 from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.settlement import Books
@@ -25,8 +26,6 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Backend
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
-from ollama_proxy.net.grpc.server import GrpcServer
-from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.logs import RequestLog
 from ollama_proxy.observability.metrics import Metrics
@@ -36,10 +35,6 @@ _log = logging.getLogger(__name__)
 
 _SWEEP_S = 1.0
 _GRACE_S = 5.0
-
-
-class PortTaken(Exception):
-    """A port that cannot be bound; the text says which and what to do."""
 
 
 class Proxy:
@@ -74,13 +69,8 @@ class Proxy:
             clock=self._loop.time,
         )
         self._embedded = EmbeddedBackend(config.embedded, self._join, self._leave)
-        self._front = self._build_front()
-        self._http = HttpServer(self._front.handle, self._front.refuse)
-        self._metrics_http = HttpServer(self._front.handle, self._front.refuse)
-        self._grpc = GrpcServer(ComputeApi(self).methods(), (SERVICE,))
-        self._listeners: list[asyncio.Server] = []
+        self._ports = Ports(config, self._build_front(), ComputeApi(self))
         self._tasks: list[asyncio.Task[None]] = []
-        self.http_port = self.grpc_port = 0
 
     def _build_front(self) -> Front:
         return Front(
@@ -92,7 +82,7 @@ class Proxy:
     async def start(self) -> None:
         """Look at the backends, start the embedded model if it is needed, then listen. Raises `PortTaken`."""
         self._dispatcher.starting = True
-        await self._listen()
+        await self._ports.bind()
         await self._prober.probe_all()
         embedded = self.config.embedded.enabled
         nobody = not any(view.health.serves for view in self._fleet.view().backends)
@@ -102,38 +92,21 @@ class Proxy:
         self._tasks.append(spawn(self._prober.run(), "probes"))
         self._tasks.append(spawn(self._sweep(), "sweep"))
 
-    async def _listen(self) -> None:
-        server = self.config.server
-        host = server.host.strip("[]")
-        self.http_port = await self._bind(self._http, host, server.http_port, "http")
-        self.grpc_port = await self._bind(self._grpc, host, server.grpc_port, "grpc")
-        extra = self.config.monitoring.prometheus_port
-        if self.config.monitoring.enabled and extra and extra != self.http_port:
-            try:
-                await self._bind(self._metrics_http, host, extra, "prometheus")
-            except PortTaken as error:
-                # /metrics on the HTTP port answers as well, so this is no reason not to serve.
-                _log.warning("%s; metrics stay on port %d", error, self.http_port)
+    @property
+    def http_port(self) -> int:
+        """The HTTP port that was bound."""
+        return self._ports.http
 
-    async def _bind(self, server: HttpServer | GrpcServer, host: str, port: int, name: str) -> int:
-        try:
-            listener = await self._loop.create_server(server.protocol_factory, host, port, backlog=2048)
-        except OSError:
-            raise PortTaken(_taken(port, name)) from None
-        self._listeners.append(listener)
-        bound: int = listener.sockets[0].getsockname()[1]
-        return bound
+    @property
+    def grpc_port(self) -> int:
+        """The gRPC port that was bound."""
+        return self._ports.grpc
 
     async def stop(self) -> None:
         """Take nothing new, let answers end within the grace period, end everything."""
-        for listener in self._listeners:
-            listener.close()
         for task in self._tasks:
             task.cancel()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._http.drain(_GRACE_S))
-            group.create_task(self._metrics_http.drain(0.1))
-            group.create_task(self._grpc.drain(_GRACE_S))
+        await self._ports.drain(_GRACE_S)
         for job in list(self._dispatcher.running):
             job.cancel()
         await self._embedded.stop()
@@ -146,9 +119,7 @@ class Proxy:
             await asyncio.sleep(_SWEEP_S)
             now_s = self._loop.time()
             self._dispatcher.sweep(now_s)
-            self._http.sweep(now_s)
-            self._metrics_http.sweep(now_s)
-            self._grpc.sweep(now_s)
+            self._ports.sweep(now_s)
 
     # -- backends that come and go ----------------------------------------------
 
@@ -213,8 +184,3 @@ def _tie_breakers(config: Config) -> Policy:
         power_aware=routing.power_aware,
         auto_optimize_latency=routing.auto_optimize_latency,
     )
-
-
-def _taken(port: int, name: str) -> str:
-    flag = f"--{name}-port" if name != "prometheus" else "monitoring.prometheus_port"
-    return f"port {port} ({name}) is in use; stop the other program or choose another with {flag}"

@@ -23,7 +23,8 @@ def serve(config: Config, config_path: str) -> int:
 
 async def _serve(config: Config, config_path: str) -> int:
     from ollama_proxy.app.banner import write_banner
-    from ollama_proxy.app.proxy import PortTaken, Proxy
+    from ollama_proxy.app.ports import PortTaken
+    from ollama_proxy.app.proxy import Proxy
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

@@ -32,11 +32,11 @@ class GrpcServer(Http2Server):
     def __init__(
         self, methods: Mapping[str, GrpcMethod], reflected: Sequence[str], limits: Http2Limits | None = None
     ) -> None:
-        self._calls = GrpcCalls(methods, reflected)
+        self.calls = GrpcCalls(methods, reflected)
         super().__init__(self._open, limits)
 
     def _open(self, connection: Connection, stream_id: int, head: RequestHead) -> Stream:
-        return self._calls.open(connection, stream_id, head) or _Refusal(connection, stream_id, head)
+        return self.calls.open(connection, stream_id, head) or _Refusal(connection, stream_id, head)
 
 
 class GrpcCalls:

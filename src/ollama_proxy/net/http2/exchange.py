@@ -1,0 +1,197 @@
+"""An HTTP request on an HTTP/2 stream and the writer of its answer: what handlers know from HTTP/1.1, framed anew."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ollama_proxy.net.http1.status import date_line
+
+from .connection import Connection
+from .errors import ErrorCode
+from .head import RequestHead
+from .hpack import Field, encode_literal, encode_status
+from .stream import Stream
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpService:
+    """Who serves the requests of a connection: whole ones, and those that no handler gets (status and sentence)."""
+
+    handle: Callable[[Any], None]
+    refuse: Callable[[Any, int, str], None]
+    body_bytes: int = 32 * 1024 * 1024
+
+
+class Http2Exchange(Stream):
+    """A request (read-only fields) and the writer of its answer."""
+
+    http10 = False
+    keep_alive = True
+    #: Set by the front; sent with every answer.
+    request_id = ""
+    #: Header lines in HTTP/1.1's form have no place here.
+    fixed_lines = b""
+    started = False
+    ended = False
+    gone = False
+    body = b""
+    on_disconnect: Callable[[], None] | None = None
+    on_pause: Callable[[], None] | None = None
+    on_resume: Callable[[], None] | None = None
+    _head_block: bytes | None = None
+    _bodiless = False
+    _left: int | None = None
+    _body_bytes = 0
+
+    def __init__(self, connection: Connection, stream_id: int, head: RequestHead, service: HttpService) -> None:
+        super().__init__(connection, stream_id, head)
+        self._service = service
+        self._pieces: list[bytes] = []
+        self.method = head.method
+        self.target = head.path
+        self.path, _, self.query = head.path.partition(b"?")
+        self.peer = connection.peer
+        self._bodiless = head.method == b"HEAD"
+        self.headers: list[Field] = list(head.fields)
+        if head.authority and self.header(b"host") is None:
+            self.headers.insert(0, (b"host", head.authority))
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by lower-case name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    # -- the request -------------------------------------------------------------
+
+    def opened(self) -> None:
+        limits = self.connection.limits
+        if self.head.list_bytes > limits.list_bytes:
+            self._service.refuse(self, 431, f"the head is larger than {limits.list_bytes} bytes")
+        elif self.method == b"CONNECT":
+            self._service.refuse(self, 405, "CONNECT is not served")
+        elif (self.content_left or 0) > self._service.body_bytes:
+            self._refuse_size()
+        elif self.header(b"expect") == b"100-continue":
+            self.send_headers(encode_status(100))
+
+    def received(self, data: bytes, *, ended: bool) -> None:
+        if self.ended:
+            return
+        if data:
+            self._body_bytes += len(data)
+            self._pieces.append(data)
+            if self._body_bytes > self._service.body_bytes:
+                self._refuse_size()
+                return
+        if ended:
+            self.body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+            self._pieces = []
+            self._serve()
+
+    def _refuse_size(self) -> None:
+        self._pieces = []
+        self._service.refuse(self, 413, f"the body is larger than {self._service.body_bytes} bytes")
+
+    def _serve(self) -> None:
+        try:
+            self._service.handle(self)
+        except Exception:  # noqa: BLE001  # the root of a request: its failure must not take the connection down
+            _log.exception("handler failed for %s", self.path.decode("latin-1")[:200])
+            if self.started:
+                self.abort()
+            else:
+                self._service.refuse(self, 500, "internal error")
+
+    # -- the answer ----------------------------------------------------------------
+
+    def respond(self, status: int, content_type: bytes, body: bytes, headers: Iterable[Field] = ()) -> None:
+        """Send a whole answer and end."""
+        self.start(status, content_type, len(body), headers)
+        if body:
+            self.write(body)
+        self.end()
+
+    def start(self, status: int, content_type: bytes, length: int | None = None, headers: Iterable[Field] = ()) -> None:
+        """Begin the answer; the head goes out with the first piece of the body, or at the end."""
+        if self.started or self.gone:
+            return
+        self.started = True
+        block = [encode_status(status)]
+        if content_type:
+            block.append(encode_literal(b"content-type", content_type))
+        block += [encode_literal(name.lower(), value) for name, value in headers if name.lower() != b"connection"]
+        if self.request_id:
+            block.append(encode_literal(b"x-request-id", self.request_id.encode("ascii")))
+        block.append(encode_literal(b"date", date_line()[6:-2]))
+        if status in (204, 304):
+            self._bodiless = True
+        elif length is not None:
+            self._left = length
+            block.append(encode_literal(b"content-length", b"%d" % length))
+        self._head_block = b"".join(block)
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the body. More than was promised breaks the stream."""
+        if self.gone or self.ended or self._bodiless or not data:
+            return
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0:
+                self.abort()
+                return
+        if self._head_block is not None:
+            self._send_head(ended=False)
+        self.send_data(data)
+
+    def _send_head(self, *, ended: bool) -> None:
+        block, self._head_block = self._head_block, None
+        self.send_headers(block or b"", ended=ended)
+
+    def end(self) -> None:
+        """The answer is complete."""
+        if self.ended:
+            return
+        if self._left and not self._bodiless:
+            # Less than was promised: the client would wait for the rest for ever.
+            self.abort()
+            return
+        self.ended = True
+        self.on_disconnect = self.on_pause = self.on_resume = None
+        if self.gone:
+            return
+        if self._head_block is not None:
+            self._send_head(ended=True)
+        else:
+            self.send_data(b"", ended=True)
+
+    def abort(self) -> None:
+        """Break the answer off, visibly."""
+        if not self.ended:
+            self.ended = True
+            self.on_disconnect = self.on_pause = self.on_resume = None
+            self.reset(ErrorCode.INTERNAL_ERROR)
+
+    # -- the client ----------------------------------------------------------------
+
+    def lost(self) -> None:
+        self.gone = True
+        self._pieces = []
+        callback, self.on_disconnect = self.on_disconnect, None
+        self.on_pause = self.on_resume = None
+        if callback is not None and not self.ended:
+            callback()
+
+    def pause(self) -> None:
+        if self.on_pause is not None:
+            self.on_pause()
+
+    def resume(self) -> None:
+        if self.on_resume is not None:
+            self.on_resume()
