@@ -37,6 +37,12 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.closed = True
 
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.closed = True
+
     def is_closing(self) -> bool:
         return self.closed
 

@@ -210,7 +210,7 @@ def test_silence_is_ended_by_the_sweep_with_the_clock_it_is_given() -> None:
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
-        await until(lambda: any(connection._reading for connection in server.connections))
+        await until(lambda: any(connection._reader.pending for connection in server.connections))
         now_s = asyncio.get_running_loop().time()
         server.sweep(now_s + 29)
         assert server.connections

@@ -32,7 +32,6 @@ def test_a_pipeline_longer_than_a_read_is_not_one_long_head() -> None:
     serve(client)
 
 
-@pytest.mark.xfail(strict=True, reason="only a head's pending bytes are limited")
 @pytest.mark.parametrize("start", [b"X: ", b"X"])
 def test_a_trailer_without_end_is_refused(start: bytes) -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
@@ -43,7 +42,6 @@ def test_a_trailer_without_end_is_refused(start: bytes) -> None:
     serve(client)
 
 
-@pytest.mark.xfail(strict=True, reason="the JDK's HTTP client asks every server of plain HTTP so, and is refused")
 @pytest.mark.parametrize(
     "framed", [b"Content-Length: 2\r\n\r\nhi", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"]
 )

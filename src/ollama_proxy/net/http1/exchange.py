@@ -10,12 +10,16 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, overload
 
-from .status import date_line, status_line
+from .fields import Header, Headers, index_fields
+from .status import date_line, head_begin
 
-Header = tuple[bytes, bytes]
-Headers = list[Header]
+__all__ = ["Exchange", "ExchangeOwner", "Header", "Headers", "UpgradeNotAsked"]
+
+
+class UpgradeNotAsked(RuntimeError):
+    """A handler wants the raw connection of a request that asks for no upgrade, or has its answer begun."""
 
 
 class ExchangeOwner(Protocol):
@@ -26,6 +30,9 @@ class ExchangeOwner(Protocol):
     def exchange_ended(self, exchange: Exchange) -> None:
         """The answer is complete."""
 
+    def hand_over(self, exchange: Exchange) -> bytes:
+        """The connection speaks HTTP no more; returns the bytes that came behind the request."""
+
 
 class Exchange:
     """A request (read-only fields) and the writer of its answer."""
@@ -34,6 +41,7 @@ class Exchange:
         "_bodiless",
         "_chunked",
         "_head",
+        "_index",
         "_left",
         "_owner",
         "body",
@@ -53,27 +61,36 @@ class Exchange:
         "request_id",
         "started",
         "target",
+        "upgrade",
     )
 
-    def __init__(self, owner: ExchangeOwner, method: bytes, target: bytes, headers: Headers, peer: str) -> None:
+    def __init__(
+        self,
+        owner: ExchangeOwner,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        peer: str,
+        index: dict[bytes, bytes] | None = None,
+    ) -> None:
         self._owner = owner
         self.method = method
         self.target = target
-        path, _, query = target.partition(b"?")
-        self.path = path
-        self.query = query
+        self.path, _, self.query = target.partition(b"?")
         self.headers = headers
+        #: The first value of each name; made of `headers` when it is asked for and not handed in.
+        self._index = index
         self.peer = peer
         self.body = b""
         #: Set by the front, which also echoes it in `fixed_lines`.
         self.request_id = ""
         #: Header lines, ends included, that this server puts on every answer.
         self.fixed_lines = b""
+        #: What the client would rather speak on this connection, or nothing.
+        self.upgrade = b""
         self.http10 = False
         self.keep_alive = True
-        self.started = False
-        self.ended = False
-        self.gone = False
+        self.started = self.ended = self.gone = False
         self.on_disconnect: Callable[[], None] | None = None
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
@@ -82,12 +99,16 @@ class Exchange:
         self._bodiless = method == b"HEAD"
         self._left: int | None = None
 
-    def header(self, name: bytes) -> bytes | None:
+    @overload
+    def header(self, name: bytes) -> bytes | None: ...
+    @overload
+    def header(self, name: bytes, default: bytes) -> bytes: ...
+    def header(self, name: bytes, default: bytes | None = None) -> bytes | None:
         """The first value of a header, by lower-case name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        index = self._index
+        if index is None:
+            index = self._index = index_fields(self.headers)
+        return index.get(name, default)
 
     def respond(self, status: int, content_type: bytes, body: bytes, headers: Iterable[Header] = ()) -> None:
         """Send a whole answer and end."""
@@ -106,15 +127,11 @@ class Exchange:
         if self.started or self.gone:
             return
         self.started = True
-        parts = [status_line(status)]
-        if content_type:
-            parts.append(b"Content-Type: %b\r\n" % content_type)
-        parts.extend(b"%b: %b\r\n" % header for header in headers)
-        parts.append(self.fixed_lines)
-        parts.append(date_line())
-        parts.append(self._framing(status, length))
-        parts.append(b"\r\n" if self.keep_alive and not self.http10 else self._connection_line())
-        self._head = b"".join(parts)
+        begin = head_begin(status, content_type)
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        framing = self._framing(status, length)
+        end = b"\r\n" if self.keep_alive and not self.http10 else self._connection_line()
+        self._head = b"%b%b%b%b%b%b" % (begin, lines, self.fixed_lines, date_line(), framing, end)
 
     def _framing(self, status: int, length: int | None) -> bytes:
         if status < 200 or status in (204, 304):
@@ -183,6 +200,22 @@ class Exchange:
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.abort()
+
+    def take_over(self, headers: Iterable[Header] = ()) -> tuple[asyncio.Transport, bytes]:
+        """Grant the upgrade that the request asks for: answer 101 and leave the connection to the caller.
+
+        Returns the transport and the bytes that came behind the request. The caller gives the transport its own
+        protocol (`set_protocol`, then `connection_made`) before it returns to the loop. Raises `UpgradeNotAsked`.
+        """
+        if not self.upgrade or self.started or self.gone:
+            raise UpgradeNotAsked(f"no upgrade to grant on {self.path.decode('latin-1')[:100]}")
+        self.started = self.ended = True
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        head = head_begin(101, b"")
+        upgrade = b"Upgrade: %b\r\nConnection: Upgrade\r\n" % self.upgrade
+        transport = self._owner.transport
+        transport.write(b"%b%b%b%b\r\n" % (head, upgrade, lines, self.fixed_lines))
+        return transport, self._owner.hand_over(self)
 
     def client_gone(self) -> None:
         """Called by the connection when the client has left."""

@@ -6,15 +6,27 @@ import msgspec
 
 
 class HttpLimits(msgspec.Struct, frozen=True):
-    """Sizes in bytes, times in seconds."""
+    """Sizes in bytes, times in seconds, rates in bytes a second."""
 
     head_bytes: int = 32 * 1024
     head_fields: int = 100
     target_bytes: int = 8 * 1024
     body_bytes: int = 32 * 1024 * 1024
+    #: All the chunk extensions of one body.
+    extension_bytes: int = 16 * 1024
     head_s: float = 10.0
     body_idle_s: float = 30.0
+    #: A body must bring so much in each window; a client that drips holds memory for nothing.
+    body_min_bytes_per_s: float = 240.0
+    body_rate_window_s: float = 10.0
     idle_s: float = 120.0
     connections: int = 8192
     #: Bytes waiting in the kernel's and our send buffers before the producer is paused.
     write_high_bytes: int = 128 * 1024
+    #: How long a full send buffer may stay without a byte taken by the client.
+    write_stall_s: float = 30.0
+    #: What is still read, and dropped, after a refusal, so that the client sees the answer and no reset.
+    linger_bytes: int = 1024 * 1024
+    linger_s: float = 5.0
+    #: Bytes of pipelined requests that are kept while one is being answered.
+    ahead_bytes: int = 64 * 1024

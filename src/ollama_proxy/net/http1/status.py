@@ -7,15 +7,21 @@ import time
 from email.utils import formatdate
 
 _REASONS = {status.value: status.phrase.encode() for status in http.HTTPStatus}
-_LINES: dict[int, bytes] = {}
+_MOST_BEGINS = 512
+_begins: dict[tuple[int, bytes], bytes] = {}
 
 
-def status_line(status: int) -> bytes:
-    """`HTTP/1.1 200 OK` with its line end."""
-    line = _LINES.get(status)
-    if line is None:
-        line = _LINES[status] = b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b"Unknown"))
-    return line
+def head_begin(status: int, content_type: bytes) -> bytes:
+    """The status line, and the Content-Type line unless it is empty, with their line ends."""
+    begin = _begins.get((status, content_type))
+    if begin is None:
+        begin = b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b"Unknown"))
+        if content_type:
+            begin += b"Content-Type: %b\r\n" % content_type
+        if len(_begins) >= _MOST_BEGINS:  # content types come from upstreams, who may send any number of them
+            _begins.clear()
+        _begins[status, content_type] = begin
+    return begin
 
 
 class _Clock:

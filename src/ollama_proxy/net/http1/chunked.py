@@ -1,0 +1,136 @@
+"""The chunked coding (RFC 9112, 7.1), taken off a body that comes in pieces of any size.
+
+It knows where the body ends to the byte, so that what follows is never part of it, and bounds what is not body:
+extensions and trailers are read, checked and dropped.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .fields import BadField, read_field
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = rb"\"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*\""
+_EXTENSION = rb"[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*)" % _EXTENSION)
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+_LONGEST_SIZE_BYTES = 18
+
+
+class ChunkError(ValueError):
+    """A body that breaks the coding, or one of the limits; carries the status a server answers."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ChunkedReader:
+    """Takes the coding off one body."""
+
+    __slots__ = (
+        "_extension_left",
+        "_field_bytes_left",
+        "_fields_left",
+        "_in_trailers",
+        "_left",
+        "_line",
+        "_need_end",
+        "done",
+    )
+
+    def __init__(self, *, extension_bytes: int = 16 * 1024, trailer_bytes: int = 32 * 1024, fields: int = 100) -> None:
+        self.done = False
+        #: Bytes of the current chunk still to come.
+        self._left = 0
+        #: Whether the line end behind a chunk's data is due.
+        self._need_end = False
+        self._in_trailers = False
+        self._line = b""
+        self._extension_left = extension_bytes
+        self._field_bytes_left = trailer_bytes
+        self._fields_left = fields
+
+    def feed(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        """Read on at an offset; body goes to `pieces`.
+
+        Returns where reading stopped: the end of `data`, or of the body once `done`. Raises `ChunkError`.
+        """
+        size = len(data)
+        while at < size and not self.done:
+            if self._left:
+                stop = min(at + self._left, size)
+                pieces.append(data[at:stop])
+                self._left -= stop - at
+                self._need_end = not self._left
+                at = stop
+            else:
+                at = self._feed_line(data, at)
+        return at
+
+    def _feed_line(self, data: bytes, at: int) -> int:
+        end = data.find(b"\n", at) + 1
+        line = self._line + data[at : end or len(data)]
+        if not end:
+            self._check_unfinished(line)
+            self._line = line
+            return len(data)
+        self._line = b""
+        if not line.endswith(b"\r\n"):
+            raise ChunkError("a line of a chunked body must end with CR LF")
+        self._take_line(line[:-2])
+        return end
+
+    def _take_line(self, line: bytes) -> None:
+        if self._need_end:
+            if line:
+                raise ChunkError("a chunk is longer than its size says")
+            self._need_end = False
+        elif self._in_trailers:
+            self._take_trailer(line)
+        else:
+            self._take_size(line)
+
+    def _take_size(self, line: bytes) -> None:
+        match = _SIZE_LINE.fullmatch(line)
+        if match is None:
+            self._check_extension(len(line) - _LONGEST_SIZE_BYTES)
+            raise ChunkError("a chunk's size must be hexadecimal digits")
+        size, extension = match.groups()
+        self._check_extension(len(extension))
+        self._extension_left -= len(extension)
+        self._left = int(size, 16)
+        self._in_trailers = not self._left
+
+    def _take_trailer(self, line: bytes) -> None:
+        if not line:
+            self.done = True
+            return
+        self._field_bytes_left -= len(line) + 2
+        self._fields_left -= 1
+        self._check_trailers(0)
+        try:
+            name, _ = read_field(line)
+        except BadField as error:
+            raise ChunkError(f"malformed trailer: {error}") from None
+        if name in _FRAMING:
+            raise ChunkError("a trailer cannot say how long the body is")
+
+    def _check_unfinished(self, line: bytes) -> None:
+        """A line without end is stopped where the whole line would be."""
+        if self._need_end:
+            if line != b"\r":
+                raise ChunkError("a chunk is longer than its size says")
+        elif self._in_trailers:
+            self._check_trailers(len(line))
+        else:
+            self._check_extension(len(line) - _LONGEST_SIZE_BYTES)
+
+    def _check_extension(self, size: int) -> None:
+        if size > self._extension_left:
+            raise ChunkError("the chunk extensions are too large", 413)
+
+    def _check_trailers(self, more: int) -> None:
+        if more > self._field_bytes_left or self._field_bytes_left < 0 or self._fields_left < 0:
+            raise ChunkError("the trailers are too large", 431)

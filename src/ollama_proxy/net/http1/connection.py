@@ -1,0 +1,272 @@
+"""One client's HTTP/1.1 connection: requests in order, one at a time, no task a request.
+
+The reader cuts the bytes; this class serves what it finds, keeps order, times and limits, and ends the connection so
+that the client sees the last answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, cast
+
+from .exchange import Exchange
+from .head import Refusal
+from .request_reader import RequestReader
+
+if TYPE_CHECKING:
+    from .server import HttpServer
+
+_log = logging.getLogger(__name__)
+
+
+class HttpConnection(asyncio.Protocol):
+    """The protocol object of one client."""
+
+    __slots__ = (
+        "_active",
+        "_body_seen_bytes",
+        "_in_head",
+        "_linger_left_bytes",
+        "_lingers",
+        "_loop",
+        "_over",
+        "_read_paused",
+        "_reader",
+        "_reads_on",
+        "_refused",
+        "_server",
+        "_since_s",
+        "_window_s",
+        "_write_paused",
+        "_write_waiting_bytes",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+    _reader: RequestReader
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._active: Exchange | None = None
+        #: Whether requests are being read right now, further up on the stack.
+        self._reads_on = False
+        #: No request is read any more.
+        self._over = False
+        self._refused = False
+        self._lingers = False
+        self._linger_left_bytes = 0
+        self._read_paused = self._write_paused = False
+        self._in_head = False
+        #: Since when the client is idle, in a head, silent in a body, or lingering.
+        self._since_s = self._loop.time()
+        # What the last sweep saw of a body, and of a send buffer that is full.
+        self._window_s = 0.0
+        self._body_seen_bytes = 0
+        self._write_waiting_bytes = 0
+
+    # -- transport callbacks -------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        server = self._server
+        peer = transport.get_extra_info("peername")
+        name = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else "local"
+        self._reader = RequestReader(self, name, server.limits)
+        self.transport.set_write_buffer_limits(high=server.limits.write_high_bytes)
+        if len(server.connections) >= server.limits.connections or server.draining:
+            self._over = True
+            self.transport.abort()
+            return
+        server.connected(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            self._drop(len(data))
+            return
+        self._reader.feed(data)
+        if self._active is None and not self._write_paused:
+            self._read_on()
+        elif not self._read_paused and self._reader.held_bytes > self._server.limits.ahead_bytes:
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over = True
+        self._server.disconnected(self)
+        active, self._active = self._active, None
+        if active is not None:
+            active.client_gone()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self._write_waiting_bytes = 0
+        if self._active is not None and self._active.on_pause is not None:
+            self._active.on_pause()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._active is None:
+            self._loop.call_soon(self._read_on)
+        elif self._active.on_resume is not None:
+            self._active.on_resume()
+
+    # -- serving -------------------------------------------------------------
+
+    def _read_on(self) -> None:
+        """Serve requests until one is under way, or nothing whole is left."""
+        if self._reads_on or self._over:
+            return
+        reader = self._reader
+        self._reads_on = True
+        try:
+            while self._active is None and not self._write_paused and not self._over:
+                exchange = reader.next()
+                if exchange is None:
+                    self._wait()
+                    break
+                self._serve(exchange)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        finally:
+            self._reads_on = False
+
+    def _wait(self) -> None:
+        """More bytes are needed."""
+        reader = self._reader
+        if self._read_paused:
+            self._read_paused = False
+            self.transport.resume_reading()
+        if reader.pending is not None:
+            self._since_s = self._loop.time()
+            if reader.continue_due:
+                reader.continue_due = False
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif reader.held_bytes and not self._in_head:
+            self._in_head = True
+            self._since_s = self._loop.time()
+
+    def _serve(self, exchange: Exchange) -> None:
+        self._active = exchange
+        self._in_head = False
+        server = self._server
+        if server.draining:
+            exchange.keep_alive = False
+        try:
+            server.handle(exchange)
+        except Exception:  # noqa: BLE001  # the root of a request: its failure must not take the connection down
+            _log.exception("handler failed for %s", exchange.path.decode("latin-1")[:200])
+            if exchange.started:
+                exchange.abort()
+            else:
+                server.refuse(exchange, 500, "internal error")
+
+    def exchange_ended(self, exchange: Exchange) -> None:
+        if exchange is not self._active:
+            return
+        self._active = None
+        self._since_s = self._loop.time()
+        if not exchange.keep_alive or self._server.draining:
+            self._close()
+        elif not self._reads_on and self._reader.held_bytes:
+            # From the loop, not from here: what is answered at once must not nest.
+            self._loop.call_soon(self._read_on)
+
+    def hand_over(self, exchange: Exchange) -> bytes:
+        self._active = None
+        self._over = True
+        self._server.disconnected(self)
+        if self._read_paused:
+            self._read_paused = False
+            self.transport.resume_reading()
+        return self._reader.take_rest()
+
+    # -- ends ----------------------------------------------------------------
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer a request that cannot be read on, and close."""
+        self._over = self._refused = True
+        reader = self._reader
+        exchange = reader.pending or Exchange(self, b"GET", b"/", [], "")
+        exchange.keep_alive = False
+        self._active = exchange
+        self._server.refuse(exchange, refusal.status, refusal.message)
+
+    def _close(self) -> None:
+        """End the connection behind the last answer.
+
+        A client that is still sending would get a reset for what nobody reads, and lose the answer with it
+        (RFC 9112, 9.6): then only our side is closed, and what comes is dropped for a while.
+        """
+        self._over = True
+        transport = self.transport
+        if transport.is_closing():
+            return
+        if not self._refused or not transport.can_write_eof():
+            transport.close()
+            return
+        self._lingers = True
+        self._linger_left_bytes = self._server.limits.linger_bytes
+        transport.write_eof()
+        if self._read_paused:
+            self._read_paused = False
+            transport.resume_reading()
+
+    def _drop(self, size: int) -> None:
+        if self._lingers:
+            self._linger_left_bytes -= size
+            if self._linger_left_bytes < 0:
+                self.transport.abort()
+
+    def finish_soon(self) -> None:
+        """Let the request under way be answered, then close."""
+        if self._active is not None:
+            self._active.keep_alive = False
+        elif self._reader.pending is None:
+            self._over = True
+            self.transport.close()
+
+    # -- time ----------------------------------------------------------------
+
+    def sweep(self, now_s: float) -> None:
+        """Give up on a client that is late with what its state asks of it."""
+        limits = self._server.limits
+        if self._write_paused:
+            self._check_stall(now_s)
+        elif self._active is not None:
+            self._window_s = 0.0
+        elif self._lingers:
+            if now_s - self._since_s > limits.linger_s:
+                self.transport.abort()
+        elif self._over:
+            if now_s - self._since_s > limits.idle_s:
+                self.transport.abort()
+        elif self._reader.pending is not None:
+            self._check_body(now_s)
+        elif now_s - self._since_s > (limits.head_s if self._in_head else limits.idle_s):
+            self.transport.abort()
+
+    def _check_body(self, now_s: float) -> None:
+        limits, seen = self._server.limits, self._reader.body_bytes
+        if now_s - self._since_s > limits.body_idle_s:
+            self._refuse(Refusal(408, "the request body did not arrive in time"))
+        elif not self._window_s or seen < self._body_seen_bytes:
+            self._window_s, self._body_seen_bytes = now_s, seen
+        elif now_s - self._window_s >= limits.body_rate_window_s:
+            if seen - self._body_seen_bytes < limits.body_min_bytes_per_s * (now_s - self._window_s):
+                self._refuse(
+                    Refusal(408, f"the request body comes slower than {limits.body_min_bytes_per_s:g} bytes/s")
+                )
+            self._window_s, self._body_seen_bytes = now_s, seen
+
+    def _check_stall(self, now_s: float) -> None:
+        """A full send buffer that does not shrink: the client does not read."""
+        waiting = self.transport.get_write_buffer_size()
+        if not self._write_waiting_bytes or waiting < self._write_waiting_bytes:
+            self._window_s, self._write_waiting_bytes = now_s, waiting
+        elif now_s - self._window_s > self._server.limits.write_stall_s:
+            self.transport.abort()

@@ -1,0 +1,68 @@
+"""Field lines of heads and trailers (RFC 9112, 5), read strictly; a line that was seen before costs one look-up.
+
+Clients and servers send the same lines with every message, so a line is checked against the grammar once and
+remembered by its bytes. Lines that hold a secret are checked each time and not kept.
+"""
+
+from __future__ import annotations
+
+import re
+
+Header = tuple[bytes, bytes]
+Headers = list[Header]
+
+#: RFC 9110, 5.1 and 5.5: a token, a colon, then visible bytes and blanks; no fold, no NUL, no other control.
+_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SECRET = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-api-key", b"api-key"))
+_MOST_SEEN = 2048
+_LONGEST_SEEN_BYTES = 160
+
+#: Fields by their line, without its end.
+seen_fields: dict[bytes, Header] = {}
+
+
+class BadField(ValueError):
+    """A line that is no field; the text says so."""
+
+
+def read_field(line: bytes) -> Header:
+    """Name in lower case and value without the blanks around it. Raises `BadField`."""
+    if not _LINE.fullmatch(line):
+        raise BadField("a field line must be a name, a colon and a value of visible characters")
+    name, _, value = line.partition(b":")
+    name = name.lower()
+    field = (name, value.strip(b" \t"))
+    if len(line) <= _LONGEST_SEEN_BYTES and name not in _SECRET:
+        if len(seen_fields) >= _MOST_SEEN:
+            seen_fields.clear()
+        seen_fields[line] = field
+    return field
+
+
+def read_fields(lines: list[bytes]) -> Headers:
+    """All the lines of a head. Raises `BadField`."""
+    known = seen_fields.get
+    return [known(line) or read_field(line) for line in lines]
+
+
+def index_fields(fields: Headers) -> dict[bytes, bytes]:
+    """The first value of each name."""
+    index = dict(fields)
+    return index if len(index) == len(fields) else dict(reversed(fields))
+
+
+def count_field(fields: Headers, name: bytes) -> int:
+    """How many lines have this name."""
+    return sum(1 for key, _ in fields if key == name)
+
+
+def read_tokens(fields: Headers, name: bytes) -> frozenset[bytes]:
+    """The members of a list-valued field over all its lines, in lower case; empty members are left out."""
+    parts = [part for key, value in fields if key == name for part in value.lower().split(b",")]
+    return frozenset(part for part in (part.strip(b" \t") for part in parts) if part)
+
+
+def is_token(text: bytes) -> bool:
+    """Whether it is one word by RFC 9110, 5.6.2."""
+    return _TOKEN.fullmatch(text) is not None
