@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from ollama_proxy.domain.errors import Failure
 from ollama_proxy.net.framing import EventBuffer, LineBuffer, event_data
-from ollama_proxy.net.http1.client import Origin, OriginPool, Upload, UpstreamConnection
+from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
 from ollama_proxy.net.http1.exchange import Exchange, Headers
 from ollama_proxy.net.http1.server import HttpServer
+from ollama_proxy.net.http1.upstream_connection import UpstreamConnection
 
 Read = tuple[bytes, bytes, bytes]
 
@@ -239,7 +240,7 @@ def hear(data: bytes, sizes: list[int], *, close: bool) -> tuple[int, Headers, b
         wire = Wire()
         sink = Heard()
         connection.connection_made(wire)
-        connection.carry(Upload(pool, b"request", sink), reused=False)
+        connection.carry(Upload(b"request", sink), reused=False)
         rest = data
         for size in [*sizes, len(data)]:
             piece, rest = rest[:size], rest[size:]

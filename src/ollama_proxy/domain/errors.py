@@ -96,16 +96,22 @@ class FailureKind(enum.Enum):
     REJECTED = "request rejected"
     GARBAGE = "unreadable answer"
     CUT = "answer cut off"
+    OUR_FAULT = "internal error"
 
     @property
     def retryable(self) -> bool:
         """Whether another backend may do better: a request that is itself at fault fails everywhere."""
-        return self is not FailureKind.REJECTED
+        return self not in (FailureKind.REJECTED, FailureKind.OUR_FAULT)
 
     @property
     def blames_backend(self) -> bool:
         """Whether the backend's health should suffer for it."""
-        return self not in (FailureKind.REJECTED, FailureKind.MODEL_MISSING, FailureKind.RATE_LIMITED)
+        return self not in _BLAMELESS
+
+
+_BLAMELESS = frozenset(
+    (FailureKind.REJECTED, FailureKind.MODEL_MISSING, FailureKind.RATE_LIMITED, FailureKind.OUR_FAULT)
+)
 
 
 class Failure(msgspec.Struct, frozen=True):

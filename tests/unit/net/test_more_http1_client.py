@@ -405,7 +405,6 @@ def test_the_retry_of_a_stale_connection_is_on_a_fresh_one() -> None:
     talk_to(talk, scene)
 
 
-@pytest.mark.xfail(strict=True, reason="httptools gathers a field before on_header: its growth is not limited")
 def test_a_head_without_end_is_garbage() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         await reader.read(65536)
@@ -433,7 +432,6 @@ def test_a_name_that_cannot_be_one_is_unreachable(host: str) -> None:
     uvloop.run(run())
 
 
-@pytest.mark.xfail(strict=True, reason="an aborted connect runs on until it succeeds or times out")
 def test_an_abort_while_connecting_ends_the_attempt_at_once() -> None:
     listener, waiting = full_backlog()
 

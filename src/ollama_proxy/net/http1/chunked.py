@@ -16,6 +16,23 @@ _EXTENSION = rb"[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:%b)*)" % _EXTENSION)
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _LONGEST_SIZE_BYTES = 18
+_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
+_MOST_SEEN = 4096
+
+
+class _SeenSizes(dict[bytes, int]):
+    """Numbers by their hexadecimal digits; what is no size is -3, which no length of a read can match."""
+
+    def __missing__(self, text: bytes) -> int:
+        if not _SIZE.fullmatch(text):
+            return -3
+        if len(self) >= _MOST_SEEN:
+            self.clear()
+        size = self[text] = int(text, 16)
+        return size
+
+
+_read_size = _SeenSizes().__getitem__
 
 
 class ChunkError(ValueError):
@@ -30,6 +47,7 @@ class ChunkedReader:
     """Takes the coding off one body."""
 
     __slots__ = (
+        "_at_size",
         "_extension_left",
         "_field_bytes_left",
         "_fields_left",
@@ -47,6 +65,8 @@ class ChunkedReader:
         #: Whether the line end behind a chunk's data is due.
         self._need_end = False
         self._in_trailers = False
+        #: Whether a size line is due, and nothing of it has come.
+        self._at_size = True
         self._line = b""
         self._extension_left = extension_bytes
         self._field_bytes_left = trailer_bytes
@@ -59,7 +79,9 @@ class ChunkedReader:
         """
         size = len(data)
         while at < size and not self.done:
-            if self._left:
+            if self._at_size and (stop := self._feed_chunk(data, at, pieces)):
+                at = stop
+            elif self._left:
                 stop = min(at + self._left, size)
                 pieces.append(data[at:stop])
                 self._left -= stop - at
@@ -69,12 +91,31 @@ class ChunkedReader:
                 at = self._feed_line(data, at)
         return at
 
+    def take_chunk(self, data: bytes) -> bytes:
+        """The body of a read that is one whole chunk, as nearly all of a stream are; else nothing, and nothing done."""
+        if self._at_size:
+            begin = data.find(b"\r\n", 0, _LONGEST_SIZE_BYTES) + 2
+            if begin > 2 and len(data) == begin + _read_size(data[: begin - 2]) + 2 and data.endswith(b"\r\n"):
+                return data[begin:-2]
+        return b""
+
+    def _feed_chunk(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        """Take a chunk that is there from its size to its end. Where it ends, or 0."""
+        begin = data.find(b"\r\n", at, at + _LONGEST_SIZE_BYTES) + 2
+        count = _read_size(data[at : max(at, begin - 2)])
+        stop = begin + count
+        if count <= 0 or data[stop : stop + 2] != b"\r\n":
+            return 0
+        pieces.append(data[begin:stop])
+        return stop + 2
+
     def _feed_line(self, data: bytes, at: int) -> int:
         end = data.find(b"\n", at) + 1
         line = self._line + data[at : end or len(data)]
         if not end:
             self._check_unfinished(line)
             self._line = line
+            self._at_size = False
             return len(data)
         self._line = b""
         if not line.endswith(b"\r\n"):
@@ -87,6 +128,7 @@ class ChunkedReader:
             if line:
                 raise ChunkError("a chunk is longer than its size says")
             self._need_end = False
+            self._at_size = True
         elif self._in_trailers:
             self._take_trailer(line)
         else:
@@ -102,6 +144,7 @@ class ChunkedReader:
         self._extension_left -= len(extension)
         self._left = int(size, 16)
         self._in_trailers = not self._left
+        self._at_size = False
 
     def _take_trailer(self, line: bytes) -> None:
         if not line:

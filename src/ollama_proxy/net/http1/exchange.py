@@ -76,7 +76,10 @@ class Exchange:
         self._owner = owner
         self.method = method
         self.target = target
-        self.path, _, self.query = target.partition(b"?")
+        self.path = target
+        self.query = b""
+        if b"?" in target:
+            self.path, _, self.query = target.partition(b"?")
         self.headers = headers
         #: The first value of each name; made of `headers` when it is asked for and not handed in.
         self._index = index

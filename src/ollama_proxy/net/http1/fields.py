@@ -7,6 +7,7 @@ remembered by its bytes. Lines that hold a secret are checked each time and not 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 Header = tuple[bytes, bytes]
 Headers = list[Header]
@@ -18,32 +19,34 @@ _SECRET = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-
 _MOST_SEEN = 2048
 _LONGEST_SEEN_BYTES = 160
 
-#: Fields by their line, without its end.
-seen_fields: dict[bytes, Header] = {}
-
 
 class BadField(ValueError):
     """A line that is no field; the text says so."""
 
 
-def read_field(line: bytes) -> Header:
-    """Name in lower case and value without the blanks around it. Raises `BadField`."""
-    if not _LINE.fullmatch(line):
-        raise BadField("a field line must be a name, a colon and a value of visible characters")
-    name, _, value = line.partition(b":")
-    name = name.lower()
-    field = (name, value.strip(b" \t"))
-    if len(line) <= _LONGEST_SEEN_BYTES and name not in _SECRET:
-        if len(seen_fields) >= _MOST_SEEN:
-            seen_fields.clear()
-        seen_fields[line] = field
-    return field
+class _SeenFields(dict[bytes, Header]):
+    """Fields by their line, without its end; what is missing is read."""
+
+    def __missing__(self, line: bytes) -> Header:
+        if not _LINE.fullmatch(line):
+            raise BadField("a field line must be a name, a colon and a value of visible characters")
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        field = (name, value.strip(b" \t"))
+        if len(line) <= _LONGEST_SEEN_BYTES and name not in _SECRET:
+            if len(self) >= _MOST_SEEN:
+                self.clear()
+            self[line] = field
+        return field
+
+
+#: Reads one field line: name in lower case and value without the blanks around it. Raises `BadField`.
+read_field: Callable[[bytes], Header] = _SeenFields().__getitem__
 
 
 def read_fields(lines: list[bytes]) -> Headers:
     """All the lines of a head. Raises `BadField`."""
-    known = seen_fields.get
-    return [known(line) or read_field(line) for line in lines]
+    return list(map(read_field, lines))
 
 
 def index_fields(fields: Headers) -> dict[bytes, bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .fields import BadField, Header, Headers, count_field, is_token, read_field, read_tokens
+from .fields import BadField, Header, Headers, count_field, is_token, read_field
 from .limits import HttpLimits
 
 #: Method, target (absolute-form made a path), path, query, HTTP/1.0.
@@ -31,7 +31,6 @@ _LONGEST_SEEN_BYTES = 160
 seen_lines: dict[bytes, RequestLine] = {}
 #: Values of Host that passed.
 good_hosts: set[bytes] = set()
-_CONNECTIONS = {text: frozenset((text.lower(),)) for text in (b"keep-alive", b"Keep-Alive", b"close", b"Close")}
 
 
 class Refusal(Exception):
@@ -171,8 +170,13 @@ def read_length(value: bytes, limits: HttpLimits) -> int:
     """RFC 9112, 6.3: one number. Raises `Refusal`."""
     if not value.isdigit():
         raise Refusal(400, "the Content-Length must be one number")
-    digits = value.lstrip(b"0") or b"0"
-    if len(digits) > _MOST_DIGITS or (length := int(digits)) > limits.body_bytes:
+    if len(value) > _MOST_DIGITS:
+        # Not converted before they are counted: a number of many digits costs the square of them.
+        value = value.lstrip(b"0")
+        if len(value) > _MOST_DIGITS:
+            raise Refusal(413, f"the body is larger than {limits.body_bytes} bytes")
+    length = int(value or b"0")
+    if length > limits.body_bytes:
         raise Refusal(413, f"the body is larger than {limits.body_bytes} bytes")
     return length
 
@@ -190,9 +194,3 @@ def check_coding(fields: Headers, *, http10: bool, has_length: bool) -> None:
     if codings[-1] != b"chunked" or codings.count(b"chunked") > 1 or not all(codings):
         raise Refusal(400, "the last transfer coding of a request must be 'chunked', once")
     raise Refusal(501, "only the transfer coding 'chunked' is served")
-
-
-def read_connection(fields: Headers, value: bytes, *, unique: bool) -> frozenset[bytes]:
-    """The options of `Connection`, in lower case."""
-    known = _CONNECTIONS.get(value) if unique else None
-    return known or read_tokens(fields, b"connection")

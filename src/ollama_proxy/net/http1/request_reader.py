@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .chunked import ChunkedReader, ChunkError
 from .exchange import Exchange, ExchangeOwner
-from .fields import BadField, Headers, index_fields, read_fields
+from .fields import BadField, Headers, index_fields, read_fields, read_tokens
 from .head import (
     Refusal,
     RequestLine,
@@ -17,7 +17,6 @@ from .head import (
     check_lines,
     check_once,
     good_hosts,
-    read_connection,
     read_length,
     read_request_line,
     seen_lines,
@@ -67,37 +66,44 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
-        at, held = self._at, self._data
-        if at < len(held):
-            self._data = held[at:] + data
+        if self._data:
+            at = self._at
+            data = self._data[at:] + data
             self._line_from -= at
-        else:
-            self._data = data
-            self._line_from = 0
-        self._at = 0
+            self._at = 0
+        self._data = data
 
     def take_rest(self) -> bytes:
         """Give away what is not read: it belongs to another protocol."""
-        rest, self._data, self._at = self._data[self._at :], b"", 0
+        rest = self._data[self._at :]
+        self._go(len(self._data))
         return rest
+
+    def _go(self, at: int) -> None:
+        """What lies before is read."""
+        if at == len(self._data):
+            self._data = b""
+            at = 0
+        self._at = self._line_from = at
 
     def next(self) -> Exchange | None:
         """The next whole request, or None when more bytes are needed. Raises `Refusal`."""
         if self.pending is not None:
             return self._next_of_body()
-        data, at = self._data, self._at
-        if at == len(data):
+        data = self._data
+        if not data:
             return None
-        end = data.find(b"\r\n\r\n", max(at, self._line_from - 4))
+        at, limits = self._at, self._limits
+        end = data.find(b"\r\n\r\n", max(at, self._line_from - 4) if self._line_from else 0)
         if end < 0:
             self._wait_for_head()
             return None
-        limits = self._limits
         lines = data[at:end].split(b"\r\n")
         line = seen_lines.get(lines[0])
         if line is None:
             if not lines[0]:
-                return self._skip_line()
+                self._go(at + 2)  # RFC 9112, 2.2: an empty line before a request is nothing
+                return self.next()
             line = read_request_line(lines[0], limits)
         if len(lines) > limits.head_fields + 1 or end - at > limits.head_bytes:
             self._refuse_lines()
@@ -107,31 +113,35 @@ class RequestReader:
         except BadField:
             self._refuse_lines()
             return None
-        self._at = end + 4
-        return self._begin(line, fields)
+        return self._begin(line, fields, end + 4)
 
-    def _begin(self, line: RequestLine, fields: Headers) -> Exchange | None:
+    def _begin(self, line: RequestLine, fields: Headers, at: int) -> Exchange | None:
         """Make the exchange of a head, and its body if that has come."""
-        index = index_fields(fields)
-        exchange = Exchange(self._owner, line[0], line[1], fields, self._peer, index)
-        exchange.http10 = http10 = line[4]
+        index = dict(fields)
         unique = len(index) == len(fields)
+        if not unique:
+            index = index_fields(fields)
+        exchange = Exchange(self._owner, line[0], line[1], fields, self._peer, index)
+        if line[4]:
+            exchange.http10 = True
+            exchange.keep_alive = False
         if not unique or index.get(b"host") not in good_hosts:
             self._check_names(exchange, index, unique=unique)
-        known = index.get
-        connection = known(b"connection")
-        if connection is not None:
-            options = read_connection(fields, connection, unique=unique)
-            exchange.keep_alive = b"close" not in options and (not http10 or b"keep-alive" in options)
-        elif http10:
-            exchange.keep_alive = False
-        length, coding = known(b"content-length"), known(b"transfer-encoding")
-        if coding is not None or length is not None:
-            return self._begin_body(exchange, length, coding)
-        if connection is not None and b"upgrade" in options and not http10:
-            exchange.upgrade = known(b"upgrade") or b""
-        self._line_from = self._at
+        connection = index.get(b"connection")
+        if connection is not None and (connection != b"keep-alive" or exchange.http10 or not unique):
+            self._set_connection(exchange, index)
+        length = index.get(b"content-length")
+        if length is not None or b"transfer-encoding" in index:
+            return self._begin_body(exchange, length, index.get(b"transfer-encoding"), at)
+        self._go(at)
         return exchange
+
+    def _set_connection(self, exchange: Exchange, index: dict[bytes, bytes]) -> None:
+        options = read_tokens(exchange.headers, b"connection")
+        exchange.keep_alive = b"close" not in options and (not exchange.http10 or b"keep-alive" in options)
+        bodiless = index.get(b"content-length", b"0").strip(b"0") == b"" and b"transfer-encoding" not in index
+        if b"upgrade" in options and bodiless and not exchange.http10:
+            exchange.upgrade = index.get(b"upgrade", b"")
 
     def _check_names(self, exchange: Exchange, index: dict[bytes, bytes], *, unique: bool) -> None:
         self.pending = exchange  # for whoever renders the refusal
@@ -140,34 +150,38 @@ class RequestReader:
         check_host(index.get(b"host"), http10=exchange.http10)
         self.pending = None
 
-    def _begin_body(self, exchange: Exchange, length: bytes | None, coding: bytes | None) -> Exchange | None:
-        limits = self._limits
+    def _begin_body(self, exchange: Exchange, length: bytes | None, coding: bytes | None, at: int) -> Exchange | None:
         self.pending = exchange
         if coding is not None:
             check_coding(exchange.headers, http10=exchange.http10, has_length=length is not None)
-            self._chunked = ChunkedReader(
-                extension_bytes=limits.extension_bytes,
-                trailer_bytes=max(
-                    0, limits.head_bytes - sum(len(name) + len(value) for name, value in exchange.headers)
-                ),
-                fields=limits.head_fields - len(exchange.headers),
-            )
+            self._chunked = self._make_chunked(exchange.headers)
         elif length is not None:
-            self._left = read_length(length, limits)
-            stop = self._at + self._left
+            self._left = read_length(length, self._limits)
+            stop = at + self._left
             if stop <= len(self._data):
                 # The usual case: the body came with its head, and is cut out in one piece.
-                exchange.body = self._data[self._at : stop]
-                self._at = self._line_from = stop
+                exchange.body = self._data[at:stop]
                 self.pending = None
+                self._go(stop)
                 return exchange
+        self._go(at)
         self._body, self.body_bytes = [], 0
         self.continue_due = not exchange.http10 and exchange.header(b"expect", b"").lower() == b"100-continue"
         return self._next_of_body()
 
+    def _make_chunked(self, fields: Headers) -> ChunkedReader:
+        """Trailers may use what the head has left of its limits."""
+        limits = self._limits
+        used_bytes = sum(len(name) + len(value) for name, value in fields)
+        return ChunkedReader(
+            extension_bytes=limits.extension_bytes,
+            trailer_bytes=max(0, limits.head_bytes - used_bytes),
+            fields=limits.head_fields - len(fields),
+        )
+
     def _next_of_body(self) -> Exchange | None:
         """Read on in the body of the pending request."""
-        if self._at == len(self._data):
+        if not self._data:
             return None
         whole = self._feed_length() if self._chunked is None else self._feed_chunked(self._chunked)
         if not whole:
@@ -176,13 +190,13 @@ class RequestReader:
         if exchange is not None:
             body, self._body = self._body, []
             exchange.body = body[0] if len(body) == 1 else b"".join(body)
-        self._line_from = self._at
         return exchange
 
     def _feed_length(self) -> bool:
-        piece = self._data[self._at : self._at + self._left]
+        stop = min(self._at + self._left, len(self._data))
+        piece = self._data[self._at : stop]
+        self._go(stop)
         self._body.append(piece)
-        self._at += len(piece)
         self._left -= len(piece)
         self.body_bytes += len(piece)
         return not self._left
@@ -190,7 +204,7 @@ class RequestReader:
     def _feed_chunked(self, chunked: ChunkedReader) -> bool:
         pieces: list[bytes] = []
         try:
-            self._at = chunked.feed(self._data, self._at, pieces)
+            self._go(chunked.feed(self._data, self._at, pieces))
         except ChunkError as error:
             raise Refusal(error.status, f"malformed HTTP request: {error}") from None
         finally:
@@ -200,19 +214,15 @@ class RequestReader:
         self._body += pieces
         return chunked.done
 
-    def _skip_line(self) -> Exchange | None:
-        """RFC 9112, 2.2: an empty line before a request is nothing."""
-        self._at += 2
-        self._line_from = self._at
-        return self.next()
-
     def _wait_for_head(self) -> None:
         """Refuse what can be seen to be wrong before the head is whole."""
-        data = self._data
-        while data.startswith(b"\r\n", self._at):
-            self._at += 2
-        self._line_from = max(self._line_from, self._at)
-        self._line_from = check_lines(data, self._at, self._line_from, self._limits)
+        at = self._at
+        while self._data.startswith(b"\r\n", at):
+            at += 2
+        if at > self._at:
+            self._go(at)
+        if self._data:
+            self._line_from = check_lines(self._data, self._at, max(self._line_from, self._at), self._limits)
 
     def _refuse_lines(self) -> None:
         """Find the first fault, in the order of bytes, of a head that has one."""
