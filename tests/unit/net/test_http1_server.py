@@ -330,7 +330,7 @@ def test_a_callback_set_by_one_request_is_never_called_for_another() -> None:
     serve(client, handle)
 
 
-# -- what it gets wrong ------------------------------------------------------------
+# -- what it once got wrong ----------------------------------------------------------
 
 
 async def read_until_closed(reader: Reader, limit_s: float = 0.5) -> bytes:

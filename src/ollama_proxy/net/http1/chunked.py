@@ -135,12 +135,11 @@ class ChunkedReader:
             self._take_size(line)
 
     def _take_size(self, line: bytes) -> None:
+        self._check_size_line(line)
         match = _SIZE_LINE.fullmatch(line)
         if match is None:
-            self._check_extension(len(line) - _LONGEST_SIZE_BYTES)
             raise ChunkError("a chunk's size must be hexadecimal digits")
         size, extension = match.groups()
-        self._check_extension(len(extension))
         self._extension_left -= len(extension)
         self._left = int(size, 16)
         self._in_trailers = not self._left
@@ -166,12 +165,15 @@ class ChunkedReader:
             if line != b"\r":
                 raise ChunkError("a chunk is longer than its size says")
         elif self._in_trailers:
-            self._check_trailers(len(line))
+            if text := line.removesuffix(b"\r"):
+                self._check_trailers(len(text) + 2)
         else:
-            self._check_extension(len(line) - _LONGEST_SIZE_BYTES)
+            self._check_size_line(line.removesuffix(b"\r"))
 
-    def _check_extension(self, size: int) -> None:
-        if size > self._extension_left:
+    def _check_size_line(self, line: bytes) -> None:
+        if len(line) > _LONGEST_SIZE_BYTES and b";" not in line[:_LONGEST_SIZE_BYTES]:
+            raise ChunkError("a chunk's size must be at most 16 hexadecimal digits")
+        if len(line) - _LONGEST_SIZE_BYTES > self._extension_left:
             raise ChunkError("the chunk extensions are too large", 413)
 
     def _check_trailers(self, more: int) -> None:

@@ -115,7 +115,7 @@ def check_lines(data: bytes, at: int, line_from: int, limits: HttpLimits) -> int
             if not lines:
                 _check_begin(text, limits)
             return line_from
-        if text is line:
+        if len(text) == len(line):
             raise Refusal(400, "malformed HTTP request: a line must end with CR LF")
         if lines:
             read_header(text)

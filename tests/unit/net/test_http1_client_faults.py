@@ -327,7 +327,7 @@ def test_a_fetch_that_takes_too_long_is_a_timeout_and_leaves_nothing() -> None:
     talk_to(talk, scene)
 
 
-# -- what it gets wrong ------------------------------------------------------------
+# -- what it once got wrong ----------------------------------------------------------
 
 EXTRA = [
     (b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nevil", b"MORE"),
