@@ -48,7 +48,7 @@ def build_spec(config: BackendConfig) -> BackendSpec:
 
 
 def _pool(endpoint: Endpoint) -> OriginPool:
-    return OriginPool(Origin(endpoint.host, endpoint.port, endpoint.scheme == "https"))
+    return OriginPool(Origin(endpoint.host, endpoint.port, endpoint.scheme == "https", endpoint.unix_path))
 
 
 def build_ollama(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig) -> Backend:

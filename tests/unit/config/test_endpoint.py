@@ -22,6 +22,8 @@ from ollama_proxy.config.endpoint import Endpoint, EndpointError, parse_endpoint
         ("HTTP://Box:80/A/b", Endpoint("http", "box", 80, "/A/b")),
         ("http://[::1]:8080/v1", Endpoint("http", "::1", 8080, "/v1")),
         ("[::1]:8080", Endpoint("http", "::1", 8080)),
+        ("http+unix://%2Frun%2FOllama.sock", Endpoint("http", "localhost", 80, "", "/run/Ollama.sock")),
+        ("http+unix://%2Frun%2Fa.sock/v1/", Endpoint("http", "localhost", 80, "/v1", "/run/a.sock")),
     ],
 )
 def test_the_normal_form(text: str, endpoint: Endpoint) -> None:
@@ -36,6 +38,9 @@ def test_the_normal_form(text: str, endpoint: Endpoint) -> None:
         "http:///path",
         "ftp://box",
         "unix:///run/x.sock",
+        "http+unix://run%2Fx.sock",
+        "http+unix:///run/x.sock",
+        "http+unix://%2Frun%00",
         "http://box:abc",
         "http://box:99999",
         "http://box:80:80",
