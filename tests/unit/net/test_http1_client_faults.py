@@ -467,3 +467,86 @@ def test_a_fault_in_the_sink_is_logged(caplog: pytest.LogCaptureFixture) -> None
 
     ask([ANSWER], scene)
     assert "bug of ours" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["on_response", "on_body"])
+def test_a_fault_of_ours_is_not_taken_for_one_of_the_backend(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("bug of ours")
+
+    async def scene(pool: OriginPool) -> None:
+        sink = Gathered()
+        setattr(sink, where, fail)
+        pool.send(REQUEST, sink)
+        assert (await outcome(sink))[2] == [FailureKind.OUR_FAULT]
+        await until(lambda: pool.open == 0)
+
+    ask([ANSWER], scene, close=False)
+    assert "bug of ours" in caplog.text
+    assert not FailureKind.OUR_FAULT.blames_backend
+    assert not FailureKind.OUR_FAULT.retryable
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000,
+        b"HTTP/1.1 200 " + b"y" * 100_000,
+        b"HTTP/1.1 103 Early\r\nX: y\r\n\r\n" * 10_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"y" * 100_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 1000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"y" * 100_000,
+        b"y" * 10,
+    ],
+)
+def test_what_is_not_body_has_an_end(start: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        await reader.read(65536)
+        writer.write(start)
+        await reader.read(65536)
+
+    async def scene(pool: OriginPool) -> None:
+        sink = Gathered()
+        pool.send(REQUEST, sink)
+        assert (await outcome(sink))[2] == [FailureKind.GARBAGE]
+        await until(lambda: pool.open == 0)
+
+    talk_to(talk, scene)
+
+
+def test_the_answer_to_head_has_no_body_whatever_its_length() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        answers = [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"X: y"]
+        while (await reader.read(65536)).startswith(b"HEAD ") and answers:
+            writer.write(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % answers.pop(0))
+
+    async def scene(pool: OriginPool) -> None:
+        for _ in range(3):
+            got = await fetch(pool, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n", 5)
+            assert (got.status, bytes(got.body)) == (200, b"")
+        assert (pool.open, pool.idle) == (1, 1)
+
+    talk_to(talk, scene)
+
+
+def test_a_connection_whose_last_answer_was_paused_is_not_left_so() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while await reader.read(65536):
+            writer.write(ANSWER)
+
+    async def scene(pool: OriginPool) -> None:
+        class Pausing(Gathered):
+            upload: Upload | None = None
+
+            def on_body(self, data: bytes) -> None:
+                assert self.upload is not None
+                self.upload.pause()
+                super().on_body(data)
+
+        sink = Pausing()
+        sink.upload = pool.send(REQUEST, sink)
+        assert await outcome(sink) == (200, b"x", ["complete"])
+        assert await ask_once(pool) == (200, b"x", ["complete"])
+        assert pool.open == 1
+
+    talk_to(talk, scene)

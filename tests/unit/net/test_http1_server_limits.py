@@ -44,6 +44,14 @@ def test_a_pipeline_longer_than_a_read_is_not_one_long_head() -> None:
     serve(client)
 
 
+def test_any_number_of_empty_lines_before_a_request_is_nothing() -> None:
+    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
+        writer.write(b"\r\n" * 100_000 + GET + b"\r\n" * 3 + GET)
+        assert await read_answers(reader, 2) == [(200, b"GET /good ")] * 2
+
+    serve(client)
+
+
 @pytest.mark.parametrize(
     ("status", "start"),
     [

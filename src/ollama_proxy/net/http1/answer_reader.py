@@ -71,36 +71,38 @@ class AnswerReader:
         """
         if self._held:
             data = self._held + data
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            self._check_unfinished(data)
-            self._held = data
-            return None
-        lines = data[:end].split(b"\r\n")
-        first = lines[0]
-        status, http10 = _seen_status.get(first) or _read_status(first)
-        self._head_bytes += end
-        if self._head_bytes > _MOST_HEAD_BYTES or len(lines) > _MOST_FIELDS:
-            raise BadAnswer("the head is too large")
-        del lines[0]
-        try:
-            fields = read_fields(lines)
-        except BadField as error:
-            raise BadAnswer(str(error)) from None
-        rest = data[end + 4 :]
-        if status < 200:
-            return self._skip_interim(status, rest, of_head=of_head)
-        self._held = b""
+            self._held = b""
+        at = 0
+        while True:
+            end = data.find(b"\r\n\r\n", at)
+            if end < 0:
+                self._hold(data[at:])
+                return None
+            lines = data[at:end].split(b"\r\n")
+            self._head_bytes += end - at
+            if self._head_bytes > _MOST_HEAD_BYTES or len(lines) > _MOST_FIELDS:
+                raise BadAnswer("the head is too large")
+            at = end + 4
+            first = lines[0]
+            status, http10 = _seen_status.get(first) or _read_status(first)
+            del lines[0]
+            try:
+                fields = read_fields(lines)
+            except BadField as error:
+                raise BadAnswer(str(error)) from None
+            if status >= 200:
+                break
+            if status == 101:
+                raise BadAnswer("the server changes to a protocol that nobody asked for")
         self.status = status
         self.fields = fields
         self._frame(fields, http10=http10, bodiless=of_head or status in _NO_BODY)
-        return rest
+        return data[at:]
 
-    def _skip_interim(self, status: int, rest: bytes, *, of_head: bool) -> bytes | None:
-        if status == 101:
-            raise BadAnswer("the server changes to a protocol that nobody asked for")
-        self._held = b""
-        return self.read_head(rest, of_head=of_head) if rest else None
+    def _hold(self, data: bytes) -> None:
+        if data:
+            self._check_unfinished(data)
+        self._held = data
 
     def _check_unfinished(self, data: bytes) -> None:
         """See early what can become no head."""

@@ -102,7 +102,7 @@ class RequestReader:
         line = seen_lines.get(lines[0])
         if line is None:
             if not lines[0]:
-                self._go(at + 2)  # RFC 9112, 2.2: an empty line before a request is nothing
+                self._skip_lines()
                 return self.next()
             line = read_request_line(lines[0], limits)
         if len(lines) > limits.head_fields + 1 or end - at > limits.head_bytes:
@@ -216,13 +216,17 @@ class RequestReader:
 
     def _wait_for_head(self) -> None:
         """Refuse what can be seen to be wrong before the head is whole."""
+        self._skip_lines()
+        if self._data:
+            self._line_from = check_lines(self._data, self._at, max(self._line_from, self._at), self._limits)
+
+    def _skip_lines(self) -> None:
+        """RFC 9112, 2.2: an empty line before a request is nothing."""
         at = self._at
         while self._data.startswith(b"\r\n", at):
             at += 2
         if at > self._at:
             self._go(at)
-        if self._data:
-            self._line_from = check_lines(self._data, self._at, max(self._line_from, self._at), self._limits)
 
     def _refuse_lines(self) -> None:
         """Find the first fault, in the order of bytes, of a head that has one."""
