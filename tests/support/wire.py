@@ -80,7 +80,7 @@ def serve_bytes(data: bytes, sizes: list[int], *, late: bool = False) -> tuple[l
         if turns > 0:
             asyncio.get_running_loop().call_soon(answer, exchange, number, turns - 1)
         else:
-            exchange.respond(200, b"text/plain", b"<%d>" % number)
+            exchange.respond(200, b"text/plain", b"ok", [(b"Number", b"<%d>" % number)])
 
     def handle(exchange: Exchange) -> None:
         seen.append((exchange.method, exchange.target, exchange.body))
@@ -133,6 +133,8 @@ class Heard:
         self.headers: Headers = []
         self.body = b""
         self.ends: list[str] = []
+        #: Whether the connection went back to its pool.
+        self.kept = False
 
     def on_response(self, status: int, headers: Headers) -> None:
         self.status = status
@@ -148,10 +150,10 @@ class Heard:
         self.ends.append(failure.kind.name)
 
 
-def hear(data: bytes, sizes: list[int], *, close: bool) -> tuple[int, Headers, bytes, list[str]]:
+def hear(data: bytes, sizes: list[int], *, close: bool) -> Heard:
     """What a sink hears of these bytes, and of the end of the connection if it comes."""
 
-    async def run() -> tuple[int, Headers, bytes, list[str]]:
+    async def run() -> Heard:
         pool = OriginPool(Origin("x", 80))
         connection = UpstreamConnection(pool)
         wire = Wire()
@@ -163,8 +165,9 @@ def hear(data: bytes, sizes: list[int], *, close: bool) -> tuple[int, Headers, b
             piece, rest = rest[:size], rest[size:]
             if piece and not wire.closed:
                 connection.data_received(piece)
+        sink.kept = pool.idle == 1
         if close or wire.closed:
             connection.connection_lost(None)
-        return sink.status, sink.headers, sink.body, sink.ends
+        return sink
 
     return asyncio.run(run())
