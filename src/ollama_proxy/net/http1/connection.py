@@ -172,7 +172,7 @@ class HttpConnection(asyncio.Protocol):
         self._since_s = self._loop.time()
         if not exchange.keep_alive or self._server.draining:
             self._close()
-        elif not self._reads_on and self._reader.held_bytes:
+        elif self._reader.unread and not self._reads_on:
             # From the loop, not from here: what is answered at once must not nest.
             self._loop.call_soon(self._read_on)
 
@@ -226,7 +226,7 @@ class HttpConnection(asyncio.Protocol):
         """Let the request under way be answered, then close."""
         if self._active is not None:
             self._active.keep_alive = False
-        elif self._reader.pending is None:
+        elif self._over or self._reader.pending is None:
             self._over = True
             self.transport.close()
 

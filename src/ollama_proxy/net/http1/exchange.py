@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterable
 from typing import Protocol, overload
 
 from .fields import Header, Headers, index_fields
-from .status import date_line, head_begin
+from .status import date_line, head_begin, head_begins
 
 __all__ = ["Exchange", "ExchangeOwner", "Header", "Headers", "UpgradeNotAsked"]
+
+
+_BODILESS = frozenset((204, 304))
 
 
 class UpgradeNotAsked(RuntimeError):
@@ -130,14 +133,19 @@ class Exchange:
         if self.started or self.gone:
             return
         self.started = True
-        begin = head_begin(status, content_type)
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        framing = self._framing(status, length)
-        end = b"\r\n" if self.keep_alive and not self.http10 else self._connection_line()
-        self._head = b"%b%b%b%b%b%b" % (begin, lines, self.fixed_lines, date_line(), framing, end)
+        begin = head_begins.get((status, content_type)) or head_begin(status, content_type)
+        lines = b""
+        for header in headers:
+            lines += b"%b: %b\r\n" % header
+        if length is not None and self.keep_alive and not self.http10 and status >= 200 and status not in _BODILESS:
+            self._left = length
+            self._head = b"%b%b%b%bContent-Length: %d\r\n\r\n" % (begin, lines, self.fixed_lines, date_line(), length)
+        else:
+            framing = self._framing(status, length) + self._connection_line()
+            self._head = b"".join((begin, lines, self.fixed_lines, date_line(), framing))
 
     def _framing(self, status: int, length: int | None) -> bytes:
-        if status < 200 or status in (204, 304):
+        if status < 200 or status in _BODILESS:
             self._bodiless = True
             return b""
         if length is not None:
@@ -150,18 +158,21 @@ class Exchange:
         return b"Transfer-Encoding: chunked\r\n"
 
     def _connection_line(self) -> bytes:
-        return b"Connection: keep-alive\r\n\r\n" if self.keep_alive else b"Connection: close\r\n\r\n"
+        if not self.keep_alive:
+            return b"Connection: close\r\n\r\n"
+        return b"Connection: keep-alive\r\n\r\n" if self.http10 else b"\r\n"
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body. More than was promised breaks the connection: it would pass for another answer."""
         if self.gone or self.ended or self._bodiless or not data:
             return
-        if self._left is not None:
-            self._left -= len(data)
-            if self._left < 0:
+        left = self._left
+        if left is not None:
+            self._left = left = left - len(data)
+            if left < 0:
                 self.abort()
                 return
-        if self._chunked:
+        elif self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         head = self._head
         if head is not None:

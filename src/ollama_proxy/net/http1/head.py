@@ -168,17 +168,29 @@ def check_host(host: bytes | None, *, http10: bool) -> None:
 
 def read_length(value: bytes, limits: HttpLimits) -> int:
     """RFC 9112, 6.3: one number. Raises `Refusal`."""
-    if not value.isdigit():
-        raise Refusal(400, "the Content-Length must be one number")
-    if len(value) > _MOST_DIGITS:
-        # Not converted before they are counted: a number of many digits costs the square of them.
-        value = value.lstrip(b"0")
-        if len(value) > _MOST_DIGITS:
-            raise Refusal(413, f"the body is larger than {limits.body_bytes} bytes")
-    length = int(value or b"0")
+    length = _seen_lengths[value]
     if length > limits.body_bytes:
         raise Refusal(413, f"the body is larger than {limits.body_bytes} bytes")
     return length
+
+
+class _SeenLengths(dict[bytes, int]):
+    """Numbers by their digits."""
+
+    def __missing__(self, value: bytes) -> int:
+        if not value.isdigit():
+            raise Refusal(400, "the Content-Length must be one number")
+        digits = value.lstrip(b"0") or b"0"
+        # Not converted before they are counted: a number of many digits costs the square of them.
+        length = int(digits[:_MOST_DIGITS])
+        if len(value) <= _MOST_DIGITS:
+            if len(self) >= _MOST_SEEN:
+                self.clear()
+            self[value] = length
+        return length
+
+
+_seen_lengths = _SeenLengths()
 
 
 def check_coding(fields: Headers, *, http10: bool, has_length: bool) -> None:

@@ -31,7 +31,6 @@ class RequestReader:
         "_at",
         "_body",
         "_chunked",
-        "_data",
         "_left",
         "_limits",
         "_line_from",
@@ -40,13 +39,15 @@ class RequestReader:
         "body_bytes",
         "continue_due",
         "pending",
+        "unread",
     )
 
     def __init__(self, owner: ExchangeOwner, peer: str, limits: HttpLimits) -> None:
         self._owner = owner
         self._peer = peer
         self._limits = limits
-        self._data = b""
+        #: What has come and may hold more requests; empty when all of it is read.
+        self.unread = b""
         self._at = 0
         #: How far the lines of an unfinished head are checked.
         self._line_from = 0
@@ -62,27 +63,27 @@ class RequestReader:
     @property
     def held_bytes(self) -> int:
         """Bytes that have come and are not read yet."""
-        return len(self._data) - self._at
+        return len(self.unread) - self._at
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
-        if self._data:
+        if self.unread:
             at = self._at
-            data = self._data[at:] + data
+            data = self.unread[at:] + data
             self._line_from -= at
             self._at = 0
-        self._data = data
+        self.unread = data
 
     def take_rest(self) -> bytes:
         """Give away what is not read: it belongs to another protocol."""
-        rest = self._data[self._at :]
-        self._go(len(self._data))
+        rest = self.unread[self._at :]
+        self._go(len(self.unread))
         return rest
 
     def _go(self, at: int) -> None:
         """What lies before is read."""
-        if at == len(self._data):
-            self._data = b""
+        if at == len(self.unread):
+            self.unread = b""
             at = 0
         self._at = self._line_from = at
 
@@ -90,7 +91,7 @@ class RequestReader:
         """The next whole request, or None when more bytes are needed. Raises `Refusal`."""
         if self.pending is not None:
             return self._next_of_body()
-        data = self._data
+        data = self.unread
         if not data:
             return None
         at, limits = self._at, self._limits
@@ -128,13 +129,23 @@ class RequestReader:
         if not unique or index.get(b"host") not in good_hosts:
             self._check_names(exchange, index, unique=unique)
         connection = index.get(b"connection")
-        if connection is not None and (connection != b"keep-alive" or exchange.http10 or not unique):
+        if connection is not None and (connection != b"keep-alive" or line[4] or not unique):
             self._set_connection(exchange, index)
         length = index.get(b"content-length")
-        if length is not None or b"transfer-encoding" in index:
-            return self._begin_body(exchange, length, index.get(b"transfer-encoding"), at)
+        if b"transfer-encoding" in index:
+            self._begin_chunked(exchange, has_length=length is not None)
+        elif length is not None:
+            self.pending = exchange
+            size = read_length(length, self._limits)
+            if at + size > len(self.unread):
+                self._left = size
+            else:
+                # The usual case: the body came with its head, and is cut out in one piece.
+                exchange.body = self.unread[at : at + size]
+                at += size
+                self.pending = None
         self._go(at)
-        return exchange
+        return exchange if self.pending is None else self._begin_body(exchange)
 
     def _set_connection(self, exchange: Exchange, index: dict[bytes, bytes]) -> None:
         options = read_tokens(exchange.headers, b"connection")
@@ -150,21 +161,12 @@ class RequestReader:
         check_host(index.get(b"host"), http10=exchange.http10)
         self.pending = None
 
-    def _begin_body(self, exchange: Exchange, length: bytes | None, coding: bytes | None, at: int) -> Exchange | None:
+    def _begin_chunked(self, exchange: Exchange, *, has_length: bool) -> None:
         self.pending = exchange
-        if coding is not None:
-            check_coding(exchange.headers, http10=exchange.http10, has_length=length is not None)
-            self._chunked = self._make_chunked(exchange.headers)
-        elif length is not None:
-            self._left = read_length(length, self._limits)
-            stop = at + self._left
-            if stop <= len(self._data):
-                # The usual case: the body came with its head, and is cut out in one piece.
-                exchange.body = self._data[at:stop]
-                self.pending = None
-                self._go(stop)
-                return exchange
-        self._go(at)
+        check_coding(exchange.headers, http10=exchange.http10, has_length=has_length)
+        self._chunked = self._make_chunked(exchange.headers)
+
+    def _begin_body(self, exchange: Exchange) -> Exchange | None:
         self._body, self.body_bytes = [], 0
         self.continue_due = not exchange.http10 and exchange.header(b"expect", b"").lower() == b"100-continue"
         return self._next_of_body()
@@ -181,7 +183,7 @@ class RequestReader:
 
     def _next_of_body(self) -> Exchange | None:
         """Read on in the body of the pending request."""
-        if not self._data:
+        if not self.unread:
             return None
         whole = self._feed_length() if self._chunked is None else self._feed_chunked(self._chunked)
         if not whole:
@@ -193,8 +195,8 @@ class RequestReader:
         return exchange
 
     def _feed_length(self) -> bool:
-        stop = min(self._at + self._left, len(self._data))
-        piece = self._data[self._at : stop]
+        stop = min(self._at + self._left, len(self.unread))
+        piece = self.unread[self._at : stop]
         self._go(stop)
         self._body.append(piece)
         self._left -= len(piece)
@@ -204,7 +206,7 @@ class RequestReader:
     def _feed_chunked(self, chunked: ChunkedReader) -> bool:
         pieces: list[bytes] = []
         try:
-            self._go(chunked.feed(self._data, self._at, pieces))
+            self._go(chunked.feed(self.unread, self._at, pieces))
         except ChunkError as error:
             raise Refusal(error.status, f"malformed HTTP request: {error}") from None
         finally:
@@ -217,18 +219,18 @@ class RequestReader:
     def _wait_for_head(self) -> None:
         """Refuse what can be seen to be wrong before the head is whole."""
         self._skip_lines()
-        if self._data:
-            self._line_from = check_lines(self._data, self._at, max(self._line_from, self._at), self._limits)
+        if self.unread:
+            self._line_from = check_lines(self.unread, self._at, max(self._line_from, self._at), self._limits)
 
     def _skip_lines(self) -> None:
         """RFC 9112, 2.2: an empty line before a request is nothing."""
         at = self._at
-        while self._data.startswith(b"\r\n", at):
+        while self.unread.startswith(b"\r\n", at):
             at += 2
         if at > self._at:
             self._go(at)
 
     def _refuse_lines(self) -> None:
         """Find the first fault, in the order of bytes, of a head that has one."""
-        check_lines(self._data, self._at, self._at, self._limits)
+        check_lines(self.unread, self._at, self._at, self._limits)
         raise Refusal(400, "malformed HTTP request")
