@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 class UpstreamConnection(asyncio.Protocol):
     """The protocol object of one upstream connection."""
 
-    __slots__ = ("_begun", "_head_done", "_lost", "_pool", "_reader", "_reused", "_upload", "transport")
+    __slots__ = ("_begun", "_head_done", "_lost", "_paused", "_pool", "_reader", "_reused", "_upload", "transport")
 
     transport: asyncio.Transport
 
@@ -29,6 +29,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._upload: Upload | None = None
         self._reused = False
         self._lost = False
+        self._paused = False
         self._begun = False
         self._head_done = False
 
@@ -59,11 +60,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading."""
+        self._paused = True
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
+        self._paused = False
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
@@ -144,7 +147,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._lost = True
             self.transport.abort()
         elif reader.keep_alive:
-            self.resume()
+            if self._paused:
+                self.resume()
             self._pool.release(self)
         else:
             self._lost = True
