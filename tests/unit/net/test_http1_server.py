@@ -502,6 +502,28 @@ def test_a_refused_head_gets_no_body() -> None:
     serve(client)
 
 
+@pytest.mark.parametrize("bad", [b"X: a\x00\r\n\r\n", b"A: b\nC: d\r\n\r\n", b"X: " + b"y" * 40_000])
+def test_a_refusal_knows_of_the_request_what_came_before_the_fault(bad: bytes) -> None:
+    refused: list[tuple[bytes, bytes, int]] = []
+
+    def tell(exchange: Exchange, status: int, message: str) -> None:
+        refused.append((exchange.method, exchange.path, status))
+        refuse(exchange, status, message)
+
+    async def scene() -> None:
+        server = HttpServer(echo, tell)
+        listener = await asyncio.get_running_loop().create_server(server.protocol_factory, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        writer.write(b"HEAD /a/b HTTP/1.1\r\nHost: x\r\n" + bad)
+        assert (await reader.read()).endswith(b"\r\n\r\n")
+        writer.close()
+        listener.close()
+        await server.drain(1)
+
+    uvloop.run(asyncio.wait_for(scene(), 5))
+    assert refused == [(b"HEAD", b"/a/b", 431 if len(bad) > 40_000 else 400)]
+
+
 def test_an_upgrade_that_is_ignored_does_not_hide_a_wish_to_close() -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.write(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n" + GOOD)

@@ -190,8 +190,7 @@ class HttpConnection(asyncio.Protocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer a request that cannot be read on, and close."""
         self._over = self._refused = True
-        reader = self._reader
-        exchange = reader.pending or Exchange(self, b"GET", b"/", [], "")
+        exchange = self._reader.refused()
         exchange.keep_alive = False
         self._active = exchange
         self._server.refuse(exchange, refusal.status, refusal.message)

@@ -44,7 +44,6 @@ class Exchange:
         "_bodiless",
         "_chunked",
         "_head",
-        "_index",
         "_left",
         "_owner",
         "body",
@@ -53,6 +52,7 @@ class Exchange:
         "gone",
         "headers",
         "http10",
+        "index",
         "keep_alive",
         "method",
         "on_disconnect",
@@ -85,7 +85,7 @@ class Exchange:
             self.path, _, self.query = target.partition(b"?")
         self.headers = headers
         #: The first value of each name; made of `headers` when it is asked for and not handed in.
-        self._index = index
+        self.index = index
         self.peer = peer
         self.body = b""
         #: Set by the front, which also echoes it in `fixed_lines`.
@@ -111,9 +111,9 @@ class Exchange:
     def header(self, name: bytes, default: bytes) -> bytes: ...
     def header(self, name: bytes, default: bytes | None = None) -> bytes | None:
         """The first value of a header, by lower-case name."""
-        index = self._index
+        index = self.index
         if index is None:
-            index = self._index = index_fields(self.headers)
+            index = self.index = index_fields(self.headers)
         return index.get(name, default)
 
     def respond(self, status: int, content_type: bytes, body: bytes, headers: Iterable[Header] = ()) -> None:

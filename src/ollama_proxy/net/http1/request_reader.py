@@ -6,9 +6,11 @@ the next one and the bytes behind an upgrade need no care of their own.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from .chunked import ChunkedReader, ChunkError
 from .exchange import Exchange, ExchangeOwner
-from .fields import BadField, Headers, index_fields, read_fields, read_tokens
+from .fields import BadField, Headers, index_fields, read_field, read_tokens
 from .head import (
     Refusal,
     RequestLine,
@@ -110,27 +112,20 @@ class RequestReader:
             self._refuse_lines()
         del lines[0]
         try:
-            fields = read_fields(lines)
+            fields = list(map(read_field, lines))
         except BadField:
             self._refuse_lines()
-            return None
         return self._begin(line, fields, end + 4)
 
     def _begin(self, line: RequestLine, fields: Headers, at: int) -> Exchange | None:
-        """Make the exchange of a head, and its body if that has come."""
+        """Make the exchange of a head that ends at an offset, and its body if that has come."""
         index = dict(fields)
-        unique = len(index) == len(fields)
-        if not unique:
-            index = index_fields(fields)
         exchange = Exchange(self._owner, line[0], line[1], fields, self._peer, index)
-        if line[4]:
-            exchange.http10 = True
-            exchange.keep_alive = False
-        if not unique or index.get(b"host") not in good_hosts:
-            self._check_names(exchange, index, unique=unique)
+        if line[4] or len(index) < len(fields) or index.get(b"host") not in good_hosts:
+            index = self._check_names(exchange, http10=line[4])
         connection = index.get(b"connection")
-        if connection is not None and (connection != b"keep-alive" or line[4] or not unique):
-            self._set_connection(exchange, index)
+        if connection is not None and connection != b"keep-alive":
+            self._set_connection(exchange)
         length = index.get(b"content-length")
         if b"transfer-encoding" in index:
             self._begin_chunked(exchange, has_length=length is not None)
@@ -147,19 +142,36 @@ class RequestReader:
         self._go(at)
         return exchange if self.pending is None else self._begin_body(exchange)
 
-    def _set_connection(self, exchange: Exchange, index: dict[bytes, bytes]) -> None:
+    def refused(self) -> Exchange:
+        """The request that was refused, as far as it is known."""
+        if self.pending is not None:
+            return self.pending
+        line, end, _ = self.unread[self._at :].partition(b"\r\n")
+        known = seen_lines.get(line) if end else None
+        method, target = known[:2] if known else (b"GET", b"/")
+        return Exchange(self._owner, method, target, [], self._peer)
+
+    def _set_connection(self, exchange: Exchange) -> None:
         options = read_tokens(exchange.headers, b"connection")
         exchange.keep_alive = b"close" not in options and (not exchange.http10 or b"keep-alive" in options)
-        bodiless = index.get(b"content-length", b"0").strip(b"0") == b"" and b"transfer-encoding" not in index
-        if b"upgrade" in options and bodiless and not exchange.http10:
-            exchange.upgrade = index.get(b"upgrade", b"")
+        bodiless = exchange.header(b"content-length", b"0").strip(b"0") == b""
+        if b"upgrade" in options and bodiless and not exchange.http10 and not exchange.header(b"transfer-encoding"):
+            exchange.upgrade = exchange.header(b"upgrade", b"")
 
-    def _check_names(self, exchange: Exchange, index: dict[bytes, bytes], *, unique: bool) -> None:
+    def _check_names(self, exchange: Exchange, *, http10: bool) -> dict[bytes, bytes]:
+        """What is not as in nearly every request: HTTP/1.0, a name twice, a Host that was not seen before."""
         self.pending = exchange  # for whoever renders the refusal
-        if not unique:
+        index = exchange.index = index_fields(exchange.headers)
+        if len(index) < len(exchange.headers):
             check_once(exchange.headers)
-        check_host(index.get(b"host"), http10=exchange.http10)
+        if http10:
+            exchange.http10 = True
+            exchange.keep_alive = False
+        check_host(index.get(b"host"), http10=http10)
+        if b"connection" in index:
+            self._set_connection(exchange)
         self.pending = None
+        return index
 
     def _begin_chunked(self, exchange: Exchange, *, has_length: bool) -> None:
         self.pending = exchange
@@ -230,7 +242,7 @@ class RequestReader:
         if at > self._at:
             self._go(at)
 
-    def _refuse_lines(self) -> None:
+    def _refuse_lines(self) -> NoReturn:
         """Find the first fault, in the order of bytes, of a head that has one."""
         check_lines(self.unread, self._at, self._at, self._limits)
         raise Refusal(400, "malformed HTTP request")
