@@ -10,7 +10,7 @@ import pytest
 
 from ollama_proxy.net.asgi import AsgiBridge, AsgiMessage, Scope
 from ollama_proxy.net.http1.server import HttpServer
-from tests.unit.net.test_http1 import read_answers, refuse, serve, until
+from tests.support.http1 import read_answers, refuse, serve, until
 
 Receive = Callable[[], Awaitable[AsgiMessage]]
 Send = Callable[[AsgiMessage], Awaitable[None]]

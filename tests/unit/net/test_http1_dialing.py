@@ -18,7 +18,7 @@ from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.dialing import Address, connect_first, interleave
 from ollama_proxy.net.http1.fetch import FetchError, fetch
 from ollama_proxy.net.http1.server import HttpServer
-from tests.unit.net.test_http1 import REQUEST, echo, refuse
+from tests.support.http1 import REQUEST, ask_once, echo, refuse
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
@@ -186,6 +186,35 @@ def test_an_abort_while_several_addresses_are_tried_leaves_nothing() -> None:
         for _ in range(20):
             await asyncio.sleep(0)
         assert asyncio.all_tasks() == others
+        assert pool.open == 0
+
+    with deaf_listener() as dead:
+        run(scene(dead))
+
+
+def test_nothing_listens_is_refused_whatever_the_addresses() -> None:
+    async def run(host: str) -> None:
+        with pytest.raises(FetchError) as caught:
+            await fetch(OriginPool(Origin(host, 1)), REQUEST, 5)
+        assert caught.value.failure.kind is FailureKind.REFUSED
+
+    for host in ("127.0.0.1", "localhost"):
+        uvloop.run(run(host))
+
+
+def test_a_name_that_does_not_exist_is_unreachable() -> None:
+    async def run() -> None:
+        with pytest.raises(FetchError) as caught:
+            await fetch(OriginPool(Origin("no-such-host.invalid", 80)), REQUEST, 5)
+        assert caught.value.failure.kind is FailureKind.UNREACHABLE
+
+    uvloop.run(run())
+
+
+def test_a_server_that_takes_no_connection_is_a_timeout() -> None:
+    async def scene(dead: Address) -> None:
+        pool = OriginPool(Origin(*dead[1]), connect_timeout_s=0.05)
+        assert (await ask_once(pool))[2] == [FailureKind.TIMEOUT]
         assert pool.open == 0
 
     with deaf_listener() as dead:

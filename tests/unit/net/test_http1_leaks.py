@@ -15,7 +15,7 @@ from ollama_proxy.domain.errors import Failure
 from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
 from ollama_proxy.net.http1.exchange import Exchange, Headers
 from ollama_proxy.net.http1.server import HttpServer
-from tests.unit.net.test_http1 import refuse
+from tests.support.http1 import refuse
 
 POST = b"POST /%b HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000
 CHUNKS = 10

@@ -1,4 +1,4 @@
-"""The HTTP/1.1 server against hostile, slow, leaving and impatient clients, over real sockets."""
+"""The HTTP/1.1 server over real sockets: requests, order, limits, time, draining."""
 
 from __future__ import annotations
 
@@ -6,144 +6,179 @@ import asyncio
 import contextlib
 
 import pytest
-import uvloop
 
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
-from tests.unit.net.test_http1 import echo, read_answers, refuse, serve, until
-
-Reader = asyncio.StreamReader
-Writer = asyncio.StreamWriter
+from tests.support.http1 import (
+    Reader,
+    Writer,
+    echo,
+    read_answers,
+    serve,
+    until,
+)
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+
+
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
-#: Status, then the request; each must be refused with just this, and the connection closed.
-REFUSED = [
-    (400, POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
-    (400, POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    (400, POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
-    (400, POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
-    (400, POST + b"Content-Length: 5, 5\r\n\r\nhello"),
-    (400, POST + b"Content-Length: +5\r\n\r\nhello"),
-    (400, POST + b"Content-Length: -5\r\n\r\nhello"),
-    (400, POST + b"Content-Length: 0x5\r\n\r\nhello"),
-    (400, POST + b"Content-Length: 1_0\r\n\r\nhellohello"),
-    (400, POST + b"Content-Length: \r\n\r\n"),
-    (413, POST + b"Content-Length: 99999999999999999999999\r\n\r\n"),
-    (400, POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n"),
-    (400, POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    (400, POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"),
-    (400, POST + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"),
-    (400, POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n"),
-    (400, POST + b"Transfer-Encoding: gzip\r\n\r\n"),
-    (501, POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-    (400, POST + b"Transfer-Encoding: identity\r\n\r\n"),
-    (400, POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
-    (400, b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    (400, CHUNKED + b"5 \r\nhello\r\n0\r\n\r\n"),
-    (400, CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n"),
-    (400, CHUNKED + b"-1\r\nhello\r\n0\r\n\r\n"),
-    (400, CHUNKED + b"ffffffffffffffffff\r\nhello\r\n0\r\n\r\n"),
-    (400, CHUNKED + b"5\nhello\r\n0\r\n\r\n"),
-    (400, CHUNKED + b"5\r\nhelloX0\r\n\r\n"),
-    (400, CHUNKED + b"5\r\nhello\n0\r\n\r\n"),
-    (400, CHUNKED + b"5;a\nb\r\nhello\r\n0\r\n\r\n"),
-    (400, CHUNKED + b"0\r\nContent-Length: 7\r\n\r\n"),
-    (400, CHUNKED + b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n"),
-    (400, b"GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\n X: a\r\nHost: x\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\nHost: x\n\n"),
-    (400, b"GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\nHost: x\rX: y\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x01b\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\nHost : x\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\nHost\t: x\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\nHost: x\r\nJunk\r\n\r\n"),
-    (400, b"GET / HTTP/1.1\r\nHost: x\r\n: v\r\n\r\n"),
-    (400, b"GET ftp://x/y HTTP/1.1\r\nHost: x\r\n\r\n"),
-    (400, b"GET /\xc3\xa9 HTTP/1.1\r\nHost: x\r\n\r\n"),
-    (400, b"GET /a\x01b HTTP/1.1\r\nHost: x\r\n\r\n"),
-    (501, b"get / HTTP/1.1\r\nHost: x\r\n\r\n"),
-    (501, b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n"),
-    (400, b"DESCRIBE rtsp://x/ RTSP/1.0\r\nHost: x\r\n\r\n"),
-    (400, b"GET / http/1.1\r\nHost: x\r\n\r\n"),
-    (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
-    (405, b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n" + GOOD),
-    (400, b"GET /\r\n\r\n"),
-    (505, b"GET / HTTP/2.0\r\nHost: x\r\n\r\n"),
+
+REQUESTS = [
+    (b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /a "),
+    (b"POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", b"POST /b hello"),
+    (
+        b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n",
+        b"POST /c abcde",
+    ),
+    (b"POST /d HTTP/1.1\r\nhost: x\r\nTRANSFER-ENCODING: Chunked\r\n\r\n0\r\nTrailer: t\r\n\r\n", b"POST /d "),
+    (b"GET /e?f=%20 HTTP/1.1\r\nHost: x\r\nX-Empty:\r\nX-Pad:   y  \r\n\r\n", b"GET /e?f=%20 "),
 ]
 
 
-@pytest.mark.parametrize(("status", "request_bytes"), REFUSED)
-def test_what_is_in_doubt_is_refused_alone_and_closes(status: int, request_bytes: bytes) -> None:
-    handled: list[Exchange] = []
-
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(request_bytes)
-        answer = await reader.read()
-        assert answer.startswith(b"HTTP/1.1 %d " % status)
-        assert b"\r\nConnection: close\r\n" in answer
-        assert answer.count(b"HTTP/1.1 ") == 1
-        assert handled == []
-
-    serve(client, handled.append)
-
-
-@pytest.mark.parametrize(("status", "request_bytes"), REFUSED[:12])
-def test_a_doubtful_request_does_not_harm_the_one_before_it(status: int, request_bytes: bytes) -> None:
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(GOOD + request_bytes)
-        answers = await read_answers(reader, 2)
-        assert answers[0] == (200, b"GET /good ")
-        assert answers[1][0] == status
-        assert await reader.read() == b""
+@pytest.mark.parametrize(("request_bytes", "answer"), REQUESTS)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_a_request_means_the_same_however_it_comes(request_bytes: bytes, answer: bytes, size: int) -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        for start in range(0, len(request_bytes), size):
+            writer.write(request_bytes[start : start + size])
+            await asyncio.sleep(0)
+        assert await read_answers(reader, 1) == [(200, answer)]
 
     serve(client)
 
 
-SMALL = HttpLimits(head_bytes=400, head_fields=5, target_bytes=50, body_bytes=100)
-TOO_MUCH = [
-    (414, b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 50)),
-    (431, b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"A: b\r\n" * 5)),
-    (431, b"GET / HTTP/1.1\r\nHost: x\r\nA: %b\r\n\r\n" % (b"b" * 400)),
-    (431, CHUNKED + b"0\r\n" + b"A: b\r\n" * 5 + b"\r\n"),
-    (413, POST + b"Content-Length: 101\r\n\r\n"),
-    (413, CHUNKED + b"33\r\n%b\r\n" % (b"x" * 51) * 2),
-]
-JUST_ENOUGH = [
-    b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 49),
-    b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"A: b\r\n" * 4),
-    POST + b"Content-Length: 100\r\n\r\n" + b"x" * 100,
-    CHUNKED + b"32\r\n%b\r\n" % (b"x" * 50) * 2 + b"0\r\n\r\n",
-]
+def test_a_thousand_pipelined_requests_are_answered_in_order() -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        writer.write(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(1000)))
+        answers = await read_answers(reader, 1000)
+        assert answers == [(200, b"GET /%d " % number) for number in range(1000)]
+
+    serve(client)
 
 
-@pytest.mark.parametrize(("status", "request_bytes"), TOO_MUCH)
-def test_beyond_a_limit_is_refused_and_closes(status: int, request_bytes: bytes) -> None:
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(request_bytes)
-        assert (await reader.read()).startswith(b"HTTP/1.1 %d " % status)
+def test_late_answers_keep_the_order_of_the_pipeline() -> None:
+    waiting: list[Exchange] = []
 
-    serve(client, limits=SMALL)
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        writer.write(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(5)))
+        for number in range(5):
+            await until(lambda: waiting)
+            assert len(waiting) == 1
+            echo(waiting.pop())
+            assert await read_answers(reader, 1) == [(200, b"GET /%d " % number)]
+
+    serve(client, waiting.append)
 
 
-@pytest.mark.parametrize("request_bytes", JUST_ENOUGH)
-def test_at_a_limit_is_served_and_the_connection_lives_on(request_bytes: bytes) -> None:
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(request_bytes + GOOD)
-        answers = await read_answers(reader, 2)
-        assert answers[0][0] == 200
-        assert answers[1] == (200, b"GET /good ")
+def test_head_has_the_head_of_get_and_no_body() -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        writer.write(b"HEAD /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"Content-Length: 8" in head
+        assert await read_answers(reader, 1) == [(200, b"GET /b ")]
 
-    serve(client, limits=SMALL)
+    serve(client)
+
+
+def test_expect_continue_is_answered_before_the_body() -> None:
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        writer.write(b"POST /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"hi")
+        assert await read_answers(reader, 1) == [(200, b"POST /a hi")]
+
+    serve(client)
+
+
+def test_http_1_0_gets_a_body_that_ends_with_the_connection() -> None:
+    def stream(exchange: Exchange) -> None:
+        exchange.start(200, b"text/plain")
+        exchange.write(b"ab")
+        exchange.write(b"cd")
+        exchange.end()
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        answer = await reader.read()
+        assert answer.endswith(b"\r\n\r\nabcd")
+        assert b"chunked" not in answer.lower()
+
+    serve(client, stream)
+
+
+def test_a_client_that_leaves_is_told_once_and_never_after_the_end() -> None:
+    told: list[str] = []
+
+    def wait(exchange: Exchange) -> None:
+        exchange.on_disconnect = lambda: told.append(exchange.path.decode())
+        if exchange.path == b"/done":
+            echo(exchange)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        writer.write(b"GET /done HTTP/1.1\r\nHost: x\r\n\r\n")
+        await read_answers(reader, 1)
+        writer.write(b"GET /open HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        await until(lambda: not server.connections)
+        assert told == ["/open"]
+
+    serve(client, wait)
+
+
+def test_a_slow_reader_pauses_the_producer_and_a_reading_one_resumes_it() -> None:
+    seen: list[str] = []
+    piece = b"x" * 65536
+
+    def flood(exchange: Exchange) -> None:
+        exchange.start(200, b"text/plain")
+        exchange.on_pause = lambda: seen.append("pause")
+        exchange.on_resume = lambda: (seen.append("resume"), exchange.end())  # type: ignore[assignment,func-returns-value]
+        while "pause" not in seen:
+            exchange.write(piece)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await until(lambda: "pause" in seen)
+        ((status, body),) = await read_answers(reader, 1)
+        assert status == 200
+        assert set(body) == {ord("x")}
+        assert seen == ["pause", "resume"]
+
+    serve(client, flood)
+
+
+def test_silence_is_ended_by_the_sweep_with_the_clock_it_is_given() -> None:
+    limits = HttpLimits(head_s=10, body_idle_s=30, idle_s=100)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
+        await until(lambda: any(connection._reader.pending for connection in server.connections))
+        now_s = asyncio.get_running_loop().time()
+        server.sweep(now_s + 29)
+        assert server.connections
+        server.sweep(now_s + 31)
+        assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+
+    serve(client, limits=limits)
+
+
+def test_a_handler_that_raises_is_a_500_and_the_connection_lives_on() -> None:
+    def sometimes(exchange: Exchange) -> None:
+        if exchange.path == b"/bad":
+            raise RuntimeError("secret")
+        echo(exchange)
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        writer.write(b"GET /bad HTTP/1.1\r\nHost: x\r\n\r\nGET /good HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert await read_answers(reader, 2) == [(500, b"internal error"), (200, b"GET /good ")]
+
+    serve(client, sometimes)
 
 
 def test_a_connection_lives_on_after_a_handler_says_no() -> None:
@@ -296,19 +331,6 @@ def test_draining_breaks_off_what_outlives_the_grace() -> None:
     serve(client, wait)
 
 
-def test_no_more_connections_than_the_limit() -> None:
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        await until(lambda: server.connections)
-        other_reader, other_writer = await asyncio.open_connection(*writer.get_extra_info("peername"))
-        with contextlib.suppress(ConnectionResetError):
-            assert await other_reader.read() == b""
-        other_writer.close()
-        writer.write(GOOD)
-        assert await read_answers(reader, 1) == [(200, b"GET /good ")]
-
-    serve(client, limits=HttpLimits(connections=1))
-
-
 def test_a_callback_set_by_one_request_is_never_called_for_another() -> None:
     told: list[bytes] = []
 
@@ -328,241 +350,3 @@ def test_a_callback_set_by_one_request_is_never_called_for_another() -> None:
         assert told == [b"/20"]
 
     serve(client, handle)
-
-
-# -- what it once got wrong ----------------------------------------------------------
-
-
-async def read_until_closed(reader: Reader, limit_s: float = 0.5) -> bytes:
-    """Everything up to the end of the connection; TimeoutError when it stays open."""
-    async with asyncio.timeout(limit_s):
-        return await reader.read()
-
-
-@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"GET / HTTP/1.1\r\nHost: x\r\nX"])
-def test_a_field_without_end_is_refused(start: bytes) -> None:
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(start + b"a" * 200_000)
-        assert (await read_until_closed(reader)).startswith(b"HTTP/1.1 431 ")
-
-    serve(client)
-
-
-def test_trailers_are_not_headers() -> None:
-    seen: list[Exchange] = []
-
-    def keep(exchange: Exchange) -> None:
-        seen.append(exchange)
-        echo(exchange)
-
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(CHUNKED + b"0\r\nAuthorization: Bearer other\r\nHost: other\r\n\r\n")
-        await read_answers(reader, 1)
-        assert [name for name, _ in seen[0].headers] == [b"host", b"transfer-encoding"]
-
-    serve(client, keep)
-
-
-def test_100_continue_waits_for_the_answers_before_it() -> None:
-    held: list[Exchange] = []
-
-    def handle(exchange: Exchange) -> None:
-        if exchange.method == b"POST":
-            echo(exchange)
-            return
-        exchange.start(200, b"text/plain")
-        exchange.write(b"abc")
-        held.append(exchange)
-
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(GOOD)
-        await until(lambda: held)
-        writer.write(POST + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
-        await until(lambda: any(connection._reader.held_bytes for connection in server.connections))
-        held[0].write(b"def")
-        held[0].end()
-        writer.write(b"hi")
-        assert await read_answers(reader, 1) == [(200, b"abcdef")]
-
-    serve(client, handle)
-
-
-def test_a_client_that_never_reads_cannot_pile_up_answers() -> None:
-    served: list[None] = []
-
-    def large(exchange: Exchange) -> None:
-        served.append(None)
-        exchange.respond(200, b"text/plain", b"x" * 100_000)
-
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        writer.write(GOOD * 300)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await until(lambda: len(served) == 300)
-        (connection,) = server.connections
-        waiting = connection.transport.get_write_buffer_size()
-        writer.transport.abort()
-        assert waiting < 4 * HttpLimits().write_high_bytes
-
-    serve(client, large)
-
-
-@pytest.mark.parametrize("behind", [GOOD, b"GET / HTTP/1.1\r\nHost: x\r\n\r\nRUBBISH\r\n\r\n"])
-def test_a_client_that_leaves_with_requests_waiting_is_noticed(behind: bytes) -> None:
-    told: list[bytes] = []
-
-    def wait(exchange: Exchange) -> None:
-        exchange.on_disconnect = lambda: told.append(exchange.path)
-
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
-        await until(lambda: any(connection._reader.held_bytes for connection in server.connections))
-        writer.transport.abort()
-        async with asyncio.timeout(0.5):
-            await until(lambda: told)
-
-    serve(client, wait)
-
-
-def respond_twice(exchange: Exchange) -> None:
-    exchange.respond(200, b"text/plain", b"one")
-    exchange.respond(500, b"text/plain", b"two")
-
-
-def write_after_the_end(exchange: Exchange) -> None:
-    exchange.respond(200, b"text/plain", b"one")
-    exchange.write(b"late")
-
-
-def write_a_body_that_may_not_be(exchange: Exchange) -> None:
-    exchange.respond(204, b"", b"body")
-
-
-def write_more_than_promised(exchange: Exchange) -> None:
-    exchange.start(200, b"text/plain", 3)
-    exchange.write(b"one and more")
-    exchange.end()
-
-
-@pytest.mark.parametrize(
-    "handler", [respond_twice, write_after_the_end, write_a_body_that_may_not_be, write_more_than_promised]
-)
-def test_a_faulty_handler_cannot_write_outside_its_answer(handler: object) -> None:
-    def handle(exchange: Exchange) -> None:
-        if exchange.path == b"/good":
-            echo(exchange)
-        else:
-            handler(exchange)  # type: ignore[operator]
-
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(b"GET /odd HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n" + GOOD)
-        writer.write_eof()
-        answers = await reader.read()
-        assert not any(foreign in answers for foreign in (b"two", b"late", b"\r\n\r\nbody", b"more"))
-
-    serve(client, handle)
-
-
-def test_an_answer_shorter_than_promised_breaks_the_connection() -> None:
-    def shorten(exchange: Exchange) -> None:
-        exchange.start(200, b"text/plain", 10)
-        exchange.write(b"abc")
-        exchange.end()
-
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(GOOD)
-        with contextlib.suppress(ConnectionResetError):
-            await read_until_closed(reader)
-
-    serve(client, shorten)
-
-
-def test_all_sound_requests_before_a_bad_one_are_answered() -> None:
-    held: list[Exchange] = []
-
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(GOOD * 2 + b"GET / HTTP/1.1\r\n\r\n")
-        for _ in range(2):
-            async with asyncio.timeout(0.5):
-                await until(lambda: held)
-            echo(held.pop())
-        answers = await reader.read()
-        assert answers.count(b"HTTP/1.1 200 ") == 2
-        assert answers.count(b"HTTP/1.1 400 ") == 1
-
-    serve(client, held.append)
-
-
-def test_a_refused_head_gets_no_body() -> None:
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(b"HEAD / HTTP/1.1\r\n\r\n")
-        assert (await reader.read()).endswith(b"\r\n\r\n")
-
-    serve(client)
-
-
-@pytest.mark.parametrize("bad", [b"X: a\x00\r\n\r\n", b"A: b\nC: d\r\n\r\n", b"X: " + b"y" * 40_000])
-def test_a_refusal_knows_of_the_request_what_came_before_the_fault(bad: bytes) -> None:
-    refused: list[tuple[bytes, bytes, int]] = []
-
-    def tell(exchange: Exchange, status: int, message: str) -> None:
-        refused.append((exchange.method, exchange.path, status))
-        refuse(exchange, status, message)
-
-    async def scene() -> None:
-        server = HttpServer(echo, tell)
-        listener = await asyncio.get_running_loop().create_server(server.protocol_factory, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
-        writer.write(b"HEAD /a/b HTTP/1.1\r\nHost: x\r\n" + bad)
-        assert (await reader.read()).endswith(b"\r\n\r\n")
-        writer.close()
-        listener.close()
-        await server.drain(1)
-
-    uvloop.run(asyncio.wait_for(scene(), 5))
-    assert refused == [(b"HEAD", b"/a/b", 431 if len(bad) > 40_000 else 400)]
-
-
-def test_an_upgrade_that_is_ignored_does_not_hide_a_wish_to_close() -> None:
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n" + GOOD)
-        answer = await reader.read()
-        assert b"\r\nConnection: close\r\n" in answer
-        assert answer.endswith(b"GET /last ")
-
-    serve(client)
-
-
-@pytest.mark.parametrize(
-    "request_bytes",
-    [
-        b"GET /a#b HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET * HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: user@x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x/y\r\n\r\n",
-    ],
-)
-def test_any_doubt_is_a_refusal(request_bytes: bytes) -> None:
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(request_bytes)
-        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 400 ")
-
-    serve(client)
-
-
-def test_no_descriptor_is_left_after_many_clients() -> None:
-    async def scene() -> None:
-        server = HttpServer(echo, refuse)
-        listener = await asyncio.get_running_loop().create_server(server.protocol_factory, "127.0.0.1", 0)
-        for number in range(200):
-            reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
-            writer.write((GOOD, b"RUBBISH\r\n\r\n", b"GET / HT", b"")[number % 4])
-            if number % 4 == 0:
-                await read_answers(reader, 1)
-            writer.transport.abort() if number % 2 else writer.close()
-        await until(lambda: not server.connections)
-        listener.close()
-
-    uvloop.run(asyncio.wait_for(scene(), 20))

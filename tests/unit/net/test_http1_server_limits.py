@@ -13,7 +13,7 @@ from ollama_proxy.net.http1.connection import HttpConnection
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
-from tests.unit.net.test_http1 import echo, read_answers, serve, until
+from tests.support.http1 import echo, read_answers, serve, until
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -255,3 +255,57 @@ def test_a_client_that_reads_slowly_is_not_cut_off() -> None:
         await until(lambda: not server.connections)
 
     serve(client, flood, HttpLimits(write_stall_s=30))
+
+
+SMALL = HttpLimits(head_bytes=400, head_fields=5, target_bytes=50, body_bytes=100)
+
+
+TOO_MUCH = [
+    (414, b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 50)),
+    (431, b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"A: b\r\n" * 5)),
+    (431, b"GET / HTTP/1.1\r\nHost: x\r\nA: %b\r\n\r\n" % (b"b" * 400)),
+    (431, CHUNKED + b"0\r\n" + b"A: b\r\n" * 5 + b"\r\n"),
+    (413, POST + b"Content-Length: 101\r\n\r\n"),
+    (413, CHUNKED + b"33\r\n%b\r\n" % (b"x" * 51) * 2),
+]
+
+
+JUST_ENOUGH = [
+    b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 49),
+    b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"A: b\r\n" * 4),
+    POST + b"Content-Length: 100\r\n\r\n" + b"x" * 100,
+    CHUNKED + b"32\r\n%b\r\n" % (b"x" * 50) * 2 + b"0\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize(("status", "request_bytes"), TOO_MUCH)
+def test_beyond_a_limit_is_refused_and_closes(status: int, request_bytes: bytes) -> None:
+    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
+        writer.write(request_bytes)
+        assert (await reader.read()).startswith(b"HTTP/1.1 %d " % status)
+
+    serve(client, limits=SMALL)
+
+
+@pytest.mark.parametrize("request_bytes", JUST_ENOUGH)
+def test_at_a_limit_is_served_and_the_connection_lives_on(request_bytes: bytes) -> None:
+    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
+        writer.write(request_bytes + GET)
+        answers = await read_answers(reader, 2)
+        assert answers[0][0] == 200
+        assert answers[1] == (200, b"GET /good ")
+
+    serve(client, limits=SMALL)
+
+
+def test_no_more_connections_than_the_limit() -> None:
+    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
+        await until(lambda: server.connections)
+        other_reader, other_writer = await asyncio.open_connection(*writer.get_extra_info("peername"))
+        with contextlib.suppress(ConnectionResetError):
+            assert await other_reader.read() == b""
+        other_writer.close()
+        writer.write(GET)
+        assert await read_answers(reader, 1) == [(200, b"GET /good ")]
+
+    serve(client, limits=HttpLimits(connections=1))

@@ -10,7 +10,7 @@ import pytest
 
 from ollama_proxy.net.http1.exchange import Exchange, UpgradeNotAsked
 from ollama_proxy.net.http1.server import HttpServer
-from tests.unit.net.test_http1 import echo, read_answers, serve, until
+from tests.support.http1 import echo, read_answers, serve, until
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter

@@ -18,7 +18,7 @@ from ollama_proxy.net.http1.fetch import FetchError, fetch
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.tls import TlsError, make_client_context, make_server_context
-from tests.unit.net.test_http1 import echo, refuse
+from tests.support.http1 import echo, refuse
 
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
