@@ -72,9 +72,10 @@ def test_what_is_not_body_has_an_end(status: int, start: bytes) -> None:
     serve(client)
 
 
-def test_many_trailers_are_as_many_fields() -> None:
+@pytest.mark.parametrize("trailers", [b"A: b\r\n" * 100, b"A: %b\r\n" % (b"b" * 1000) * 40])
+def test_trailers_count_as_fields_and_bytes_of_the_head(trailers: bytes) -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(CHUNKED + b"0\r\n" + b"A: b\r\n" * 100 + b"\r\n")
+        writer.write(CHUNKED + b"0\r\n" + trailers + b"\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
 
     serve(client)
@@ -169,6 +170,21 @@ def test_a_body_that_drips_is_refused_and_one_that_flows_is_not() -> None:
         await send(999)
         server.sweep(now_s + 30)
         assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+
+    serve(client, limits=limits)
+
+
+def test_one_body_is_not_measured_by_what_another_brought() -> None:
+    limits = HttpLimits(body_min_bytes_per_s=100, body_rate_window_s=10, body_idle_s=1e9, idle_s=1e9)
+
+    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for number, size in enumerate((1000, 1100)):
+            writer.write(POST + b"Content-Length: %d\r\n\r\n" % (size + 1) + b"x" * size)
+            await until(lambda: server.connections and only(server)._reader.pending)
+            server.sweep(now_s + 100 * number)
+            writer.write(b"y")
+            assert (await read_answers(reader, 1))[0][0] == 200
 
     serve(client, limits=limits)
 

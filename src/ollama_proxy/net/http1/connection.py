@@ -37,6 +37,7 @@ class HttpConnection(asyncio.Protocol):
         "_refused",
         "_server",
         "_since_s",
+        "_window_of",
         "_window_s",
         "_write_paused",
         "_write_waiting_bytes",
@@ -61,7 +62,8 @@ class HttpConnection(asyncio.Protocol):
         self._in_head = False
         #: Since when the client is idle, in a head, silent in a body, or lingering.
         self._since_s = self._loop.time()
-        # What the last sweep saw of a body, and of a send buffer that is full.
+        # What a sweep saw of a body, and of a send buffer that is full.
+        self._window_of: Exchange | None = None
         self._window_s = 0.0
         self._body_seen_bytes = 0
         self._write_waiting_bytes = 0
@@ -234,10 +236,12 @@ class HttpConnection(asyncio.Protocol):
     def sweep(self, now_s: float) -> None:
         """Give up on a client that is late with what its state asks of it."""
         limits = self._server.limits
+        if self._reader.pending is None:
+            self._window_of = None
         if self._write_paused:
             self._check_stall(now_s)
         elif self._active is not None:
-            self._window_s = 0.0
+            return
         elif self._lingers:
             if now_s - self._since_s > limits.linger_s:
                 self.transport.abort()
@@ -253,7 +257,8 @@ class HttpConnection(asyncio.Protocol):
         limits, seen = self._server.limits, self._reader.body_bytes
         if now_s - self._since_s > limits.body_idle_s:
             self._refuse(Refusal(408, "the request body did not arrive in time"))
-        elif not self._window_s or seen < self._body_seen_bytes:
+        elif self._window_of is not self._reader.pending:
+            self._window_of = self._reader.pending
             self._window_s, self._body_seen_bytes = now_s, seen
         elif now_s - self._window_s >= limits.body_rate_window_s:
             if seen - self._body_seen_bytes < limits.body_min_bytes_per_s * (now_s - self._window_s):

@@ -104,6 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
             if rest is None:
                 return
             self._head_done = True
+            upload.request = b""  # sent, and never again: a long prompt is not kept for as long as its answer streams
             sink.on_response(reader.status, reader.fields)
             data = rest
             if self._upload is not upload:
