@@ -26,6 +26,8 @@ KEPT: list[tuple[str, bytes, int, bytes]] = [
     ("6.2 leading zeros", length(b"002", b"hi"), 200, b"hi"),
     ("6.3 chunked", CHUNKED + b"1\r\nh\r\n1\r\ni\r\n0\r\n\r\n", 200, b"hi"),
     ("6.3 chunked, nothing in it", CHUNKED + b"0\r\n\r\n", 200, b""),
+    ("7.1 two digits", CHUNKED + b"12\r\n%b\r\n0\r\n\r\n" % (b"a" * 18), 200, b"a" * 18),
+    ("7.1 two chunks", CHUNKED + b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n", 200, b"ab"),
     ("7.1.1 extensions", CHUNKED + b"2;a=b\r\nhi\r\n0;c\r\n\r\n", 200, b"hi"),
     ("7.1.2 trailers", CHUNKED + b"2\r\nhi\r\n0\r\nX-Sum: 1\r\nServer-Timing: a;dur=1\r\n\r\n", 200, b"hi"),
     ("6.1 chunked in any case", OK + b"transfer-encoding: CHUNKED\r\n\r\n2\r\nhi\r\n0\r\n\r\n", 200, b"hi"),
@@ -141,8 +143,9 @@ def ids(rows: list[tuple[str, bytes, int, bytes]]) -> list[str]:
 
 
 def ways(data: bytes) -> list[list[int]]:
-    """Whole, byte by byte, and in threes."""
-    return [[], [1] * len(data), [3] * len(data)]
+    """Whole, byte by byte, in threes, and cut where the body begins or a byte into it."""
+    body = data.find(b"\r\n\r\n") + 4
+    return [[], [1] * len(data), [3] * len(data), [body], [body + 1]]
 
 
 def read_with_h11(data: bytes, *, close: bool) -> tuple[int, bytes] | None:

@@ -112,6 +112,8 @@ SERVED: list[tuple[str, bytes, Read]] = [
     ("7.1 sixteen digits", CHUNKED + b"0000000000000001\r\na\r\n0\r\n\r\n", posted(b"a")),
     ("7.1 both cases", CHUNKED + b"b\r\n0123456789a\r\nA\r\n0123456789\r\n0\r\n\r\n", posted(b"0123456789a0123456789")),
     ("7.1 chunks of line ends", CHUNKED + b"2\r\n\r\n\r\n4\r\n0\r\n\r\r\n0\r\n\r\n", posted(b"\r\n0\r\n\r")),
+    ("7.1 a chunk like chunks", CHUNKED + b"b;x\r\n1\r\nX\r\n12345\r\n0\r\n\r\n", posted(b"1\r\nX\r\n12345")),
+    ("7.1 two digits", CHUNKED + b"12;x\r\n%b\r\n1F\r\n%b\r\n0\r\n\r\n" % (b"a" * 18, b"a" * 31), posted(b"a" * 49)),
     ("7.1.1 an extension", CHUNKED + b"1;a\r\nx\r\n0\r\n\r\n", posted(b"x")),
     ("7.1.1 with a value", CHUNKED + b"1;a=b\r\nx\r\n0;c=d\r\n\r\n", posted(b"x")),
     ("7.1.1 with a quoted value", CHUNKED + b'1;a="b;c\\"\\\\ "\r\nx\r\n0\r\n\r\n', posted(b"x")),
@@ -307,8 +309,9 @@ def by_section(rows: list[tuple[str, bytes, object]]) -> list[str]:
 
 
 def ways(data: bytes) -> list[list[int]]:
-    """Whole, byte by byte, and in threes."""
-    return [[], [1] * len(data), [3] * len(data)]
+    """Whole, byte by byte, in threes, and cut where the body begins or a byte into it."""
+    body = data.find(b"\r\n\r\n") + 4
+    return [[], [1] * len(data), [3] * len(data), [body], [body + 1]]
 
 
 @pytest.mark.parametrize(("section", "data", "meaning"), SERVED, ids=by_section(SERVED))
