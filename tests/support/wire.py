@@ -11,6 +11,7 @@ import h11
 from ollama_proxy.domain.errors import Failure
 from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
 from ollama_proxy.net.http1.exchange import Exchange, Headers
+from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.http1.upstream_connection import UpstreamConnection
 
@@ -69,7 +70,9 @@ async def deliver(protocol: asyncio.Protocol, wire: Wire, data: bytes, sizes: li
         await asyncio.sleep(0)
 
 
-def serve_bytes(data: bytes, sizes: list[int], *, late: bool = False) -> tuple[list[Read], list[int], bool]:
+def serve_bytes(
+    data: bytes, sizes: list[int], *, late: bool = False, limits: HttpLimits | None = None
+) -> tuple[list[Read], list[int], bool]:
     """What a server made of the bytes: the requests it read, the statuses it sent, whether it closed.
 
     Late answers take the longer the earlier their request came: served side by side they would come in reverse.
@@ -87,7 +90,7 @@ def serve_bytes(data: bytes, sizes: list[int], *, late: bool = False) -> tuple[l
         answer(exchange, len(seen) - 1, max(1, 10 - len(seen)) if late else 0)
 
     async def run() -> tuple[list[Read], list[int], bool]:
-        server = HttpServer(handle, lambda exchange, status, message: exchange.respond(status, b"", b"no"))
+        server = HttpServer(handle, lambda exchange, status, message: exchange.respond(status, b"", b"no"), limits)
         wire = Wire()
         connection = server.protocol_factory()
         await deliver(connection, wire, data, sizes)

@@ -14,6 +14,7 @@ from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
 from tests.support.http1 import echo, read_answers, serve, until
+from tests.support.wire import serve_bytes
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -273,45 +274,44 @@ def test_a_client_that_reads_slowly_is_not_cut_off() -> None:
     serve(client, flood, HttpLimits(write_stall_s=30))
 
 
-SMALL = HttpLimits(head_bytes=400, head_fields=5, target_bytes=50, body_bytes=100)
+# -- at a limit, and beyond it ------------------------------------------------------------
+
+SMALL = HttpLimits(head_bytes=400, head_fields=5, target_bytes=50, body_bytes=100, extension_bytes=30)
+HEAD_BYTES = len(b"GET / HTTP/1.1\r\nHost: x\r\nA: ")
 
 
-TOO_MUCH = [
-    (414, b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 50)),
-    (431, b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"A: b\r\n" * 5)),
-    (431, b"GET / HTTP/1.1\r\nHost: x\r\nA: %b\r\n\r\n" % (b"b" * 400)),
-    (431, CHUNKED + b"0\r\n" + b"A: b\r\n" * 5 + b"\r\n"),
-    (413, POST + b"Content-Length: 101\r\n\r\n"),
-    (413, CHUNKED + b"33\r\n%b\r\n" % (b"x" * 51) * 2),
-]
+def sized(more: int) -> list[tuple[int, bytes]]:
+    """Requests that use up a limit, or go beyond it by so much; each with the status of the refusal then."""
+    return [
+        (414, b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * (49 + more))),
+        (431, b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"A: b\r\n" * (4 + more))),
+        (431, b"GET / HTTP/1.1\r\nHost: x\r\nA: %b\r\n\r\n" % (b"b" * (400 - HEAD_BYTES + more))),
+        (431, CHUNKED + b"0\r\n" + b"A: b\r\n" * (3 + more) + b"\r\n"),
+        (
+            431,
+            CHUNKED
+            + b"0\r\nA: %b\r\n\r\n" % (b"b" * (SMALL.head_bytes - len(b"hostxtransfer-encodingchunkedA: ") - 2 + more)),
+        ),
+        (413, POST + b"Content-Length: %d\r\n\r\n" % (100 + more) + b"x" * (100 + more)),
+        (413, CHUNKED + b"32\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (b"x" * 50, 50 + more, b"x" * (50 + more))),
+        (413, CHUNKED + b"1;%b\r\nx\r\n0\r\n\r\n" % (b"a" * (46 + more))),
+    ]
 
 
-JUST_ENOUGH = [
-    b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 49),
-    b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"A: b\r\n" * 4),
-    POST + b"Content-Length: 100\r\n\r\n" + b"x" * 100,
-    CHUNKED + b"32\r\n%b\r\n" % (b"x" * 50) * 2 + b"0\r\n\r\n",
-]
+def ways(data: bytes) -> list[list[int]]:
+    return [[], [1] * len(data), [7] * len(data)]
 
 
-@pytest.mark.parametrize(("status", "request_bytes"), TOO_MUCH)
-def test_beyond_a_limit_is_refused_and_closes(status: int, request_bytes: bytes) -> None:
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(request_bytes)
-        assert (await reader.read()).startswith(b"HTTP/1.1 %d " % status)
-
-    serve(client, limits=SMALL)
+@pytest.mark.parametrize(("status", "data"), sized(1))
+def test_beyond_a_limit_is_refused_and_closes(status: int, data: bytes) -> None:
+    for sizes in ways(data):
+        assert serve_bytes(data + GET, sizes, limits=SMALL) == ([], [status], True)
 
 
-@pytest.mark.parametrize("request_bytes", JUST_ENOUGH)
-def test_at_a_limit_is_served_and_the_connection_lives_on(request_bytes: bytes) -> None:
-    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
-        writer.write(request_bytes + GET)
-        answers = await read_answers(reader, 2)
-        assert answers[0][0] == 200
-        assert answers[1] == (200, b"GET /good ")
-
-    serve(client, limits=SMALL)
+@pytest.mark.parametrize("data", [data for _, data in sized(0)])
+def test_at_a_limit_is_served_and_the_connection_lives_on(data: bytes) -> None:
+    for sizes in ways(data):
+        assert serve_bytes(data + GET, sizes, limits=SMALL)[1:] == ([200, 200], False)
 
 
 def test_no_more_connections_than_the_limit() -> None:
