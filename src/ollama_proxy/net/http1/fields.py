@@ -15,7 +15,8 @@ Headers = list[Header]
 #: RFC 9110, 5.1 and 5.5: a token, a colon, then visible bytes and blanks; no fold, no NUL, no other control.
 _LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_SECRET = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-api-key", b"api-key"))
+#: Names whose values are nobody's to keep.
+_SECRET = re.compile(rb"auth|cookie|credential|key|password|secret|signature|token")
 _MOST_SEEN = 2048
 _LONGEST_SEEN_BYTES = 160
 
@@ -33,7 +34,7 @@ class _SeenFields(dict[bytes, Header]):
         name, _, value = line.partition(b":")
         name = name.lower()
         field = (name, value.strip(b" \t"))
-        if len(line) <= _LONGEST_SEEN_BYTES and name not in _SECRET:
+        if len(line) <= _LONGEST_SEEN_BYTES and not _SECRET.search(name):
             if len(self) >= _MOST_SEEN:
                 self.clear()
             self[line] = field
