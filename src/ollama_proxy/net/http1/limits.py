@@ -25,8 +25,9 @@ class HttpLimits(msgspec.Struct, frozen=True):
     write_high_bytes: int = 128 * 1024
     #: How long a full send buffer may stay without a byte taken by the client.
     write_stall_s: float = 30.0
-    #: What is still read, and dropped, after a refusal, so that the client sees the answer and no reset.
-    linger_bytes: int = 1024 * 1024
+    #: What is still read, and dropped, after a refusal, so that a client that sends all before it reads sees the answer
+    #: and no reset.
+    linger_bytes: int = 64 * 1024 * 1024
     linger_s: float = 5.0
     #: Bytes of pipelined requests that are kept while one is being answered.
     ahead_bytes: int = 64 * 1024
