@@ -35,7 +35,7 @@ class Embeddings(msgspec.Struct, frozen=True):
 AnswerEvent = TextDelta | ThinkingDelta | ToolCall | Embeddings
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Token counts and the backend's own durations in nanoseconds; None where the backend did not say."""
 
     prompt_tokens: int | None = None
@@ -48,14 +48,14 @@ class Usage(msgspec.Struct, frozen=True):
     counted_events: bool = False
 
 
-class Finished(msgspec.Struct, frozen=True):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """The regular end of an answer; `reason` is `stop`, `length`, `tool_calls`, `load` or `unload`."""
 
     reason: str = "stop"
     usage: Usage = Usage()
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """An answer that ended well, with what it took. Seconds count from the arrival of the request."""
 
     finished: Finished
@@ -67,7 +67,7 @@ class Outcome(msgspec.Struct, frozen=True):
     energy_kind: str
 
 
-class Route(msgspec.Struct, frozen=True):
+class Route(msgspec.Struct, frozen=True, gc=False):
     """Where a request went and why: what the answer headers and the gRPC routing message say."""
 
     decision_id: str

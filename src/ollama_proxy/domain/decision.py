@@ -48,7 +48,7 @@ class Policy(msgspec.Struct, frozen=True):
     auto_optimize_latency: bool = False
 
 
-class Estimate(msgspec.Struct, frozen=True):
+class Estimate(msgspec.Struct, frozen=True, gc=False):
     """Predictions for one backend, the very ones that were scored."""
 
     wait_s: float
@@ -63,7 +63,7 @@ class Estimate(msgspec.Struct, frozen=True):
         return round((self.wait_s + self.ttft_s) * 1000)
 
 
-class Candidate(msgspec.Struct, frozen=True):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A backend that passed all limits, with its cost in joules (seconds priced at the policy's lambda)."""
 
     backend: str
@@ -71,7 +71,7 @@ class Candidate(msgspec.Struct, frozen=True):
     cost_j: float
 
 
-class Rejection(msgspec.Struct, frozen=True):
+class Rejection(msgspec.Struct, frozen=True, gc=False):
     """A backend that was dropped, with the limit and a clause for people."""
 
     backend: str

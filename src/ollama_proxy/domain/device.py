@@ -21,7 +21,7 @@ class Health(enum.Enum):
     @property
     def serves(self) -> bool:
         """Whether requests may be sent there."""
-        return self in (Health.HEALTHY, Health.DEGRADED)
+        return self is Health.HEALTHY or self is Health.DEGRADED
 
 
 HARDWARE_WORDS = ("npu", "igpu", "nvidia", "cpu", "cloud")
@@ -59,7 +59,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     entry: Mapping[str, object] = {}
 
 
-class Rates(msgspec.Struct, frozen=True):
+class Rates(msgspec.Struct, frozen=True, gc=False):
     """Learned speed of one model on one backend: seconds to the first token, tokens a second after it."""
 
     ttft_s: float
@@ -70,8 +70,11 @@ class Rates(msgspec.Struct, frozen=True):
     decode_samples: int = 0
 
 
-class BackendView(msgspec.Struct, frozen=True):
-    """A backend at one moment. `models` is keyed by canonical name and None while the list is not known."""
+class BackendView(msgspec.Struct, frozen=True, dict=True):
+    """A backend at one moment. `models` is keyed by canonical name and None while the list is not known.
+
+    What follows from it alone may be remembered in its `__dict__`, which is no part of the value.
+    """
 
     spec: BackendSpec
     health: Health = Health.UNKNOWN

@@ -15,9 +15,12 @@ class HealthRecord(msgspec.Struct, frozen=True):
     message: str = "not probed yet"
 
 
+_WELL = HealthRecord(Health.HEALTHY, 0, "")
+
+
 def after_success() -> HealthRecord:
     """One success is enough: a backend that answers is healthy."""
-    return HealthRecord(Health.HEALTHY, 0, "")
+    return _WELL
 
 
 def after_failure(record: HealthRecord, message: str, threshold: int, *, hard: bool) -> HealthRecord:

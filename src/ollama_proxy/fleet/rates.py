@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
 from ollama_proxy.domain.device import BackendSpec, Rates
@@ -17,7 +15,7 @@ LEAST_SHARE = 0.1
 MAX_MODELS = 256
 
 
-class Observation(msgspec.Struct, frozen=True):
+class Observation(msgspec.Struct, frozen=True, gc=False):
     """What one request showed.
 
     `ttft_s` is None when other requests ran beside it, so that it tells of waiting as well; `decode_tps` when too few
@@ -59,4 +57,5 @@ def _share(samples: int) -> float:
 
 
 def _blend(old: float, new: float, share: float) -> float:
-    return math.exp((1 - share) * math.log(old) + share * math.log(max(new, 1e-6)))
+    """The weighted geometric mean."""
+    return float(old ** (1 - share) * max(new, 1e-6) ** share)

@@ -1,6 +1,6 @@
 """The live state of all backends. One writer, the event loop; readers get immutable views.
 
-Only the view of the backend that changed is rebuilt. Clock values are handed in.
+Only the view of a backend that changed is made anew, and only when somebody looks. Clock values are handed in.
 """
 
 from __future__ import annotations
@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-import msgspec
-
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Rates
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, ModelFacts, Rates
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeReport
@@ -24,12 +22,69 @@ _SHARE = 0.1
 
 
 class _Record:
-    """One backend's mutable side."""
+    """One backend's mutable side. Its view is made when somebody looks, so that changes in between cost no copy."""
+
+    __slots__ = (
+        "avg_latency_ms",
+        "capabilities",
+        "checked_unix_s",
+        "emulated",
+        "error_rate",
+        "finished_s",
+        "health",
+        "in_flight",
+        "loaded",
+        "loaded_entries",
+        "models",
+        "rates",
+        "recent",
+        "seen",
+        "spec",
+        "version",
+    )
 
     def __init__(self, spec: BackendSpec, capabilities: frozenset[Need]) -> None:
+        self.spec = spec
+        self.capabilities = capabilities
         self.health = HealthRecord()
+        self.checked_unix_s = 0
+        self.models: Mapping[str, ModelFacts] | None = None
+        self.loaded: frozenset[str] = frozenset()
+        self.loaded_entries: tuple[Mapping[str, object], ...] = ()
+        self.in_flight = 0
+        self.rates: Mapping[str, Rates] = {}
+        self.emulated = False
+        self.error_rate = 0.0
+        self.avg_latency_ms = 0.0
+        self.version = ""
+        #: Ends of the last minute's requests, and how many were counted last.
         self.finished_s: deque[float] = deque()
-        self.view = BackendView(spec, capabilities=capabilities, message=self.health.message)
+        self.recent = 0
+        #: The view as last made; None after a change.
+        self.seen: BackendView | None = None
+
+    def look(self) -> BackendView:
+        """The backend at this moment."""
+        if self.seen is None:
+            health = self.health
+            self.seen = BackendView(
+                self.spec,
+                health.state,
+                health.message,
+                self.checked_unix_s,
+                self.models,
+                self.loaded,
+                self.loaded_entries,
+                self.in_flight,
+                self.rates,
+                self.capabilities,
+                self.emulated,
+                self.error_rate,
+                self.avg_latency_ms,
+                self.recent,
+                self.version,
+            )
+        return self.seen
 
 
 class Fleet:
@@ -45,26 +100,28 @@ class Fleet:
 
     def add(self, spec: BackendSpec, capabilities: frozenset[Need]) -> None:
         """A backend joins."""
-        self._records[spec.id] = _Record(spec, capabilities)
-        self._touch()
+        self._records[spec.id] = record = _Record(spec, capabilities)
+        self._touch(record)
 
     def remove(self, backend: str) -> None:
         """A backend leaves; what still runs there ends without being booked."""
         gone = self._records.pop(backend, None)
-        if gone is not None and gone.view.in_flight:
-            self._ghosts[backend] = self._ghosts.get(backend, 0) + gone.view.in_flight
-        self._touch()
+        if gone is None:
+            return
+        if gone.in_flight:
+            self._ghosts[backend] = self._ghosts.get(backend, 0) + gone.in_flight
+        self._touch(gone)
 
     def view(self) -> FleetView:
         """The backends at this moment."""
         if self._view is None:
-            self._view = FleetView(self._version, tuple(record.view for record in self._records.values()))
+            self._view = FleetView(self._version, tuple([one.seen or one.look() for one in self._records.values()]))
         return self._view
 
     def find(self, backend: str) -> BackendView | None:
         """One backend, if it is there."""
         record = self._records.get(backend)
-        return record.view if record else None
+        return record.look() if record else None
 
     # -- traffic -------------------------------------------------------------
 
@@ -72,18 +129,23 @@ class Fleet:
         """An attempt has begun."""
         record = self._records.get(backend)
         if record is not None:
-            self._change(record, in_flight=record.view.in_flight + 1)
+            record.in_flight += 1
+            self._touch(record)
 
     def closed(self, backend: str) -> None:
         """An attempt is over, however it ended."""
-        if backend in self._ghosts:
-            self._ghosts[backend] -= 1
-            if not self._ghosts[backend]:
-                del self._ghosts[backend]
+        if self._ghosts and backend in self._ghosts:
+            self._lay_ghost(backend)
             return
         record = self._records.get(backend)
-        if record is not None:
-            self._change(record, in_flight=max(0, record.view.in_flight - 1))
+        if record is not None and record.in_flight:
+            record.in_flight -= 1
+            self._touch(record)
+
+    def _lay_ghost(self, backend: str) -> None:
+        self._ghosts[backend] -= 1
+        if not self._ghosts[backend]:
+            del self._ghosts[backend]
 
     def succeeded(self, backend: str, model: str, seen: Observation, now_s: float) -> None:
         """An answer ended well: learn its speeds. `model` is the name as asked."""
@@ -91,19 +153,15 @@ class Fleet:
         if record is None:
             return
         name = canonical_model(model)
-        view = record.view
         record.health = after_success()
         record.finished_s.append(now_s)
-        self._change(
-            record,
-            health=record.health.state,
-            message="",
-            rates=_with_rates(view.rates, name, learn(view.rates.get(name) or prior(view.spec), seen)),
-            error_rate=view.error_rate * (1 - _SHARE),
-            avg_latency_ms=_decayed(view.avg_latency_ms, seen.ttft_s),
-            requests_per_minute=_count_recent(record.finished_s, now_s),
-            loaded=view.loaded | {name},
-        )
+        record.recent = _count_recent(record.finished_s, now_s)
+        record.rates = _with_rates(record.rates, name, learn(record.rates.get(name) or prior(record.spec), seen))
+        record.error_rate *= 1 - _SHARE
+        record.avg_latency_ms = _decayed(record.avg_latency_ms, seen.ttft_s)
+        if name not in record.loaded:
+            record.loaded |= {name}
+        self._touch(record)
 
     def failed(self, backend: str, model: str, failure: Failure) -> None:
         """An attempt failed: traffic tells sooner than probes."""
@@ -116,14 +174,15 @@ class Fleet:
             return
         hard = failure.kind is FailureKind.REFUSED
         record.health = after_failure(record.health, failure.message, self._threshold, hard=hard)
-        error_rate = record.view.error_rate * (1 - _SHARE) + _SHARE
-        self._change(record, health=record.health.state, message=record.health.message, error_rate=error_rate)
+        record.error_rate = record.error_rate * (1 - _SHARE) + _SHARE
+        self._touch(record)
 
     def _drop_model(self, record: _Record, model: str) -> None:
         """The list was wrong; believe the 404 until the next probe."""
-        models = record.view.models
+        models = record.models
         if models is not None and model in models:
-            self._change(record, models={name: facts for name, facts in models.items() if name != model})
+            record.models = {name: facts for name, facts in models.items() if name != model}
+            self._touch(record)
 
     # -- probes --------------------------------------------------------------
 
@@ -133,17 +192,13 @@ class Fleet:
         if record is None:
             return
         record.health = after_success()
-        self._change(
-            record,
-            health=record.health.state,
-            message="",
-            checked_unix_s=now_unix_s,
-            models=report.models,
-            loaded=report.loaded,
-            loaded_entries=report.loaded_entries,
-            version=report.version,
-            emulated=report.emulated,
-        )
+        record.checked_unix_s = now_unix_s
+        record.models = report.models
+        record.loaded = report.loaded
+        record.loaded_entries = report.loaded_entries
+        record.version = report.version
+        record.emulated = report.emulated
+        self._touch(record)
 
     def probe_failed(self, backend: str, message: str, now_unix_s: int, *, hard: bool) -> None:
         """A probe failed."""
@@ -151,27 +206,27 @@ class Fleet:
         if record is None:
             return
         record.health = after_failure(record.health, message, self._threshold, hard=hard)
-        self._change(record, health=record.health.state, message=message, checked_unix_s=now_unix_s)
+        record.checked_unix_s = now_unix_s
+        self._touch(record)
 
     def age(self, now_s: float) -> None:
         """Let the counts of the last minute run out; call now and then."""
         for record in self._records.values():
             count = _count_recent(record.finished_s, now_s)
-            if count != record.view.requests_per_minute:
-                self._change(record, requests_per_minute=count)
+            if count != record.recent:
+                record.recent = count
+                self._touch(record)
 
-    def _change(self, record: _Record, **fields: object) -> None:
-        record.view = msgspec.structs.replace(record.view, **fields)
-        self._touch()
-
-    def _touch(self) -> None:
-        self._version += 1
+    def _touch(self, record: _Record) -> None:
+        record.seen = None
         self._view = None
+        self._version += 1
 
 
 def _with_rates(known: Mapping[str, Rates], model: str, rates: Rates) -> Mapping[str, Rates]:
     """A copy with one entry new and last; the longest untouched falls out when there are too many."""
-    updated = {name: value for name, value in known.items() if name != model}
+    updated = dict(known)
+    updated.pop(model, None)
     updated[model] = rates
     if len(updated) > MAX_MODELS:
         updated.pop(next(iter(updated)))

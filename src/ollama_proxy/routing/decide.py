@@ -6,31 +6,27 @@ not matter, removing a loser never changes the winner, and a backend that gets b
 
 from __future__ import annotations
 
-import zlib
-from functools import lru_cache
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.decision import (
-    Candidate,
     Decision,
-    Estimate,
     Limit,
     Policy,
     Refusal,
     Rejection,
     RoutingRequest,
 )
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView
-from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.device import BackendView, FleetView
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
 from ollama_proxy.routing.limits import check_latency, check_limits, find_model
 from ollama_proxy.routing.policies import LATENCY_CRITICAL_WATTS, POWER_EFFICIENT_WATTS
-from ollama_proxy.routing.prediction import predict
+from ollama_proxy.routing.standing import Ranked, Standing, kind_of, reckon
 
 NOBODY: frozenset[str] = frozenset()
-Key = tuple[float, bool, bool, bool, float, float, int, int, int, str]
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -40,48 +36,79 @@ class Target(msgspec.Struct, frozen=True):
     lost: str = ""
 
 
+_FREE = Target()
+_backend_of = attrgetter("backend")
+
+
 def decide(
     request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str] = NOBODY
 ) -> Decision | Refusal:
     """Choose a backend for a request, or say why there is none. Reads its arguments only."""
-    target = read_target(request.annotations.target, fleet, tried)
+    wishes = request.annotations
+    target = read_target(wishes.target, fleet, tried) if wishes.target else _FREE
     if target is None:
-        return refuse_unknown_target(request.annotations.target, fleet)
-    seconds_price_w = price_of_seconds(request.annotations, policy)
-    rejections: list[Rejection] = []
-    ranked: list[tuple[Key, Candidate, BackendView]] = []
-    stand_ins_needed = not _is_held(request.model, fleet, tried)
-    for view in fleet.backends:
-        rejection = check_limits(view, request, tried, target.wanted)
-        meant = stand_ins_needed or view.spec.id in target.wanted
-        if rejection is None and not meant and _stands_in(view, request):
-            rejection = Rejection(view.spec.id, Limit.STAND_IN, "a configured backend has the model")
-        if rejection is None:
-            estimate = predict(view, request)
-            rejection = check_latency(view.spec.id, estimate.latency_ms, request)
-            if rejection is None:
-                cost_j = estimate.joules + seconds_price_w * estimate.e2e_s
-                ranked.append(
-                    (_order(cost_j, estimate, view, request, policy), Candidate(view.spec.id, estimate, cost_j), view)
-                )
-                continue
-        rejections.append(rejection)
-    rejections.sort(key=lambda rejection: rejection.backend)
+        return refuse_unknown_target(wishes.target, fleet)
+    seconds_price_w = price_of_seconds(wishes, policy)
+    ranked, rejections = _rank(request, fleet, policy, tried, target.wanted, seconds_price_w)
     if not ranked:
-        return explain_refusal(request, fleet, tuple(rejections), targeted=bool(target.wanted))
-    ranked.sort(key=lambda entry: entry[0])
-    winner = ranked[0][2]
-    stand_in = _explain_stand_in(winner, request, fleet, tried)
-    ranking = tuple(entry[1] for entry in ranked)
+        return explain_refusal(request, fleet, rejections, targeted=bool(target.wanted))
+    _, _, winner, model, stands_in = ranked[0]
+    stand_in = _explain_stand_in(winner.backend, request, fleet, tried) if stands_in else ""
+    ranking = tuple([entry[2] for entry in ranked])
     return Decision(
-        ranking=ranking,
-        rejections=tuple(rejections),
-        reason=explain_choice(request, ranking, target.lost, seconds_price_w, stand_in),
-        policy=policy.name,
-        fleet_version=fleet.version,
-        model=_name_there(winner, request),
-        stand_in=bool(stand_in),
+        ranking,
+        rejections,
+        explain_choice(request, ranking, target.lost, seconds_price_w, stand_in),
+        policy.name,
+        fleet.version,
+        model,
+        stands_in,
     )
+
+
+def _rank(
+    request: RoutingRequest,
+    fleet: FleetView,
+    policy: Policy,
+    tried: frozenset[str],
+    wanted: frozenset[str],
+    seconds_price_w: float,
+) -> tuple[list[Ranked], tuple[Rejection, ...]]:
+    """Those that pass all limits, best first, and why the others do not, by id."""
+    wishes = request.annotations
+    choosy = bool(tried or wanted)
+    kind = kind_of(request)
+    rejections: list[Rejection] = []
+    ranked: list[Ranked] = []
+    for view in fleet.backends:
+        remembered: dict[Any, Standing] = view.__dict__
+        standing = remembered.get(kind)
+        if standing is None or standing.policy is not policy:
+            standing = reckon(view, request, policy, kind)
+        if choosy and (view.spec.id in tried or (wanted and view.spec.id not in wanted)):
+            rejection = check_limits(view, request, tried, wanted)
+        else:
+            rejection = standing.check(wishes.max_power_watts)
+        if rejection is None and standing.stands_in:
+            rejection = _check_stand_in(view, request, fleet, tried, wanted)
+        if rejection is None and wishes.max_latency_ms:
+            rejection = check_latency(view.spec.id, standing.estimate.latency_ms, request)
+        if rejection is None:
+            ranked.append(standing.rank(seconds_price_w))
+        else:
+            rejections.append(rejection)
+    ranked.sort()
+    rejections.sort(key=_backend_of)
+    return ranked, tuple(rejections)
+
+
+def _check_stand_in(
+    view: BackendView, request: RoutingRequest, fleet: FleetView, tried: frozenset[str], wanted: frozenset[str]
+) -> Rejection | None:
+    """One that answers with another model is for when nobody has the one asked for, or it is meant itself."""
+    if view.spec.id in wanted or not _is_held(request.model, fleet, tried):
+        return None
+    return Rejection(view.spec.id, Limit.STAND_IN, "a configured backend has the model")
 
 
 def price_of_seconds(annotations: Annotations, policy: Policy) -> float:
@@ -94,12 +121,10 @@ def price_of_seconds(annotations: Annotations, policy: Policy) -> float:
 
 
 def read_target(wish: str, fleet: FleetView, tried: frozenset[str]) -> Target | None:
-    """The backends meant by an id or a hardware word; None when nothing is called so.
+    """The backends meant by an id or a hardware word (not empty); None when nothing is called so.
 
     A target that is down, or has just failed, gives way to the free choice, which must say so.
     """
-    if not wish:
-        return Target()
     word = wish.lower()
     meant = [
         view
@@ -129,30 +154,9 @@ def _is_held(model: str, fleet: FleetView, tried: frozenset[str]) -> bool:
     )
 
 
-def _stands_in(view: BackendView, request: RoutingRequest) -> bool:
-    """Whether a backend would answer with another model than the one asked for."""
-    return bool(view.spec.stand_in_model) and request.model not in (view.models or {})
-
-
-def _name_there(view: BackendView, request: RoutingRequest) -> str:
-    """The name to ask for. Ollama takes any spelling and echoes it; other servers compare letters."""
-    if _stands_in(view, request):
-        return view.spec.stand_in_model
-    facts = find_model(view, request.model)
-    if view.spec.kind == "ollama" or facts is None or view.models is None:
-        return request.requested_model
-    return facts.name
-
-
-@lru_cache(maxsize=1024)
-def _is_preferred(spec: BackendSpec, model: str) -> bool:
-    return any(canonical_model(name) == model for name in spec.preferred_models)
-
-
-def _explain_stand_in(view: BackendView, request: RoutingRequest, fleet: FleetView, tried: frozenset[str]) -> str:
-    """Who stands in for what, and why; "" when nobody does."""
-    if not _stands_in(view, request):
-        return ""
+def _explain_stand_in(backend: str, request: RoutingRequest, fleet: FleetView, tried: frozenset[str]) -> str:
+    """Who stands in for what, and why."""
+    view = next(view for view in fleet.backends if view.spec.id == backend)
     if request.annotations.target.lower() == view.spec.id.lower():
         return f"target {view.spec.id}: its model {view.spec.stand_in_model} stands in for {request.requested_model}"
     others = [one for one in fleet.backends if one.health.serves and not one.spec.stand_in_model]
@@ -161,20 +165,3 @@ def _explain_stand_in(view: BackendView, request: RoutingRequest, fleet: FleetVi
     else:
         why = "no healthy backend has it" if others else "no configured backend is healthy"
     return f"{view.spec.id} model {view.spec.stand_in_model} stands in for {request.requested_model}: {why}"
-
-
-def _order(cost_j: float, estimate: Estimate, view: BackendView, request: RoutingRequest, policy: Policy) -> Key:
-    """The sort key: cost, then residency, preference, load, priority, and a hash that favours nobody's name."""
-    spec = view.spec
-    return (
-        round(cost_j, 6),
-        request.model not in view.loaded,
-        not _is_preferred(spec, request.model),
-        spec.id != policy.default_backend,
-        estimate.ttft_s if policy.auto_optimize_latency else 0.0,
-        spec.power_watts if policy.power_aware else 0.0,
-        view.in_flight,
-        -spec.priority,
-        zlib.crc32(spec.id.encode()),
-        spec.id,
-    )

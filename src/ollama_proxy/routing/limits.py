@@ -16,14 +16,20 @@ def check_limits(
 
     `wanted` are the ids that the target means; empty when the choice is free.
     """
-    if view.spec.id in tried:
+    backend = view.spec.id
+    if backend in tried:
         detail = "already tried" if view.health.serves else f"tried: {view.message}"
-        return Rejection(view.spec.id, Limit.TRIED, detail)
+        return Rejection(backend, Limit.TRIED, detail)
+    if wanted and backend not in wanted and view.health.serves:
+        return Rejection(backend, Limit.NOT_TARGET, f"is not {request.annotations.target}")
+    return check_fitness(view, request) or check_power(view.spec, request.annotations.max_power_watts)
+
+
+def check_fitness(view: BackendView, request: RoutingRequest) -> Rejection | None:
+    """The limits that follow from the backend and the kind of request alone: health, model, capabilities."""
     if not view.health.serves:
         return Rejection(view.spec.id, Limit.UNHEALTHY, view.message or view.health.value)
-    if wanted and view.spec.id not in wanted:
-        return Rejection(view.spec.id, Limit.NOT_TARGET, f"is not {request.annotations.target}")
-    return _check_model(view, request) or _check_capability(view, request) or check_power(view, request)
+    return _check_model(view, request) or _check_capability(view, request)
 
 
 def _check_model(view: BackendView, request: RoutingRequest) -> Rejection | None:
@@ -33,7 +39,7 @@ def _check_model(view: BackendView, request: RoutingRequest) -> Rejection | None
     facts = find_model(view, request.model)
     if facts is None:
         return Rejection(spec.id, Limit.MODEL_MISSING, f"has no model {request.requested_model[:100]}")
-    pattern = _excluding_pattern(spec, request.model)
+    pattern = _excluding_pattern(spec.supported_patterns, spec.excluded_patterns, request.model)
     if pattern is not None:
         return Rejection(spec.id, Limit.MODEL_EXCLUDED, pattern)
     if spec.max_model_size_gb and facts.size_bytes > spec.max_model_size_gb * 1e9:
@@ -50,14 +56,14 @@ def find_model(view: BackendView, model: str) -> ModelFacts | None:
 
 
 @lru_cache(maxsize=4096)
-def _excluding_pattern(spec: BackendSpec, model: str) -> str | None:
+def _excluding_pattern(supported: tuple[str, ...], excluded: tuple[str, ...], model: str) -> str | None:
     """Why the patterns keep a model away; a name that is listed in full is let in whatever the exclusions say."""
-    if any("*" not in name and "?" not in name and canonical_model(name) == model for name in spec.supported_patterns):
+    if any("*" not in name and "?" not in name and canonical_model(name) == model for name in supported):
         return None
-    for pattern in spec.excluded_patterns:
+    for pattern in excluded:
         if matches_pattern(model, pattern):
             return f"excluded by pattern {pattern}"
-    if spec.supported_patterns and not any(matches_pattern(model, pattern) for pattern in spec.supported_patterns):
+    if supported and not any(matches_pattern(model, pattern) for pattern in supported):
         return "no supported pattern matches"
     return None
 
@@ -69,16 +75,15 @@ def _check_capability(view: BackendView, request: RoutingRequest) -> Rejection |
     return Rejection(view.spec.id, Limit.CAPABILITY, f"cannot do: {missing}")
 
 
-def check_power(view: BackendView, request: RoutingRequest) -> Rejection | None:
+def check_power(spec: BackendSpec, limit_watts: float) -> Rejection | None:
     """The power limit, against the draw under load. A backend whose draw nobody knows cannot promise to keep it."""
-    limit = request.annotations.max_power_watts
-    if not limit:
+    if not limit_watts:
         return None
-    watts = view.spec.power_watts
+    watts = spec.power_watts
     if not watts:
-        return Rejection(view.spec.id, Limit.POWER, f"power draw unknown, limit {limit:g} W")
-    if watts > limit:
-        return Rejection(view.spec.id, Limit.POWER, f"draws {watts:.1f} W, limit {limit:g} W")
+        return Rejection(spec.id, Limit.POWER, f"power draw unknown, limit {limit_watts:g} W")
+    if watts > limit_watts:
+        return Rejection(spec.id, Limit.POWER, f"draws {watts:.1f} W, limit {limit_watts:g} W")
     return None
 
 
