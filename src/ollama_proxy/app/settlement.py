@@ -22,9 +22,10 @@ from ollama_proxy.observability.metrics import Metrics
 _LEAST_TOKENS = 8
 #: Nor do tokens that all come within this time.
 _LEAST_GAP_S = 0.02
+_MAX_MODEL_CHARS = 200
 
 
-class Timing(msgspec.Struct, frozen=True):
+class Timing(msgspec.Struct, frozen=True, gc=False):
     """Monotonic seconds of one request's last attempt.
 
     `alone` when nothing else ran there as it began; `streamed` when the answer came piece by piece.
@@ -43,16 +44,16 @@ def describe_route(call: Call, life: Life, decision: Decision, view: BackendView
     estimate = decision.chosen.estimate
     emulated = view is not None and view.emulated
     return Route(
-        decision_id=f"d-{call.request_id}-{life.attempts}",
-        backend=life.backend,
-        reason=decision.reason,
-        power_watts=estimate.power_watts,
-        latency_ms=estimate.latency_ms,
-        alternatives=decision.alternatives,
-        attempts=life.attempts,
-        energy_kind=energy_kind(estimate.power_watts, emulated=emulated),
-        model=decision.model,
-        stand_in=decision.stand_in,
+        f"d-{call.request_id}-{life.attempts}",
+        life.backend,
+        decision.reason,
+        estimate.power_watts,
+        estimate.latency_ms,
+        decision.alternatives,
+        life.attempts,
+        energy_kind(estimate.power_watts, emulated=emulated),
+        decision.model,
+        decision.stand_in,
     )
 
 
@@ -70,15 +71,8 @@ def sum_up(finished: Finished, timing: Timing, view: BackendView | None) -> Outc
         ttft_s = max(0.0, total_s - decode_s)
     decode_s = decode_s or total_s - ttft_s
     energy = _energy(timing, view)
-    return Outcome(
-        finished=finished,
-        ttft_s=ttft_s,
-        total_s=total_s,
-        output_tokens=tokens,
-        tokens_per_second=tokens / decode_s if decode_s > 0 and tokens else 0.0,
-        joules=energy.joules,
-        energy_kind=energy.kind,
-    )
+    speed = tokens / decode_s if decode_s > 0 and tokens else 0.0
+    return Outcome(finished, ttft_s, total_s, tokens, speed, energy.joules, energy.kind)
 
 
 def _energy(timing: Timing, view: BackendView | None) -> Energy:
@@ -116,19 +110,26 @@ class Books:
             self._fleet.succeeded(life.backend, decision.model, observe(outcome, timing), timing.ended_s)
         self._metrics.succeeded(call.way_in, life.backend, outcome)
         usage = outcome.finished.usage
-        self._write(
-            call,
-            life,
-            "ok",
-            ttft_ms=round(outcome.ttft_s * 1000, 1),
-            total_ms=round(outcome.total_s * 1000, 1),
-            prompt_tokens=usage.prompt_tokens,
-            output_tokens=outcome.output_tokens,
-            tokens_counted=usage.counted_events,
-            joules=None if outcome.joules is None else round(outcome.joules, 4),
-            energy_kind=outcome.energy_kind,
-            reason=decision.reason,
-            stand_in=decision.stand_in,
+        joules = outcome.joules
+        self._log.write(
+            RequestRecord(
+                time.time(),
+                call.request_id,
+                call.way_in,
+                call.model[:_MAX_MODEL_CHARS],
+                "ok",
+                life.backend,
+                life.attempts,
+                round(outcome.ttft_s * 1000, 1),
+                round(outcome.total_s * 1000, 1),
+                usage.prompt_tokens,
+                outcome.output_tokens,
+                usage.counted_events,
+                None if joules is None else round(joules, 4),
+                outcome.energy_kind,
+                decision.reason,
+                stand_in=decision.stand_in,
+            )
         )
 
     def attempt_failed(self, backend: str, model: str, failure: Failure) -> None:
@@ -139,21 +140,16 @@ class Books:
     def failed(self, call: Call, life: Life, error: ProxyError) -> None:
         """A request ended in an error."""
         self._metrics.failed(call.way_in, life.backend, error.kind.value)
-        self._write(call, life, "failed", error=f"{error.kind.value}: {error.message}")
+        self._write(call, life, "failed", f"{error.kind.value}: {error.message}")
 
     def cancelled(self, call: Call, life: Life) -> None:
         """A client left before the end: nobody's fault."""
         self._metrics.failed(call.way_in, life.backend, "cancelled")
-        self._write(call, life, "left", error="the client left")
+        self._write(call, life, "left", "the client left")
 
-    def _write(self, call: Call, life: Life, result: str, **facts: object) -> None:
+    def _write(self, call: Call, life: Life, result: str, error: str) -> None:
+        model = call.model[:_MAX_MODEL_CHARS]
         record = RequestRecord(
-            time_unix_s=time.time(),
-            request_id=call.request_id,
-            way_in=call.way_in,
-            model=call.model[:200],
-            result=result,
-            backend=life.backend,
-            attempts=life.attempts,
+            time.time(), call.request_id, call.way_in, model, result, life.backend, life.attempts, error=error
         )
-        self._log.write(msgspec.structs.replace(record, **facts))
+        self._log.write(record)

@@ -99,7 +99,7 @@ class Decision(msgspec.Struct, frozen=True):
     @property
     def alternatives(self) -> tuple[str, ...]:
         """Ids of the others that could have taken it, best first."""
-        return tuple(candidate.backend for candidate in self.ranking[1:])
+        return tuple([candidate.backend for candidate in self.ranking[1:]])
 
 
 class RefusalKind(enum.Enum):

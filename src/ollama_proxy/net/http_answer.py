@@ -98,7 +98,13 @@ class HttpAnswer:
     def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
         self._raw = True
         self._length = length
-        self._exchange.start(status, content_type, length, self._headers())
+        exchange, route = self._exchange, self._route
+        if route is not None and exchange.request_id and isinstance(exchange, Exchange):
+            # HTTP/1.1 takes the lines as they are; in HTTP/2 each field is encoded.
+            exchange.fixed_lines += route_lines(route)
+            exchange.start(status, content_type, length)
+        else:
+            exchange.start(status, content_type, length, self._headers())
 
     def send_events(self, events: Sequence[AnswerEvent]) -> None:
         data = self._writer.write_events(events)
@@ -148,6 +154,22 @@ class HttpAnswer:
         return found
 
 
+def route_lines(route: Route) -> bytes:
+    """The contract's answer headers as the lines of a head."""
+    alternatives = ",".join(route.alternatives)
+    free = route.backend + route.reason + alternatives + route.decision_id
+    if route.stand_in or not (free.isascii() and free.isprintable()):
+        return b"".join([b"%b: %b\r\n" % (name.encode(), header_text(value)) for name, value in route.headers()])
+    watts = f"X-Estimated-Power-Watts: {route.power_watts:.1f}\r\n" if route.power_watts else ""
+    return (
+        f"X-Backend-Used: {route.backend}\r\nX-Routing-Reason: {route.reason}\r\n{watts}"
+        f"X-Estimated-Latency-Ms: {route.latency_ms}\r\nX-Alternatives: {alternatives}\r\n"
+        f"X-Decision-ID: {route.decision_id}\r\nX-Attempts: {route.attempts}\r\nX-Energy-Kind: {route.energy_kind}\r\n"
+    ).encode("ascii")
+
+
 def header_text(value: str) -> bytes:
     """A value that is safe in a header line: printable ASCII, everything else replaced."""
+    if value.isascii() and value.isprintable():
+        return value.encode("ascii")
     return bytes(byte if 32 <= byte < 127 else 63 for byte in value.encode("ascii", "replace"))

@@ -10,14 +10,15 @@ import logging
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from functools import lru_cache
+from typing import TextIO
 
 import msgspec
 
 _FLUSH_S = 0.1
 
 
-class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one request's line says. Times in milliseconds, energy in joules."""
 
     time_unix_s: float
@@ -95,14 +96,19 @@ class RequestLog:
 
 def format_as_json(record: RequestRecord) -> str:
     """One JSON object."""
-    document: dict[str, Any] = {
-        "time": datetime.fromtimestamp(record.time_unix_s, UTC).isoformat(),
-        "level": "info",
-        "logger": "request",
-        **msgspec.to_builtins(record),
-    }
-    del document["time_unix_s"]
-    return msgspec.json.encode(document).decode()
+    second, fraction = divmod(record.time_unix_s, 1)
+    # The record's first member is its time in seconds; the line has it as text instead, and in front.
+    _, _, rest = _encode(record).partition(b",")
+    return _LINE_BEGIN % (_clock_text(int(second)), fraction * 1e6, rest.decode())
+
+
+_LINE_BEGIN = '{"time":"%s.%06d+00:00","level":"info","logger":"request",%s'
+_encode = msgspec.json.Encoder().encode
+
+
+@lru_cache(maxsize=16)
+def _clock_text(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def format_for_people(record: RequestRecord) -> str:

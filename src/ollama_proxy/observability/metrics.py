@@ -1,69 +1,67 @@
-"""Prometheus metrics of the proxy, in a registry of their own."""
+"""Prometheus metrics of the proxy, in a registry of their own.
+
+Counting is adding to plain numbers; the metrics are made of them when the page is asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from ollama_proxy.domain.answer import Outcome
 from ollama_proxy.domain.device import FleetView
+from ollama_proxy.observability.series import BackendSeries, write_series
 
-_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
-
-class Metrics:
+class Metrics(Collector):
     """Counts what happened; gauges are read from the fleet when the page is asked for."""
 
     def __init__(self, read_fleet: Callable[[], FleetView], version: str) -> None:
-        self._registry = registry = CollectorRegistry(auto_describe=True)
-        self._requests = Counter(
-            "ollama_proxy_requests",
-            "Requests by way in, backend and result",
-            ["way_in", "backend", "result"],
-            registry=registry,
-        )
-        self._failures = Counter(
-            "ollama_proxy_attempt_failures", "Failed attempts at a backend", ["backend", "kind"], registry=registry
-        )
-        self._ttft = Histogram(
-            "ollama_proxy_ttft_seconds", "Arrival to first token", ["backend"], buckets=_SECONDS, registry=registry
-        )
-        self._total = Histogram(
-            "ollama_proxy_request_seconds", "Arrival to last token", ["backend"], buckets=_SECONDS, registry=registry
-        )
-        self._tokens = Counter("ollama_proxy_tokens", "Tokens", ["backend", "direction"], registry=registry)
-        self._joules = Counter(
-            "ollama_proxy_energy_joules",
-            "Energy of requests, by kind of the figure",
-            ["backend", "kind"],
-            registry=registry,
-        )
-        registry.register(_FleetGauges(read_fleet, version))
+        self._series: dict[str, BackendSeries] = {}
+        #: By way in, backend and result.
+        self._requests: dict[tuple[str, str, str], int] = {}
+        #: By backend and kind.
+        self._failures: dict[tuple[str, str], int] = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        self._registry.register(_FleetGauges(read_fleet, version))
 
     def succeeded(self, way_in: str, backend: str, outcome: Outcome) -> None:
         """Book a request that ended well."""
-        self._requests.labels(way_in, backend, "ok").inc()
-        self._ttft.labels(backend).observe(outcome.ttft_s)
-        self._total.labels(backend).observe(outcome.total_s)
-        usage = outcome.finished.usage
-        if usage.prompt_tokens:
-            self._tokens.labels(backend, "prompt").inc(usage.prompt_tokens)
-        if outcome.output_tokens:
-            self._tokens.labels(backend, "output").inc(outcome.output_tokens)
-        if outcome.joules is not None:
-            self._joules.labels(backend, outcome.energy_kind).inc(outcome.joules)
+        key = (way_in, backend, "ok")
+        self._requests[key] = self._requests.get(key, 0) + 1
+        series = self._series.get(backend)
+        if series is None:
+            series = self._series[backend] = BackendSeries()
+        series.count(outcome)
 
     def failed(self, way_in: str, backend: str, kind: str) -> None:
         """Book a request that ended in an error, or whose client left (`cancelled`)."""
-        self._requests.labels(way_in, backend, kind).inc()
+        key = (way_in, backend, kind)
+        self._requests[key] = self._requests.get(key, 0) + 1
 
     def attempt_failed(self, backend: str, kind: str) -> None:
         """Book a failed attempt."""
-        self._failures.labels(backend, kind).inc()
+        key = (backend, kind)
+        self._failures[key] = self._failures.get(key, 0) + 1
+
+    def collect(self) -> Iterable[Metric]:
+        """What was counted, for the page."""
+        requests = CounterMetricFamily(
+            "ollama_proxy_requests", "Requests by way in, backend and result", labels=["way_in", "backend", "result"]
+        )
+        for labels, count in self._requests.items():
+            requests.add_metric(labels, count)
+        failures = CounterMetricFamily(
+            "ollama_proxy_attempt_failures", "Failed attempts at a backend", labels=["backend", "kind"]
+        )
+        for labels_of_failure, count in self._failures.items():
+            failures.add_metric(labels_of_failure, count)
+        return requests, failures, *write_series(self._series)
 
     def render(self) -> tuple[bytes, str]:
         """The page and its content type."""
