@@ -13,17 +13,37 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from random import SystemRandom
 
 ROOT = Path(__file__).resolve().parents[2]
 IDS = ("ollama-npu", "ollama-igpu", "ollama-nvidia", "ollama-cpu")
 
 
+#: Every port this process was given. A port is free until somebody listens, so asking twice must not find it twice.
+_handed_out: set[int] = set()
+#: Not `random`: its seed is the same for every run of a test, and two runs at once would choose alike.
+_dice = SystemRandom()
+
+
+def _read_client_ports() -> range:
+    """Where the kernel takes the ports of outgoing connections from: one of those may be gone before we listen."""
+    try:
+        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    except OSError:
+        first, last = "32768", "60999"
+    return range(int(first), int(last) + 1)
+
+
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that was free a moment ago, that no client gets by itself, and that no other call has returned."""
+    clients = _read_client_ports()
+    servers = [port for port in range(15_000, 65_000) if port not in clients and port not in _handed_out]
+    for port in _dice.sample(servers, min(100, len(servers))):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("", port))
+            _handed_out.add(port)
+            return port
+    raise AssertionError("no port is free")
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:

@@ -1,0 +1,24 @@
+"""Ports for the servers of tests: what two tests cannot both have."""
+
+from __future__ import annotations
+
+import socket
+
+from tests.support.processes import free_port
+
+
+def test_no_port_is_handed_out_twice() -> None:
+    ports = [free_port() for _ in range(50)]
+    assert len(set(ports)) == len(ports)
+
+
+def test_no_outgoing_connection_takes_one() -> None:
+    ports = {free_port() for _ in range(50)}
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(50)]
+        taken = {client.getsockname()[1] for client in clients}
+        for client in clients:
+            client.close()
+    assert not taken & ports
