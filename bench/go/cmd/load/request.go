@@ -1,0 +1,29 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+const (
+	marker = "bench-answer"
+	asking = "Please summarise the following notes about rivers, foxes and lazy dogs in a few short sentences. "
+)
+
+// makeRequest is head and body of a chat request of about 1 KB.
+func makeRequest(asked options, stream bool) []byte {
+	path, more := "/v1/chat/completions", ""
+	switch {
+	case asked.dialect == "ollama":
+		path = "/api/chat"
+	case asked.native:
+		more = `,"max_completion_tokens":4096`
+	default:
+		more = `,"max_tokens":4096`
+	}
+	body := fmt.Sprintf(`{"model":"bench-model","messages":[{"role":"system","content":"You are a helpful assistant."},`+
+		`{"role":"user","content":"%s"}],"stream":%t%s}`, strings.Repeat(asking, 9), stream, more)
+	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\n"+
+		"Authorization: Bearer sk-bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		path, asked.address, len(body), body)
+}
