@@ -40,7 +40,8 @@ class Liveness:
             return
         connection.spend(1)
         now_s = connection.clock()
-        mark = (connection.ids.last, connection.send_left)
+        # The second grows with every byte sent, also when the client has given the window back since.
+        mark = (connection.ids.last, connection.send_granted - connection.send_left)
         if mark != self._mark:
             # Something was asked or sent since: clients measure the line's bandwidth with PINGs.
             self._strikes, self._mark = 0, mark

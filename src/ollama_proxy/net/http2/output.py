@@ -31,6 +31,8 @@ class Output:
         self.write_paused = False
         self.write_paused_s = 0.0
         self.send_left = self.initial_send_window = frames.DEFAULT_WINDOW
+        #: All that the client has added to `send_left`: less what is left, this is what was sent.
+        self.send_granted = 0
         self.frame_bytes = FRAME_BYTES
         self.credit: float = limits.credit
         self._credit_s = clock()
@@ -71,6 +73,7 @@ class Output:
     def widen(self, increment: int) -> None:
         """The client gives us more of the connection's window."""
         self.send_left += increment
+        self.send_granted += increment
         if self.send_left > MAX_WINDOW:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
         self.push_waiting()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .head import RequestHead
 
 _pack_head = HEAD.pack
+#: What a DATA frame of ours earns its client: the two WINDOW_UPDATEs and the PING (grpc-go's) that may follow each.
+_DATA_CREDIT = 3
 
 
 class Stream:
@@ -89,7 +91,7 @@ class Stream:
         ):
             self.send_left -= size
             connection.send_left -= size
-            connection.credit += 1
+            connection.credit += _DATA_CREDIT
             connection.out.append(
                 _pack_head(size >> 16, size & 0xFFFF, DATA, END_STREAM if ended else 0, self.id) + data
             )
@@ -200,7 +202,7 @@ class Stream:
         connection.send_left -= size
         self.queued_bytes -= size
         connection.queued_bytes -= size
-        connection.credit += 1
+        connection.credit += _DATA_CREDIT
         self.progress_s = connection.clock()
         flags = END_STREAM if last and self._ending == b"" else 0
         connection.out.append(_pack_head(size >> 16, size & 0xFFFF, DATA, flags, self.id) + piece)

@@ -1,0 +1,56 @@
+"""PINGs by the clock: who measures the line is served, who does nothing but ask is not."""
+
+from __future__ import annotations
+
+from tests.h2.core import Core
+from tests.h2.frames import (
+    END_HEADERS,
+    ENHANCE_YOUR_CALM,
+    GOAWAY,
+    PING,
+    frame,
+    grpc_block,
+    headers,
+    window_update,
+)
+
+_PING = frame(PING, 0, 0, b"\x02\x04\x10\x10\x09\x0e\x07\x07")
+
+
+def open_stream(core: Core) -> None:
+    core.exchange(headers(1, grpc_block(b"/a/B"), END_HEADERS))
+
+
+def test_a_client_that_gives_back_each_token_s_window_may_ping_behind_it() -> None:
+    """grpc-go's estimate of the bandwidth: DATA comes, WINDOW_UPDATE of the same size goes, then a PING."""
+    core = Core()
+    open_stream(core)
+    for _ in range(1000):
+        core.streams[1].send_data(b"token")
+        core.exchange(window_update(1, 5))
+        answer = core.exchange(window_update(0, 5) + _PING)
+        assert [one.kind for one in answer] == [PING], answer
+        core.now_s += 0.001
+
+
+def test_pings_without_anything_between_them_end_the_connection_at_the_third_hasty_one() -> None:
+    core = Core()
+    open_stream(core)
+    kinds = [[one.kind for one in core.exchange(_PING)] for _ in range(5)]
+    assert kinds == [[PING], [PING], [PING], [GOAWAY], []]
+
+
+def test_windows_alone_excuse_no_ping() -> None:
+    core = Core()
+    open_stream(core)
+    sent = [one for _ in range(5) for one in core.exchange(window_update(0, 5) + _PING)]
+    assert sent[-1].kind == GOAWAY
+    assert sent[-1].code == ENHANCE_YOUR_CALM
+    assert b"too_many_pings" in sent[-1].payload
+
+
+def test_a_patient_client_may_ping_for_ever() -> None:
+    core = Core()
+    for _ in range(100):
+        core.now_s += core.connection.limits.ping_every_s
+        assert [one.kind for one in core.exchange(_PING)] == [PING]
