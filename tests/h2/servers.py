@@ -8,11 +8,8 @@ import sys
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.support.processes import ROOT, Child, free_port, wait_until
-
-needs_h2c = pytest.mark.xfail(reason="the HTTP port does not speak HTTP/2 yet", strict=False)
 
 _numbers = itertools.count(1)
 

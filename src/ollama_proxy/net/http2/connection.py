@@ -79,6 +79,11 @@ class Connection(Output):
         self.out.append(build_settings(settings))
         self.out.append(build_window_update(0, limits.connection_window_bytes - frames.DEFAULT_WINDOW))
 
+    @property
+    def leaving(self) -> bool:
+        """Whether new streams are refused, and the connection closes when the others have ended."""
+        return self.liveness.final_id != MAX_WINDOW
+
     # -- bytes in ----------------------------------------------------------------
 
     def receive(self, data: bytes) -> None:
@@ -180,7 +185,7 @@ class Connection(Output):
         if head.content_length is not None:
             stream.content_left = head.content_length
         stream.opened()
-        if ended and not stream.local_closed:
+        if ended and stream_id in self.streams:
             self._end_remote(stream, b"")
 
     def _take_trailers(self, stream_id: int, block: bytes, *, ended: bool) -> None:
@@ -190,9 +195,10 @@ class Connection(Output):
                 self._blocks.skip(block)
                 return
             raise self.ids.closed_fault(stream_id)
-        self._blocks.read_trailers(stream_id, block)
         if stream.remote_closed:
+            self._blocks.skip(block)
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "HEADERS after the end of the stream")
+        self._blocks.read_trailers(stream_id, block)
         if not ended:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "trailers must end the stream")
         self._end_remote(stream, b"")
@@ -228,7 +234,10 @@ class Connection(Output):
         if stream.content_left:
             raise StreamFault(stream.id, ErrorCode.PROTOCOL_ERROR, "less DATA than content-length says")
         stream.remote_closed = True
-        stream.received(payload, ended=True)
+        if stream.local_closed:
+            self.forget(stream.id)
+        else:
+            stream.received(payload, ended=True)
 
     def _open_window(self, size: int) -> None:
         if self._receive_left < 0:
@@ -239,10 +248,14 @@ class Connection(Output):
     def _use_stream_window(self, stream: Stream, size: int) -> None:
         """Bodies are bounded where they are gathered, so what was received is given back at half."""
         stream.receive_left -= size
-        stream.progress_s = self.clock()
         window = self.limits.stream_window_bytes
         if stream.receive_left < 0:
             raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window allows")
+        if stream.local_closed:
+            if stream.receive_left == 0:
+                stream.stop_lingering()
+            return
+        stream.progress_s = self.clock()
         if stream.receive_left < window >> 1:
             self.out.append(build_window_update(stream.id, window - stream.receive_left))
             stream.receive_left = window
@@ -294,7 +307,7 @@ class Connection(Output):
             self.queued_bytes -= stream.queued_bytes
         if not self.streams:
             self.liveness.used_s = self.clock()
-            if self.liveness.final_id != MAX_WINDOW:
+            if self.leaving:
                 self.close()
 
     # -- settings, windows, the rest ---------------------------------------------------

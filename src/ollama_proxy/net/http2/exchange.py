@@ -30,6 +30,7 @@ class HttpService:
 class Http2Exchange(Stream):
     """A request (read-only fields) and the writer of its answer."""
 
+    lingers = True
     http10 = False
     keep_alive = True
     #: Set by the front; sent with every answer.
@@ -56,6 +57,7 @@ class Http2Exchange(Stream):
         self.target = head.path
         self.path, _, self.query = head.path.partition(b"?")
         self.peer = connection.peer
+        self.notes = head.notes
         self._bodiless = head.method == b"HEAD"
         self.headers: list[Field] = list(head.fields)
         if head.authority and self.header(b"host") is None:

@@ -71,6 +71,8 @@ class Liveness:
         if self.final_id == MAX_WINDOW:
             self.final_id = connection.ids.last
             connection.send(build_goaway(self.final_id, ErrorCode.NO_ERROR))
+            for stream in [one for one in connection.streams.values() if one.local_closed]:
+                stream.stop_lingering()
             if not connection.streams:
                 connection.close()
 
@@ -93,6 +95,10 @@ class Liveness:
         for stream in list(connection.streams.values()):
             if stream.queued_bytes and now_s - stream.progress_s > limits.stall_s:
                 stream.break_off(ErrorCode.CANCEL)
+            elif stream.local_closed:
+                # Counted from the answer, whatever still comes: nobody keeps a stream by dripping into it.
+                if now_s - stream.progress_s > limits.body_idle_s:
+                    stream.stop_lingering()
             elif stream.awaits_body and not stream.remote_closed:
                 # Begun here, so that a stream that comes and goes between two sweeps costs nothing.
                 stream.progress_s = stream.progress_s or now_s

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from .errors import ErrorCode
-from .frames import DATA, END_STREAM, HEAD, build_headers, build_reset
+from .frames import DATA, END_STREAM, HEAD, build_headers
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -36,6 +36,9 @@ class Stream:
     progress_s = 0.0
     #: Whether a client that falls silent before its request is whole loses the stream.
     awaits_body = True
+    #: Whether an answer that comes before the end of the request leaves the client its window to send the rest: it is
+    #: dropped. Some clients take a RST_STREAM behind the answer for a failure of it.
+    lingers = False
 
     def __init__(self, connection: Connection, stream_id: int, head: RequestHead) -> None:
         self.connection = connection
@@ -147,15 +150,20 @@ class Stream:
             self.lost()
 
     def _close_local(self) -> None:
-        """Our side has ended. A client that still sends is told that nobody reads on (RFC 9113, 8.1)."""
+        """Our side has ended. A client that still sends may end its side, or is told that nobody reads on."""
         self.local_closed = True
         connection = self.connection
         connection.credit += 2
         if self.remote_closed:
             connection.forget(self.id)
+        elif self.lingers and not connection.leaving:
+            self.progress_s = connection.clock()
         else:
-            connection.out.append(build_reset(self.id, ErrorCode.NO_ERROR))
-            connection.remember_reset(self.id)
+            self.stop_lingering()
+
+    def stop_lingering(self) -> None:
+        """The answer is whole, and no more of the request is wanted (RFC 9113, 8.1)."""
+        self.connection.send_reset(self.id, ErrorCode.NO_ERROR)
 
     # -- waiting for windows -------------------------------------------------------
 
