@@ -41,7 +41,7 @@ def test_the_grpc_port(lab_proxy: ProxyProcess) -> None:
 
 
 def test_the_http_port(lab_proxy: ProxyProcess) -> None:
-    # What begins like HTTP/1.1 is answered in HTTP/1.1 there: 400, then the end. h2spec takes that answer for a bad frame.
+    # What begins like HTTP/1.1 is answered in HTTP/1.1 there: 400, then the end. h2spec takes that for a bad frame.
     run_h2spec(lab_proxy.http_port, "/health", failing=("2: Sends invalid connection preface",))
 
 
