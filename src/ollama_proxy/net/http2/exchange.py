@@ -57,7 +57,6 @@ class Http2Exchange(Stream):
         self.target = head.path
         self.path, _, self.query = head.path.partition(b"?")
         self.peer = connection.peer
-        self.notes = head.notes
         self._bodiless = head.method == b"HEAD"
         self.headers: list[Field] = list(head.fields)
         if head.authority and self.header(b"host") is None:
