@@ -1,4 +1,4 @@
-"""What a participant of the bench is: something that can be installed, started on a port, and left running under load."""
+"""A participant of the bench: something that can be installed, started on a port, and left running under load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 MODEL = "bench-model"  # what the mock upstream serves; Ollama lists call it bench-model:latest
 
 
-class Unavailable(Exception):  # noqa: N818  # a reason to skip, not a fault
+class Unavailable(Exception):
     """It cannot be installed or started here; the text says why."""
 
 
@@ -29,7 +29,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start it. The bench pins it to its core, starts it in `Plan.work`, waits until it is ready, and stops it."""
+    """How to start it. The bench pins it to its core, starts it in `Plan.work`, waits for it, and stops it."""
 
     command: list[str]
     env: dict[str, str] = field(default_factory=dict)  # added to the bench's own

@@ -1,0 +1,109 @@
+"""The command: `bin/bench [--quick] [--only A,B] [--measures X,Y] [--rounds N] [--write-docs]`, `bin/bench profile`."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+
+from bench.documents import write_documents
+from bench.machine import describe_machine, read_ticks, stolen_share
+from bench.measures import NAMES
+from bench.participant import Unavailable
+from bench.participants import PARTICIPANTS
+from bench.programs import build_programs, find_ghz
+from bench.report import render_report
+from bench.results import Results
+from bench.rounds import Run, install_all
+
+_ROOT = Path(__file__).resolve().parents[1]
+_TOOLS = Path.home() / ".cache/ollama-proxy/bench"
+_QUICK_PARTICIPANTS = ("direct", "nginx", "haproxy", "vllm-router", "ours", "grpc-go", "grpcio-aio")
+_QUICK_LEFT_OUT = ("streams-2000",)
+_DESCRIPTORS = 20_000
+
+
+def main() -> int:
+    """Parse, measure or profile."""
+    asked = parse_arguments()
+    raise_descriptor_limit()
+    try:
+        if asked.what == "profile":
+            from bench.profile import profile  # noqa: PLC0415  # nothing of it is needed to measure
+
+            return profile(asked.kind, asked.tools)
+        return measure(asked)
+    except Unavailable as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Names are checked here, so that a typing error costs no minutes."""
+    parser = argparse.ArgumentParser(
+        prog="bin/bench", description="What a request costs, through us and through others."
+    )
+    parser.add_argument("what", nargs="?", choices=("run", "profile"), default="run")
+    parser.add_argument("kind", nargs="?", choices=("unary", "stream", "grpc"), default="unary", help="of the profile")
+    parser.add_argument("--quick", action="store_true", help="fewer participants, two short rounds: under five minutes")
+    parser.add_argument("--only", type=_names(PARTICIPANTS), help=f"participants: {','.join(PARTICIPANTS)}")
+    parser.add_argument("--measures", type=_names(NAMES), help=f"measures: {','.join(NAMES)}")
+    parser.add_argument("--rounds", type=int, help="5 unless told")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md, its plots and results")
+    parser.add_argument("--into", type=Path, help="write the same into another folder")
+    parser.add_argument("--tools", type=Path, default=_TOOLS, help=f"where participants are installed: {_TOOLS}")
+    return parser.parse_args()
+
+
+def _names(known):  # type: ignore[no-untyped-def]
+    def read(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not one of {', '.join(known)}")
+        return [name for name in known if name in names]
+
+    return read
+
+
+def raise_descriptor_limit() -> None:
+    """2,000 streams are 2,000 connections at the client and as many upstream, in one process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def measure(asked: argparse.Namespace) -> int:
+    """Install, plan, run, report."""
+    began_s = time.monotonic()
+    results = Results()
+    programs, ghz = build_programs(asked.tools), find_ghz(asked.tools)
+    machine, ticks = describe_machine(), read_ticks()
+    say("Participants:")
+    names = asked.only or (list(_QUICK_PARTICIPANTS) if asked.quick else list(PARTICIPANTS))
+    installed = install_all([name for name in names if name in PARTICIPANTS], asked.tools, say, results)
+    measures = asked.measures or [name for name in NAMES if not (asked.quick and name in _QUICK_LEFT_OUT)]
+    rounds = asked.rounds or (2 if asked.quick else 5)
+    scale = 0.5 if asked.quick else 1.0
+    run = Run(installed, measures, rounds, scale, asked.tools, programs, ghz, say, results)
+    say(f"Plan: {rounds} rounds, about {run.expected_s() / 60:.0f} minutes.")
+    run.go()
+    machine["load at the end"] = describe_machine()["load"]
+    machine["stolen by the hypervisor"] = f"{stolen_share(ticks, read_ticks()):.1%}"
+    machine["minutes"] = f"{(time.monotonic() - began_s) / 60:.1f}"
+    print("\n".join(render_report(results, machine, rounds)))
+    for folder in filter(None, (_ROOT / "docs" if asked.write_docs else None, asked.into)):
+        print(f"written: {write_documents(results, machine, rounds, folder)}")
+    return 0 if results.values else 1
+
+
+def say(line: str) -> None:
+    """Progress; the report has standard output to itself."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""This product as it ships: routing, ids, metrics, ledger and the line a request leaves are all on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from bench.measures import GRPC_ALONE, GRPC_THROUGH, HTTP, IN_PROCESS, TRANSLATED
+from bench.participant import MODEL, Launch, Plan
+from bench.participants.debian import read_version
+
+ROOT = Path(__file__).resolve().parents[2]
+_COMMAND = [sys.executable, "-P", "-m", "ollama_proxy"]
+_ENV = {"PYTHONPATH": str(ROOT / "src")}
+#: Like the shipped configuration: hardware, watts, milliseconds to the first token, tokens a second.
+DEVICES = (("npu", 3, 800, 10), ("igpu", 12, 350, 22), ("nvidia", 55, 150, 65), ("cpu", 28, 1200, 6))
+
+
+def make_config(plan: Plan) -> dict[str, object]:
+    """A fleet of as many devices as there are upstreams."""
+    backends = []
+    for number, url in enumerate(plan.upstreams):
+        hardware, power_watts, latency_ms, tokens_per_second = DEVICES[number % len(DEVICES)]
+        character = {
+            "power_watts": power_watts,
+            "avg_latency_ms": latency_ms,
+            "max_tokens_per_second": tokens_per_second,
+        }
+        backends.append(
+            {
+                "id": f"{hardware}-{number}",
+                "type": plan.upstream_dialect,
+                "hardware": hardware,
+                "endpoint": url,
+                "models": [MODEL] if plan.upstream_dialect == "openai" else [],
+                "characteristics": character,
+            }
+        )
+    return {
+        "server": {"host": "127.0.0.1", "http_port": plan.port, "grpc_port": plan.grpc_port},
+        "embedded": {"enabled": "never"},
+        "monitoring": {"prometheus_port": 0},
+        "backends": backends,
+    }
+
+
+class Ours:
+    """With four backends."""
+
+    name = "ours"
+    upstream_count = 4
+    measures = HTTP | TRANSLATED | GRPC_ALONE | GRPC_THROUGH | IN_PROCESS
+
+    def install(self, tools: Path) -> str:
+        """It is here."""
+        return read_version([*_COMMAND, "--version"], _ENV)
+
+    def launch(self, plan: Plan) -> Launch:
+        """As bin/ollama-proxy starts it."""
+        config = plan.work / "config.yaml"
+        config.write_text(yaml.safe_dump(make_config(plan)))
+        return Launch([*_COMMAND, "--config", str(config)], _ENV, ready_path="/health")
+
+
+class Ours1(Ours):
+    """With one backend: nothing to choose from."""
+
+    name = "ours-1"
+    upstream_count = 1
+    measures = frozenset({"unary", "streams-100"})
+
+
+class Ours64(Ours):
+    """With 64 backends: much to choose from."""
+
+    name = "ours-64"
+    upstream_count = 64
+    measures = frozenset({"unary", "streams-100"})
