@@ -15,6 +15,8 @@ PARTICIPANTS = {
     "envoy": "envoy:Envoy",
     "vllm-router": "model_routers:VllmRouter",
     "sglang-router": "model_routers:SglangRouter",
+    "olla": "go_routers:Olla",
+    "llama-swap": "go_routers:LlamaSwap",
     "litellm": "litellm:Litellm",
     "grpc-go": "grpc_go:GrpcGo",
     "grpcio-aio": "grpc_aio:GrpcAio",
