@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from ollama_proxy.app.settlement import Books, Timing, describe_route, sum_up
-from ollama_proxy.domain.answer import AnswerEvent, Finished
+from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route
 from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.decision import Decision, Policy, Refusal, RefusalKind, RoutingRequest
-from ollama_proxy.domain.device import FleetView
+from ollama_proxy.domain.device import BackendView, FleetView
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, Attempt, Backend
@@ -105,6 +105,7 @@ class Job:
         "_request",
         "_silence_s",
         "_sink",
+        "_view",
         "call",
         "life",
     )
@@ -115,16 +116,18 @@ class Job:
         self._sink = sink
         self.life = Life(owner.max_attempts)
         self._request = RoutingRequest(
-            model=canonical_model(call.model),
-            requested_model=call.model,
-            needs=call.needs,
-            annotations=call.annotations,
-            prompt_bytes=call.prompt_bytes,
-            max_tokens=call.max_tokens,
-            embed=call.operation is Operation.EMBED,
+            canonical_model(call.model),
+            call.model,
+            call.needs,
+            call.annotations,
+            call.prompt_bytes,
+            call.max_tokens,
+            call.operation is Operation.EMBED,
         )
         self._attempt: Attempt | None = None
         self._decision: Decision | None = None
+        #: The chosen backend as it was when the attempt was opened.
+        self._view: BackendView | None = None
         self._head: tuple[int, bytes, int | None] | None = None
         self._opened_s = self._last_s = call.arrived_s
         self._first_s: float | None = None
@@ -146,22 +149,23 @@ class Job:
         self._open(verdict)
 
     def _open(self, decision: Decision) -> None:
-        owner = self._owner
-        chosen = decision.chosen.backend
-        view = owner.fleet_state.find(chosen)
-        loaded = view is not None and self._request.model in view.loaded
+        owner, fleet = self._owner, self._owner.fleet_state
+        chosen = decision.ranking[0].backend
+        self._view = view = fleet.look(chosen)
         self._decision = decision
-        self._alone = view is not None and view.in_flight == 0
-        self._silence_s = owner.timeouts.first_byte_loaded_s if loaded else owner.timeouts.first_byte_cold_s
+        self._alone = not view.in_flight
+        timeouts = owner.timeouts
+        loaded = self._request.model in view.loaded
+        self._silence_s = timeouts.first_byte_loaded_s if loaded else timeouts.first_byte_cold_s
         self._head = None
         self._opened_s = self._last_s = owner.clock()
         self.life.opened(chosen)
-        owner.fleet_state.opened(chosen)
+        fleet.opened(chosen)
         try:
             self._attempt = owner.backends[chosen].open(self.call, decision.model, self)
         except ProxyError as error:
             # The whole request was read only now, to translate it, and is itself at fault.
-            owner.fleet_state.closed(chosen)
+            fleet.closed(chosen)
             self.life.ended()
             self._end_with(error)
 
@@ -182,24 +186,45 @@ class Job:
             self._begin()
         self._sink.send_events(events)
 
+    def on_whole(self, status: int, content_type: bytes, body: bytes, finished: Finished) -> None:
+        self._first_s = self._last_s = self._owner.clock()
+        route = self._route()
+        self._settle(finished)
+        try:
+            self._sink.routed(route)
+            self._sink.send_whole(status, content_type, body)
+        except Exception:  # noqa: BLE001  # the client must not be left waiting, whatever its answer trips over
+            self._fail_to_write()
+
     def on_end(self, finished: Finished) -> None:
-        owner, life, decision = self._owner, self.life, self._decision
-        assert decision is not None
-        now_s = self._last_s = owner.clock()
+        self._last_s = self._owner.clock()
         if self._first_s is None:
             self._begin()
+        outcome = self._settle(finished)
+        try:
+            self._sink.finish(outcome)
+        except Exception:  # noqa: BLE001  # as above
+            self._fail_to_write()
+
+    def _fail_to_write(self) -> None:
+        _log.exception("the answer of %s could not be written", self.call.request_id)
+        self._sink.fail(ProxyError(ErrorKind.INTERNAL, "internal error"))
+
+    def _settle(self, finished: Finished) -> Outcome:
+        """The attempt has ended well: close it and keep the books."""
+        owner, call, life, decision, view = self._owner, self.call, self.life, self._decision, self._view
+        assert decision is not None
+        assert view is not None
+        # Job and attempt know each other; let go, they are freed at once and not by the collector.
+        self._attempt = None
         life.ended()
         owner.fleet_state.closed(life.backend)
         owner.running.discard(self)
-        first_s = self._first_s or now_s
-        timing = Timing(self.call.arrived_s, self._opened_s, first_s, now_s, self._alone, self.call.stream)
-        outcome = sum_up(finished, timing, owner.fleet_state.find(life.backend))
-        owner.books.succeeded(self.call, life, decision, outcome, timing)
-        try:
-            self._sink.finish(outcome)
-        except Exception:  # noqa: BLE001  # the client must not be left waiting, whatever an answer's writer trips over
-            _log.exception("the answer of %s could not be written", self.call.request_id)
-            self._sink.fail(ProxyError(ErrorKind.INTERNAL, "internal error"))
+        now_s = self._last_s
+        timing = Timing(call.arrived_s, self._opened_s, self._first_s or now_s, now_s, self._alone, call.stream)
+        outcome = sum_up(finished, timing, view)
+        owner.books.succeeded(call, life, decision, outcome, timing)
+        return outcome
 
     def on_failure(self, failure: Failure) -> None:
         owner, life = self._owner, self.life
@@ -215,14 +240,17 @@ class Job:
 
     def _begin(self) -> None:
         """The first byte of the answer: from here on nothing is tried again."""
-        assert self._decision is not None
         self._first_s = self._last_s
         self._silence_s = self._owner.timeouts.idle_s
         self.life.first_byte()
-        view = self._owner.fleet_state.find(self.life.backend)
-        self._sink.routed(describe_route(self.call, self.life, self._decision, view))
+        self._sink.routed(self._route())
         if self._head is not None:
             self._sink.start_raw(*self._head)
+
+    def _route(self) -> Route:
+        assert self._decision is not None
+        assert self._view is not None
+        return describe_route(self.call, self.life, self._decision, self._view)
 
     def _end_with(self, error: ProxyError) -> None:
         self._owner.running.discard(self)
@@ -238,6 +266,7 @@ class Job:
             return
         if self._attempt is not None:
             self._attempt.abort()
+            self._attempt = None
         if was_open:
             self._owner.fleet_state.closed(self.life.backend)
         self._owner.running.discard(self)

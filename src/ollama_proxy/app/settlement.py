@@ -11,7 +11,7 @@ from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.decision import Decision
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.errors import Failure, ProxyError
-from ollama_proxy.energy.model import Energy, energy_kind, model_energy
+from ollama_proxy.energy.model import energy_kind, model_energy
 from ollama_proxy.fleet.rates import Observation
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import Life
@@ -39,10 +39,9 @@ class Timing(msgspec.Struct, frozen=True, gc=False):
     streamed: bool = True
 
 
-def describe_route(call: Call, life: Life, decision: Decision, view: BackendView | None) -> Route:
+def describe_route(call: Call, life: Life, decision: Decision, view: BackendView) -> Route:
     """Where the answer comes from, for its headers."""
     estimate = decision.chosen.estimate
-    emulated = view is not None and view.emulated
     return Route(
         f"d-{call.request_id}-{life.attempts}",
         life.backend,
@@ -51,13 +50,13 @@ def describe_route(call: Call, life: Life, decision: Decision, view: BackendView
         estimate.latency_ms,
         decision.alternatives,
         life.attempts,
-        energy_kind(estimate.power_watts, emulated=emulated),
+        energy_kind(estimate.power_watts, emulated=view.emulated),
         decision.model,
         decision.stand_in,
     )
 
 
-def sum_up(finished: Finished, timing: Timing, view: BackendView | None) -> Outcome:
+def sum_up(finished: Finished, timing: Timing, view: BackendView) -> Outcome:
     """Seconds, speed and joules of an answer that ended well.
 
     A whole answer shows its first token only at the end; there the backend's own decode time tells when it was.
@@ -70,15 +69,10 @@ def sum_up(finished: Finished, timing: Timing, view: BackendView | None) -> Outc
     if decode_s and timing.ended_s - timing.first_s < 0.5 * decode_s:
         ttft_s = max(0.0, total_s - decode_s)
     decode_s = decode_s or total_s - ttft_s
-    energy = _energy(timing, view)
+    watts = view.spec.power_watts
+    joules = model_energy(watts, timing.ended_s - timing.opened_s)
     speed = tokens / decode_s if decode_s > 0 and tokens else 0.0
-    return Outcome(finished, ttft_s, total_s, tokens, speed, energy.joules, energy.kind)
-
-
-def _energy(timing: Timing, view: BackendView | None) -> Energy:
-    if view is None:
-        return Energy(None, "unknown")
-    return model_energy(view.spec.power_watts, timing.ended_s - timing.opened_s, emulated=view.emulated)
+    return Outcome(finished, ttft_s, total_s, tokens, speed, joules, energy_kind(watts, emulated=view.emulated))
 
 
 def observe(outcome: Outcome, timing: Timing) -> Observation:
@@ -90,9 +84,7 @@ def observe(outcome: Outcome, timing: Timing) -> Observation:
     ttft_s = outcome.ttft_s - (timing.opened_s - timing.arrived_s) - (usage.load_ns or 0) / 1e9
     enough = outcome.output_tokens >= _LEAST_TOKENS and outcome.tokens_per_second > 0
     return Observation(
-        ttft_s=ttft_s if timing.alone and ttft_s > 0 else None,
-        decode_tps=outcome.tokens_per_second if enough else None,
-        total_s=outcome.total_s,
+        ttft_s if timing.alone and ttft_s > 0 else None, outcome.tokens_per_second if enough else None, outcome.total_s
     )
 
 

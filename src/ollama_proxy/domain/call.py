@@ -117,13 +117,26 @@ class Embedding(msgspec.Struct, frozen=True):
     options: Mapping[str, Any] = {}
 
 
-class RawRequest(msgspec.Struct, frozen=True):
-    """The request's bytes for a backend of the same dialect: path and body as they came, headers worth passing on."""
+class RawHead:
+    """Method, path with query, and the headers worth passing on.
 
-    method: bytes
-    path: bytes
+    Compared by identity, so that a backend finds what it made of one at once: whoever reads requests keeps one object
+    for equal heads.
+    """
+
+    __slots__ = ("headers", "method", "path")
+
+    def __init__(self, method: bytes, path: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+
+
+class RawRequest(msgspec.Struct, frozen=True):
+    """The request's bytes for a backend of the same dialect: the body as it came, and what is passed on of its head."""
+
+    head: RawHead
     body: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Call(msgspec.Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -73,7 +74,8 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
 class BackendView(msgspec.Struct, frozen=True, dict=True):
     """A backend at one moment. `models` is keyed by canonical name and None while the list is not known.
 
-    What follows from it alone may be remembered in its `__dict__`, which is no part of the value.
+    What follows from it alone may be remembered in its `__dict__`, which is no part of the value; what outlasts
+    changes of load and speed, in `memory`, which successive views of a backend share.
     """
 
     spec: BackendSpec
@@ -91,6 +93,7 @@ class BackendView(msgspec.Struct, frozen=True, dict=True):
     avg_latency_ms: float = 0.0
     requests_per_minute: int = 0
     version: str = ""
+    memory: dict[Any, Any] = {}
 
     @property
     def id(self) -> str:

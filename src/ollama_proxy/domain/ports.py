@@ -22,8 +22,8 @@ class AnswerSink(Protocol):
     """One client's answer in the making.
 
     Order: `routed` once, then either `start_raw` and any number of `send_raw` (fast lane) or any number of
-    `send_events` (translate lane), then `finish`. `fail` may come at any time instead of what would follow, and is the
-    last call.
+    `send_events` (translate lane), then `finish`; or `send_whole` (fast lane) and nothing more. `fail` may come at any
+    time instead of what would follow, and is the last call.
     """
 
     def routed(self, route: Route) -> None:
@@ -34,6 +34,9 @@ class AnswerSink(Protocol):
 
     def send_raw(self, data: bytes) -> None:
         """Bytes of that answer; in streams always whole events."""
+
+    def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
+        """A whole answer in the client's own dialect."""
 
     def send_events(self, events: Sequence[AnswerEvent]) -> None:
         """Events to be written in the client's dialect."""
@@ -101,6 +104,9 @@ class AttemptSink(Protocol):
 
     def on_raw(self, data: bytes) -> None:
         """Fast lane: bytes, whole events."""
+
+    def on_whole(self, status: int, content_type: bytes, body: bytes, finished: Finished) -> None:
+        """Fast lane: the whole answer, its end included."""
 
     def on_events(self, events: Sequence[AnswerEvent]) -> None:
         """Translate lane: the next events."""

@@ -15,12 +15,8 @@ class HealthRecord(msgspec.Struct, frozen=True):
     message: str = "not probed yet"
 
 
-_WELL = HealthRecord(Health.HEALTHY, 0, "")
-
-
-def after_success() -> HealthRecord:
-    """One success is enough: a backend that answers is healthy."""
-    return _WELL
+#: After any success: a backend that answers is healthy.
+WELL = HealthRecord(Health.HEALTHY, 0, "")
 
 
 def after_failure(record: HealthRecord, message: str, threshold: int, *, hard: bool) -> HealthRecord:

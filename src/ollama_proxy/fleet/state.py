@@ -5,18 +5,18 @@ Only the view of a backend that changed is made anew, and only when somebody loo
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, ModelFacts, Rates
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeReport
-from ollama_proxy.fleet.health import HealthRecord, after_failure, after_success
+from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
+from ollama_proxy.fleet.minute import LastMinute
 from ollama_proxy.fleet.rates import MAX_MODELS, Observation, learn, prior
 
-_WINDOW_S = 60.0
 #: Share of a new request in the error rate and the mean latency.
 _SHARE = 0.1
 
@@ -29,15 +29,15 @@ class _Record:
         "capabilities",
         "checked_unix_s",
         "emulated",
+        "ended",
         "error_rate",
-        "finished_s",
         "health",
         "in_flight",
         "loaded",
         "loaded_entries",
+        "memory",
         "models",
         "rates",
-        "recent",
         "seen",
         "spec",
         "version",
@@ -57,9 +57,8 @@ class _Record:
         self.error_rate = 0.0
         self.avg_latency_ms = 0.0
         self.version = ""
-        #: Ends of the last minute's requests, and how many were counted last.
-        self.finished_s: deque[float] = deque()
-        self.recent = 0
+        self.memory: dict[Any, Any] = {}
+        self.ended = LastMinute()
         #: The view as last made; None after a change.
         self.seen: BackendView | None = None
 
@@ -81,8 +80,9 @@ class _Record:
                 self.emulated,
                 self.error_rate,
                 self.avg_latency_ms,
-                self.recent,
+                self.ended.total,
                 self.version,
+                self.memory,
             )
         return self.seen
 
@@ -117,6 +117,11 @@ class Fleet:
         if self._view is None:
             self._view = FleetView(self._version, tuple([one.seen or one.look() for one in self._records.values()]))
         return self._view
+
+    def look(self, backend: str) -> BackendView:
+        """One backend that is there. Raises `KeyError`."""
+        record = self._records[backend]
+        return record.seen or record.look()
 
     def find(self, backend: str) -> BackendView | None:
         """One backend, if it is there."""
@@ -153,12 +158,15 @@ class Fleet:
         if record is None:
             return
         name = canonical_model(model)
-        record.health = after_success()
-        record.finished_s.append(now_s)
-        record.recent = _count_recent(record.finished_s, now_s)
-        record.rates = _with_rates(record.rates, name, learn(record.rates.get(name) or prior(record.spec), seen))
-        record.error_rate *= 1 - _SHARE
-        record.avg_latency_ms = _decayed(record.avg_latency_ms, seen.ttft_s)
+        if record.health is not WELL:
+            record.health = WELL
+        record.ended.count(now_s)
+        rates = record.rates.get(name)
+        record.rates = _with_rates(record.rates, name, learn(rates or prior(record.spec), seen))
+        if record.error_rate:
+            record.error_rate *= 1 - _SHARE
+        if seen.ttft_s is not None:
+            record.avg_latency_ms = _decayed(record.avg_latency_ms, seen.ttft_s)
         if name not in record.loaded:
             record.loaded |= {name}
         self._touch(record)
@@ -191,7 +199,7 @@ class Fleet:
         record = self._records.get(backend)
         if record is None:
             return
-        record.health = after_success()
+        record.health = WELL
         record.checked_unix_s = now_unix_s
         record.models = report.models
         record.loaded = report.loaded
@@ -212,9 +220,9 @@ class Fleet:
     def age(self, now_s: float) -> None:
         """Let the counts of the last minute run out; call now and then."""
         for record in self._records.values():
-            count = _count_recent(record.finished_s, now_s)
-            if count != record.recent:
-                record.recent = count
+            before = record.ended.total
+            record.ended.move(now_s)
+            if record.ended.total != before:
                 self._touch(record)
 
     def _touch(self, record: _Record) -> None:
@@ -225,21 +233,14 @@ class Fleet:
 
 def _with_rates(known: Mapping[str, Rates], model: str, rates: Rates) -> Mapping[str, Rates]:
     """A copy with one entry new and last; the longest untouched falls out when there are too many."""
-    updated = dict(known)
-    updated.pop(model, None)
-    updated[model] = rates
+    updated = {**known, model: rates}
+    if len(updated) > 1:
+        # To the end: the order is that of the last use.
+        updated[model] = updated.pop(model)
     if len(updated) > MAX_MODELS:
         updated.pop(next(iter(updated)))
     return updated
 
 
-def _decayed(mean_ms: float, ttft_s: float | None) -> float:
-    if ttft_s is None:
-        return mean_ms
+def _decayed(mean_ms: float, ttft_s: float) -> float:
     return ttft_s * 1000 if not mean_ms else mean_ms * (1 - _SHARE) + ttft_s * 1000 * _SHARE
-
-
-def _count_recent(finished_s: deque[float], now_s: float) -> int:
-    while finished_s and finished_s[0] < now_s - _WINDOW_S:
-        finished_s.popleft()
-    return len(finished_s)

@@ -5,7 +5,8 @@ The dialect itself is a `Writer`, a plain object without I/O; this class owns th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
@@ -65,19 +66,28 @@ class Gathered:
 
 
 class HttpAnswer:
-    """An `AnswerSink` over an exchange."""
+    """An `AnswerSink` over an exchange. The writer is made when the first word is not the backend's own."""
 
-    __slots__ = ("_exchange", "_length", "_raw", "_request_id", "_route", "_writer", "send_raw")
+    __slots__ = ("_exchange", "_length", "_make_writer", "_raw", "_route", "_written_by", "send_raw")
 
-    def __init__(self, exchange: Exchange, request_id: str, writer: Writer) -> None:
+    def __init__(self, exchange: Exchange, make_writer: Callable[[], Writer]) -> None:
         self._exchange = exchange
-        self._request_id = request_id
-        self._writer = writer
+        self._make_writer = make_writer
+        self._written_by: Writer | None = None
         self._route: Route | None = None
         self._raw = False
         self._length: int | None = None
         # The hot path of the fast lane: the upstream's callback ends in the exchange's own method.
         self.send_raw = exchange.write
+
+    @property
+    def _writer(self) -> Writer:
+        writer = self._written_by
+        if writer is None:
+            writer = self._written_by = self._make_writer()
+            if self._route is not None:
+                writer.routed(self._route)
+        return writer
 
     def attach(self, ticket: Ticket) -> None:
         """Tie the client's leaving and its slowness to the work."""
@@ -93,18 +103,16 @@ class HttpAnswer:
 
     def routed(self, route: Route) -> None:
         self._route = route
-        self._writer.routed(route)
 
     def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
         self._raw = True
         self._length = length
-        exchange, route = self._exchange, self._route
-        if route is not None and exchange.request_id and isinstance(exchange, Exchange):
-            # HTTP/1.1 takes the lines as they are; in HTTP/2 each field is encoded.
-            exchange.fixed_lines += route_lines(route)
-            exchange.start(status, content_type, length)
-        else:
-            exchange.start(status, content_type, length, self._headers())
+        route = self._route
+        self._exchange.start(status, content_type, length, lines=route_lines(route) if route else b"")
+
+    def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
+        route = self._route
+        self._exchange.respond(status, content_type, body, lines=route_lines(route) if route else b"")
 
     def send_events(self, events: Sequence[AnswerEvent]) -> None:
         data = self._writer.write_events(events)
@@ -113,10 +121,12 @@ class HttpAnswer:
             self._exchange.write(data)
 
     def finish(self, outcome: Outcome) -> None:
-        exchange, writer = self._exchange, self._writer
+        exchange = self._exchange
         if self._raw:
             exchange.end()
-        elif exchange.started or not writer.ends_whole(outcome):
+            return
+        writer = self._writer
+        if exchange.started or not writer.ends_whole(outcome):
             self._start_stream()
             exchange.write(writer.write_end(outcome))
             exchange.end()
@@ -140,12 +150,9 @@ class HttpAnswer:
             self._exchange.start(200, self._writer.content_type(), None, self._headers())
 
     def _headers(self) -> list[Header]:
-        found: list[Header] = []
-        if not self._exchange.request_id:
-            found.append((b"X-Request-ID", self._request_id.encode("latin-1", "replace")))
-        if self._route is not None:
-            found += [(name.encode(), header_text(value)) for name, value in self._route.headers()]
-        return found
+        if self._route is None:
+            return []
+        return [(name.encode(), header_text(value)) for name, value in self._route.headers()]
 
     def _error_headers(self, error: ProxyError) -> list[Header]:
         found = self._headers()
@@ -160,12 +167,17 @@ def route_lines(route: Route) -> bytes:
     free = route.backend + route.reason + alternatives + route.decision_id
     if route.stand_in or not (free.isascii() and free.isprintable()):
         return b"".join([b"%b: %b\r\n" % (name.encode(), header_text(value)) for name, value in route.headers()])
-    watts = f"X-Estimated-Power-Watts: {route.power_watts:.1f}\r\n" if route.power_watts else ""
     return (
-        f"X-Backend-Used: {route.backend}\r\nX-Routing-Reason: {route.reason}\r\n{watts}"
+        f"X-Backend-Used: {route.backend}\r\nX-Routing-Reason: {route.reason}\r\n{_watts_line(route.power_watts)}"
         f"X-Estimated-Latency-Ms: {route.latency_ms}\r\nX-Alternatives: {alternatives}\r\n"
         f"X-Decision-ID: {route.decision_id}\r\nX-Attempts: {route.attempts}\r\nX-Energy-Kind: {route.energy_kind}\r\n"
     ).encode("ascii")
+
+
+@lru_cache(maxsize=256)
+def _watts_line(watts: float) -> str:
+    """Unknown is absent, not zero."""
+    return f"X-Estimated-Power-Watts: {watts:.1f}\r\n" if watts else ""
 
 
 def header_text(value: str) -> bytes:

@@ -8,12 +8,19 @@ from typing import Any, TypeVar
 import msgspec
 
 from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations, annotation_headers, parse_annotations
+from ollama_proxy.domain.call import RawHead
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.http1.exchange import Exchange, Header
 
 T = TypeVar("T")
 
 _MAX_ID_CHARS = 128
+_PASSED_HEADERS = (b"content-type", b"user-agent", b"accept")
+_MOST_RAW_HEADS = 512
+_raw_heads: dict[tuple[bytes, bytes, tuple[Header, ...]], RawHead] = {}
+#: Keys of an exchange's notes.
+_GIVEN = "annotations"
+_RAW_HEAD = "raw head"
 
 
 def read_request_id(exchange: Exchange) -> str:
@@ -26,6 +33,12 @@ def read_request_id(exchange: Exchange) -> str:
 
 def read_annotations(exchange: Exchange, *bodies: Mapping[str, Any] | None) -> Annotations:
     """Annotations of bodies and headers; a header wins. Raises `ProxyError` for a value that cannot be read."""
+    notes = exchange.notes
+    given = notes.get(_GIVEN)
+    if given is None:
+        given = notes[_GIVEN] = annotation_headers(exchange.headers)
+    if not given and not any(bodies):
+        return NO_ANNOTATIONS
     pairs: list[tuple[str, object]] = []
     for body in bodies:
         if body:
@@ -34,8 +47,23 @@ def read_annotations(exchange: Exchange, *bodies: Mapping[str, Any] | None) -> A
                     pairs += [(f"custom.{name}", inner) for name, inner in value.items()]
                 else:
                     pairs.append((key, value))
-    pairs += annotation_headers(exchange.headers)
-    return parse_annotations(pairs) if pairs else NO_ANNOTATIONS
+    return parse_annotations([*pairs, *given])
+
+
+def read_raw_head(exchange: Exchange) -> RawHead:
+    """What is passed on of a request's head; the same object for every equal head."""
+    found = exchange.notes.get(_RAW_HEAD)
+    if found is None:
+        headers = tuple(header for header in exchange.headers if header[0] in _PASSED_HEADERS)
+        key = (exchange.method, exchange.target, headers)
+        found = _raw_heads.get(key)
+        if found is None:
+            if len(_raw_heads) >= _MOST_RAW_HEADS:
+                _raw_heads.clear()
+            found = _raw_heads[key] = RawHead(*key)
+        exchange.notes[_RAW_HEAD] = found
+    assert isinstance(found, RawHead)
+    return found
 
 
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

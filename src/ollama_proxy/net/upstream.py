@@ -20,6 +20,7 @@ from ollama_proxy.net.framing import EventBuffer, EventTooLong, LineBuffer
 from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
 from ollama_proxy.net.http1.exchange import Headers
 
+_STREAMED = (b"application/x-ndjson", b"text/event-stream")
 _MAX_ERROR_BYTES = 64 * 1024
 #: A unary answer up to this size is held until it is whole, so that a cut can still be mended elsewhere.
 _MAX_HELD_BYTES = 8 * 1024 * 1024
@@ -52,48 +53,41 @@ class Decoder(Protocol):
         """Last events, and the regular end, or None when its marker never came."""
 
 
-class HttpAttempt:
-    """What both lanes share: the request's hold, the head, and error bodies."""
+class HttpAttempt(Upload):
+    """What both lanes share: a request on its way whose answer it hears itself, the head, and error bodies."""
+
+    takes_answers = True
+    _status = 0
+    _over = False
+    _content_type = b""
+    _retry_after_s = 0.0
+    _error_body = b""
 
     def __init__(self, sink: AttemptSink) -> None:
-        self._sink = sink
-        self._upload: Upload | None = None
-        self._status = 0
-        self._over = False
-        self._content_type = b""
-        self._retry_after_s = 0.0
-        self._error_body = bytearray()
+        self._owner = sink
+
+    @property
+    def sink(self) -> HttpAttempt:
+        return self
 
     def send(self, pool: OriginPool, request: bytes) -> HttpAttempt:
         """Send the request; answers come later."""
-        self._upload = pool.send(request, self)
+        self.request = request
+        pool.start(self)
         return self
 
     def abort(self) -> None:
         self._over = True
-        if self._upload is not None:
-            self._upload.abort()
-
-    def pause(self) -> None:
-        if self._upload is not None:
-            self._upload.pause()
-
-    def resume(self) -> None:
-        if self._upload is not None:
-            self._upload.resume()
+        super().abort()
 
     def on_response(self, status: int, headers: Headers) -> None:
         self._status = status
-        length: int | None = None
-        for name, value in headers:
-            if name == b"content-type":
-                self._content_type = value
-            elif name == b"content-length" and value.isdigit():
-                length = int(value)
-            elif name == b"retry-after" and value.strip().isdigit():
-                self._retry_after_s = float(value)
+        index = dict(headers)
+        self._content_type = index.get(b"content-type", b"")
         if status < 300:
-            self._begin(length)
+            self._begin(index.get(b"content-length", b""))
+        elif (delay := index.get(b"retry-after", b"")).isdigit():
+            self._retry_after_s = float(delay)
 
     def on_body(self, data: bytes) -> None:
         if self._over:
@@ -110,6 +104,13 @@ class HttpAttempt:
             self._fail_and_abort(Failure(FailureKind.GARBAGE, f"unreadable answer: {error}"))
         except UpstreamError as error:
             self._fail_and_abort(Failure(FailureKind.SERVER_ERROR, str(error)))
+
+    def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        self.on_response(status, headers)
+        if body and not self.aborted:
+            self.on_body(body)
+        if not self.aborted:
+            self.on_complete()
 
     def on_complete(self) -> None:
         if self._over:
@@ -128,7 +129,7 @@ class HttpAttempt:
         if not self._over:
             self._fail(failure)
 
-    def _begin(self, length: int | None) -> None:
+    def _begin(self, length: bytes) -> None:
         raise AssertionError("a lane overrides this")
 
     def _take(self, data: bytes) -> None:
@@ -139,15 +140,14 @@ class HttpAttempt:
 
     def _fail(self, failure: Failure) -> None:
         self._over = True
-        self._sink.on_failure(failure)
+        self._owner.on_failure(failure)
 
     def _fail_and_abort(self, failure: Failure) -> None:
-        if self._upload is not None:
-            self._upload.abort()
+        super().abort()
         self._fail(failure)
 
     def _status_failure(self) -> Failure:
-        body = bytes(self._error_body)
+        body = self._error_body
         text = error_text(body)
         message = f"HTTP {self._status}" + (f": {text}" if text else "")
         kind = failure_kind(self._status, text)
@@ -159,28 +159,42 @@ class HttpAttempt:
 class RawAttempt(HttpAttempt):
     """The fast lane: bytes as they came."""
 
+    _border: LineBuffer | EventBuffer | None = None
+    _length: int | None = None
+    _held: list[bytes] | None = None
+    _held_size = 0
+    _tail: deque[bytes]
+    _fresh = True
+    _events = 0
+
     def __init__(self, sink: AttemptSink, read_body: EndReader, read_tail: EndReader) -> None:
-        super().__init__(sink)
+        self._owner = sink
         self._read_body = read_body
         self._read_tail = read_tail
-        self._border: LineBuffer | EventBuffer | None = None
-        self._length: int | None = None
-        self._held: list[bytes] | None = None
-        self._held_size = 0
-        self._tail: deque[bytes] = deque(maxlen=TAIL_PIECES)
-        self._fresh = True
-        self._events = 0
 
-    def _begin(self, length: int | None) -> None:
-        self._length = length
+    def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        if status != 200:
+            super().on_answer(status, headers, body)
+            return
+        content_type = dict(headers).get(b"content-type", b"")
+        finished = None if content_type.startswith(_STREAMED) else self._read_body(body)
+        if finished is None:
+            super().on_answer(status, headers, body)
+        else:
+            self._over = True
+            self._owner.on_whole(status, content_type, body, finished)
+
+    def _begin(self, length: bytes) -> None:
         if self._content_type.startswith(b"application/x-ndjson"):
             self._border = LineBuffer()
         elif self._content_type.startswith(b"text/event-stream"):
             self._border = EventBuffer()
         else:
             self._held = []
+            self._length = int(length) if length.isdigit() else None
             return
-        self._sink.on_head(self._status, self._content_type, None)
+        self._tail = deque(maxlen=TAIL_PIECES)
+        self._owner.on_head(self._status, self._content_type, None)
 
     def _take(self, data: bytes) -> None:
         border = self._border
@@ -195,19 +209,19 @@ class RawAttempt(HttpAttempt):
             check_first_event(data)
         self._events += data.count(b"\n")
         self._tail.append(data)
-        self._sink.on_raw(data)
+        self._owner.on_raw(data)
 
     def _hold(self, data: bytes) -> None:
         held = self._held
         if held is None:
-            self._sink.on_raw(data)
+            self._owner.on_raw(data)
             return
         held.append(data)
         self._held_size += len(data)
         if self._held_size > _MAX_HELD_BYTES:
             self._held = None
-            self._sink.on_head(self._status, self._content_type, self._length)
-            self._sink.on_raw(b"".join(held))
+            self._owner.on_head(self._status, self._content_type, self._length)
+            self._owner.on_raw(b"".join(held))
 
     def _end(self) -> None:
         if self._border is None:
@@ -221,9 +235,9 @@ class RawAttempt(HttpAttempt):
             self._fail(Failure(FailureKind.CUT, text or "the stream ended without its end marker"))
             return
         if rest:
-            self._sink.on_raw(rest)
+            self._owner.on_raw(rest)
         self._over = True
-        self._sink.on_end(self._with_count(finished))
+        self._owner.on_end(self._with_count(finished))
 
     def _with_count(self, finished: Finished) -> Finished:
         """Where the stream carries no usage, its events stand for tokens: servers send one a token."""
@@ -237,17 +251,14 @@ class RawAttempt(HttpAttempt):
         held = self._held
         if held is None:
             self._over = True
-            self._sink.on_end(Finished())
+            self._owner.on_end(Finished())
             return
-        body = b"".join(held)
+        body = held[0] if len(held) == 1 else b"".join(held)
         finished = self._read_body(body)
         if finished is None and body:
             raise DecodeError("the body is not the JSON that was expected")
         self._over = True
-        self._sink.on_head(self._status, self._content_type, len(body))
-        if body:
-            self._sink.on_raw(body)
-        self._sink.on_end(finished or Finished())
+        self._owner.on_whole(self._status, self._content_type, body, finished or Finished())
 
 
 class DecodedAttempt(HttpAttempt):
@@ -257,13 +268,13 @@ class DecodedAttempt(HttpAttempt):
         super().__init__(sink)
         self._decoder = decoder
 
-    def _begin(self, length: int | None) -> None:
+    def _begin(self, length: bytes) -> None:
         return
 
     def _take(self, data: bytes) -> None:
         events = self._decoder.feed(data)
         if events:
-            self._sink.on_events(events)
+            self._owner.on_events(events)
 
     def _end(self) -> None:
         events, finished = self._decoder.end()
@@ -271,9 +282,9 @@ class DecodedAttempt(HttpAttempt):
             self._fail(Failure(FailureKind.CUT, "the stream ended without its end marker"))
             return
         if events:
-            self._sink.on_events(events)
+            self._owner.on_events(events)
         self._over = True
-        self._sink.on_end(finished)
+        self._owner.on_end(finished)
 
 
 def check_first_event(data: bytes) -> None:

@@ -76,7 +76,8 @@ def _rank(
 ) -> tuple[list[Ranked], tuple[Rejection, ...]]:
     """Those that pass all limits, best first, and why the others do not, by id."""
     wishes = request.annotations
-    choosy = bool(tried or wanted)
+    # Nearly every request leaves the choice free; then a backend that is fit needs no further look.
+    free = not (tried or wanted or wishes.max_power_watts or wishes.max_latency_ms)
     kind = kind_of(request)
     rejections: list[Rejection] = []
     ranked: list[Ranked] = []
@@ -85,21 +86,40 @@ def _rank(
         standing = remembered.get(kind)
         if standing is None or standing.policy is not policy:
             standing = reckon(view, request, policy, kind)
-        if choosy and (view.spec.id in tried or (wanted and view.spec.id not in wanted)):
-            rejection = check_limits(view, request, tried, wanted)
-        else:
-            rejection = standing.check(wishes.max_power_watts)
-        if rejection is None and standing.stands_in:
-            rejection = _check_stand_in(view, request, fleet, tried, wanted)
-        if rejection is None and wishes.max_latency_ms:
-            rejection = check_latency(view.spec.id, standing.estimate.latency_ms, request)
-        if rejection is None:
-            ranked.append(standing.rank(seconds_price_w))
-        else:
-            rejections.append(rejection)
+        if not (free and standing.easy):
+            rejection = _check(view, standing, request, fleet, tried, wanted)
+            if rejection is not None:
+                rejections.append(rejection)
+                continue
+        entry = standing.ranked
+        if entry is None or standing.price_w != seconds_price_w:
+            entry = standing.rank(seconds_price_w)
+        ranked.append(entry)
     ranked.sort()
-    rejections.sort(key=_backend_of)
+    if rejections:
+        rejections.sort(key=_backend_of)
     return ranked, tuple(rejections)
+
+
+def _check(
+    view: BackendView,
+    standing: Standing,
+    request: RoutingRequest,
+    fleet: FleetView,
+    tried: frozenset[str],
+    wanted: frozenset[str],
+) -> Rejection | None:
+    """The first limit that a backend fails."""
+    wishes = request.annotations
+    if view.spec.id in tried or (wanted and view.spec.id not in wanted):
+        rejection = check_limits(view, request, tried, wanted)
+    else:
+        rejection = standing.check(wishes.max_power_watts)
+    if rejection is None and standing.stands_in:
+        rejection = _check_stand_in(view, request, fleet, tried, wanted)
+    if rejection is None and wishes.max_latency_ms:
+        rejection = check_latency(view.spec.id, standing.estimate.latency_ms, request)
+    return rejection
 
 
 def _check_stand_in(

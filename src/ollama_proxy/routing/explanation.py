@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from ollama_proxy.domain.annotations import NO_ANNOTATIONS
 from ollama_proxy.domain.decision import (
     Candidate,
     Limit,
@@ -32,12 +33,17 @@ def explain_choice(
         clause = f"target {request.annotations.target}" + (f", best of {len(ranking)}" if len(ranking) > 1 else "")
     else:
         clause = _explain_cost(request, ranking, seconds_price_w)
+        if not target_lost:
+            return clause  # nobody's words but ours
     return _printable(f"{target_lost}; {clause}" if target_lost else clause)
 
 
 def _explain_cost(request: RoutingRequest, ranking: Sequence[Candidate], seconds_price_w: float) -> str:
     best = ranking[0].estimate
     wishes = request.annotations
+    if wishes is NO_ANNOTATIONS:
+        cost_j = ranking[0].cost_j
+        return f"lowest cost ({cost_j:.1f} J with seconds at {seconds_price_w:g} W) among {len(ranking)}"
     among = _among(request, len(ranking))
     if wishes.latency_critical:
         both = "latency before power efficiency: " if wishes.prefer_power_efficiency else ""

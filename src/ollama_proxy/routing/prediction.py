@@ -21,6 +21,14 @@ LEAST_DECODE_TPS = 0.01
 MOST_TTFT_S = 3600.0
 
 
+def expect_tokens(request: RoutingRequest) -> int:
+    """How many tokens an answer is reckoned with."""
+    if request.embed:
+        return 0
+    limit = request.max_tokens
+    return limit if 0 < limit < EXPECTED_OUTPUT_TOKENS else EXPECTED_OUTPUT_TOKENS
+
+
 def predict(view: BackendView, request: RoutingRequest) -> Estimate:
     """The estimate for one backend. Waiting costs no energy here: the device works for somebody else meanwhile."""
     spec = view.spec
@@ -32,9 +40,9 @@ def predict(view: BackendView, request: RoutingRequest) -> Estimate:
     else:
         ttft_s = spec.avg_latency_ms / 1000 or DEFAULT_TTFT_S
         decode_tps = spec.max_tokens_per_second or DEFAULT_DECODE_TPS
-    tokens = 0 if request.embed else min(request.max_tokens or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
     ttft_s = min(ttft_s, MOST_TTFT_S)
-    service_s = ttft_s + tokens / max(decode_tps, LEAST_DECODE_TPS)
+    decode_tps = max(decode_tps, LEAST_DECODE_TPS)
+    service_s = ttft_s + expect_tokens(request) / decode_tps
     ahead = view.in_flight - spec.slots + 1
     wait_s = ahead * service_s / spec.slots if ahead > 0 else 0.0
     joules = (spec.power_watts or UNKNOWN_WATTS) * service_s

@@ -10,20 +10,53 @@ import zlib
 from functools import lru_cache
 from typing import Any
 
+from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Candidate, Estimate, Policy, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.routing.limits import check_fitness, check_power
-from ollama_proxy.routing.prediction import EXPECTED_OUTPUT_TOKENS, predict
+from ollama_proxy.routing.prediction import expect_tokens, predict
 
 #: Kinds of request remembered for one view; clients make names of models up.
 _MOST_KINDS = 128
 
-Kind = tuple[object, ...]
+#: What fitness depends on: the model as looked up and as asked for, and the needs.
+Subject = tuple[str, str, frozenset[Need]]
+#: A subject and the tokens that are reckoned with.
+Kind = tuple[Subject, int]
 #: Cost, then residency, preference, default, sooner first token, lower draw, load, priority, hash, id.
 Tail = tuple[bool, bool, bool, float, float, int, int, int, str]
 #: Cost, all that decides between equals, the candidate, the name of the model there, whether it is a stand-in's.
 Ranked = tuple[float, Tail, Candidate, str, bool]
+
+
+class Fitness:
+    """What follows from a backend's health, models and capabilities alone: it outlasts changes of load and speed.
+
+    Whoever uses it again proves by identity that it was made of the same facts.
+    """
+
+    __slots__ = ("_facts", "model", "stands_in", "unfit")
+
+    def __init__(self, view: BackendView, request: RoutingRequest) -> None:
+        spec = view.spec
+        self._facts = (spec, view.health, view.models, view.capabilities)
+        self.unfit = check_fitness(view, request)
+        #: Whether it would answer with another model than the one asked for.
+        self.stands_in = bool(spec.stand_in_model) and request.model not in (view.models or {})
+        self.model = spec.stand_in_model if self.stands_in else _name_there(view, request)
+
+    def holds(self, view: BackendView) -> bool:
+        """Whether it was made of a view with the same facts."""
+        spec, health, models, capabilities = self._facts
+        return (
+            models is view.models
+            and health is view.health
+            and spec is view.spec
+            and capabilities is view.capabilities
+            # What a health check says, its message included, is new with every failure.
+            and self.unfit is None
+        )
 
 
 class Standing:
@@ -36,29 +69,33 @@ class Standing:
         "_limit_watts",
         "_model",
         "_over",
-        "_price_w",
-        "_ranked",
         "_spec",
         "_tail",
         "_unfit",
+        "easy",
         "estimate",
         "policy",
+        "price_w",
+        "ranked",
         "stands_in",
     )
 
-    def __init__(self, view: BackendView, request: RoutingRequest, policy: Policy) -> None:
+    def __init__(self, view: BackendView, request: RoutingRequest, policy: Policy, kind: Kind) -> None:
         self._spec = view.spec
         self.policy = policy
-        self._unfit = check_fitness(view, request)
+        fitness = _find_fitness(view, request, kind[0])
+        self._unfit = fitness.unfit
+        self.stands_in = fitness.stands_in
+        self._model = fitness.model
+        #: Whether nothing but a wish of the request itself can keep it out.
+        self.easy = fitness.unfit is None and not fitness.stands_in
         self._limit_watts = 0.0
         self._over: Rejection | None = None
         self.estimate = predict(view, request)
         self._tail = _tail(self.estimate, view, request, policy)
-        #: Whether it would answer with another model than the one asked for.
-        self.stands_in = bool(view.spec.stand_in_model) and request.model not in (view.models or {})
-        self._model = view.spec.stand_in_model if self.stands_in else _name_there(view, request)
-        self._price_w = -1.0
-        self._ranked: Ranked | None = None
+        #: The price of a second that `ranked` was made with.
+        self.price_w = -1.0
+        self.ranked: Ranked | None = None
 
     def check(self, limit_watts: float) -> Rejection | None:
         """The first limit that it fails, a power limit (0 for none) included."""
@@ -69,24 +106,17 @@ class Standing:
 
     def rank(self, seconds_price_w: float) -> Ranked:
         """Cost in joules with seconds at that price, and all that decides between equals."""
-        if self._price_w != seconds_price_w or self._ranked is None:
-            estimate = self.estimate
-            cost_j = estimate.joules + seconds_price_w * estimate.e2e_s
-            self._ranked = (
-                round(cost_j, 6),
-                self._tail,
-                Candidate(self._spec.id, estimate, cost_j),
-                self._model,
-                self.stands_in,
-            )
-            self._price_w = seconds_price_w
-        return self._ranked
+        estimate = self.estimate
+        cost_j = estimate.joules + seconds_price_w * estimate.e2e_s
+        candidate = Candidate(self._spec.id, estimate, cost_j)
+        self.price_w = seconds_price_w
+        self.ranked = ranked = (round(cost_j, 6), self._tail, candidate, self._model, self.stands_in)
+        return ranked
 
 
 def kind_of(request: RoutingRequest) -> Kind:
     """What two requests must have in common to stand alike with everybody."""
-    tokens = 0 if request.embed else min(request.max_tokens or EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)
-    return (request.model, request.requested_model, request.needs, tokens)
+    return (request.model, request.requested_model, request.needs), expect_tokens(request)
 
 
 def reckon(view: BackendView, request: RoutingRequest, policy: Policy, kind: Kind) -> Standing:
@@ -94,8 +124,18 @@ def reckon(view: BackendView, request: RoutingRequest, policy: Policy, kind: Kin
     standings: dict[Any, Standing] = view.__dict__
     if len(standings) >= _MOST_KINDS:
         standings.clear()
-    standing = standings[kind] = Standing(view, request, policy)
+    standing = standings[kind] = Standing(view, request, policy, kind)
     return standing
+
+
+def _find_fitness(view: BackendView, request: RoutingRequest, subject: Subject) -> Fitness:
+    memory: dict[Any, Fitness] = view.memory
+    fitness = memory.get(subject)
+    if fitness is None or not fitness.holds(view):
+        if len(memory) >= _MOST_KINDS:
+            memory.clear()
+        fitness = memory[subject] = Fitness(view, request)
+    return fitness
 
 
 def _name_there(view: BackendView, request: RoutingRequest) -> str:

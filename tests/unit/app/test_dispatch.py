@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,6 +79,9 @@ class Client:
 
     def send_raw(self, data: bytes) -> None:
         self.text += data.decode()
+
+    def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
+        self.text += body.decode()
 
     def send_events(self, events: Sequence[AnswerEvent]) -> None:
         self.text += "".join(event.text for event in events if isinstance(event, TextDelta))
@@ -213,7 +218,9 @@ def test_while_starting_requests_wait_for_the_first_probes() -> None:
 
 def learned_from(first_s: float, ended_s: float, **usage: Any) -> tuple[float | None, float | None]:
     timing = Timing(arrived_s=0.0, opened_s=0.0, first_s=first_s, ended_s=ended_s, alone=True)
-    seen = observe(sum_up(Finished("stop", Usage(**usage)), timing, None), timing)
+    seen = observe(
+        sum_up(Finished("stop", Usage(**usage)), timing, BackendView(BackendSpec("a", "ollama", "a", "cpu"))), timing
+    )
     return seen.ttft_s, seen.decode_tps
 
 
@@ -234,3 +241,30 @@ def test_a_whole_answer_without_durations_does_not_teach_a_late_first_token() ->
 def test_a_whole_answer_in_two_reads_does_not_teach_an_absurd_speed() -> None:
     """100 tokens in 50 microseconds is two million a second."""
     assert learned_from(10.5, 10.50005, output_tokens=100)[1] is None
+
+
+@pytest.mark.parametrize("end", ["whole", "ended", "failed", "cancelled"])
+def test_a_request_that_is_over_leaves_nothing_to_the_collector(end: str) -> None:
+    """Job, attempt and answer know each other; what is not taken apart stays until the collector comes by."""
+    stage = Stage("a")
+    gc.collect()
+    gc.disable()
+    try:
+        job = stage.submit()
+        attempt = stage.attempt
+        match end:
+            case "whole":
+                attempt.sink.on_whole(200, b"application/json", b"{}", Finished())
+            case "ended":
+                attempt.sink.on_events([TextDelta("x")])
+                attempt.sink.on_end(Finished())
+            case "failed":
+                attempt.sink.on_failure(Failure(FailureKind.REJECTED, "no"))
+            case "cancelled":
+                job.cancel()
+        stage.backends["a"].attempts.clear()
+        gone = weakref.ref(attempt)
+        del job, attempt
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -12,7 +12,7 @@ from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendSpec, BackendView, Health, ModelFacts, Rates
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
-from ollama_proxy.fleet.health import HealthRecord, after_failure, after_success
+from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.rates import LEAST_SHARE, MAX_MODELS, PRIOR_WEIGHT, Observation, learn, prior
 from ollama_proxy.fleet.state import Fleet
 
@@ -44,31 +44,31 @@ def look(fleet: Fleet, name: str = "a") -> BackendView:
 
 
 def test_soft_failures_degrade_until_the_threshold() -> None:
-    record = after_success()
+    record = WELL
     states = []
     for _ in range(4):
         record = after_failure(record, "timeout after 5 s", 3, hard=False)
         states.append(record.state)
     assert states == [Health.DEGRADED, Health.DEGRADED, Health.UNHEALTHY, Health.UNHEALTHY]
     assert record.message == "timeout after 5 s"
-    assert after_success() == HealthRecord(Health.HEALTHY, 0, "")
+    assert HealthRecord(Health.HEALTHY, 0, "") == WELL
 
 
 def test_a_hard_failure_and_a_first_failure_are_enough() -> None:
-    assert after_failure(after_success(), "connection refused", 3, hard=True).state is Health.UNHEALTHY
+    assert after_failure(WELL, "connection refused", 3, hard=True).state is Health.UNHEALTHY
     assert after_failure(HealthRecord(), "HTTP 503", 3, hard=False).state is Health.UNHEALTHY
 
 
 def test_a_success_in_between_starts_the_count_anew() -> None:
-    record = after_success()
+    record = WELL
     for _ in range(5):
         record = after_failure(record, "x", 2, hard=False)
         assert record.state is Health.DEGRADED
-        record = after_success()
+        record = WELL
 
 
 def test_a_threshold_of_one_knows_no_degraded() -> None:
-    assert after_failure(after_success(), "x", 1, hard=False).state is Health.UNHEALTHY
+    assert after_failure(WELL, "x", 1, hard=False).state is Health.UNHEALTHY
 
 
 # -- rates, the pure part --------------------------------------------------------
@@ -273,7 +273,7 @@ def test_requests_of_the_last_minute() -> None:
     for second in (0.0, 30.0, 59.0):
         fleet.succeeded("a", MODEL, seen(), second)
     assert look(fleet).requests_per_minute == 3
-    for now_s, expected in ((60.0, 3), (60.5, 2), (100.0, 1), (200.0, 0)):
+    for now_s, expected in ((59.9, 3), (60.0, 2), (100.0, 1), (200.0, 0)):
         fleet.age(now_s)
         assert look(fleet).requests_per_minute == expected
 

@@ -79,6 +79,9 @@ class _Answer:
     def send_raw(self, data: bytes) -> None:
         raise AssertionError(f"{len(data)} raw bytes cannot become protobuf")
 
+    def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
+        raise AssertionError(f"a raw answer ({status} {content_type!r}, {len(body)} bytes) cannot become protobuf")
+
     def fail(self, error: ProxyError) -> None:
         fail_call(self._call, error, self._request_id, self._route)
 

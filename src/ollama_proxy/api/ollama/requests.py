@@ -21,9 +21,11 @@ from ollama_proxy.domain.call import (
 )
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.http_request import decode_body, read_annotations
+from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head
 
-_PASSED_HEADERS = (b"content-type", b"user-agent", b"accept")
+_GENERATE = frozenset((Need.GENERATE,))
+_EMBED = frozenset((Need.EMBED,))
+_SHOW = frozenset((Need.SHOW,))
 
 
 class _FactOptions(msgspec.Struct):
@@ -56,6 +58,7 @@ class _ShowFacts(msgspec.Struct):
     name: str = ""
 
 
+_NO_OPTIONS = _FactOptions()
 _facts = msgspec.json.Decoder(_Facts)
 _embed_facts = msgspec.json.Decoder(_EmbedFacts)
 _show_facts = msgspec.json.Decoder(_ShowFacts)
@@ -65,31 +68,30 @@ def read_generation(exchange: Exchange, operation: Operation, request_id: str, n
     """The call of `/api/generate` or `/api/chat`."""
     body = exchange.body
     facts = decode_body(_facts, body)
-    options = facts.options or _FactOptions()
-    needs = {Need.GENERATE}
-    if operation is Operation.GENERATE:
-        needs |= _generate_needs(facts)
-    elif b'"images"' in body:
-        needs.add(Need.IMAGES)
+    options = facts.options or _NO_OPTIONS
     limit = options.num_predict or 0
     return Call(
-        request_id=request_id,
-        dialect=Dialect.OLLAMA,
-        operation=operation,
-        model=facts.model,
-        stream=facts.stream is not False,
-        arrived_s=now_s,
-        typed=lambda: read_typed(body),
-        annotations=read_annotations(exchange, options.routing),
-        needs=frozenset(needs),
-        prompt_bytes=len(facts.prompt) + len(facts.messages),
-        max_tokens=int(limit) if limit > 0 else 0,
-        raw=_raw(exchange),
+        request_id,
+        Dialect.OLLAMA,
+        operation,
+        facts.model,
+        facts.stream is not False,
+        now_s,
+        lambda: read_typed(body),
+        read_annotations(exchange, options.routing),
+        _generate_needs(facts) if operation is Operation.GENERATE else _chat_needs(body),
+        len(facts.prompt) + len(facts.messages),
+        int(limit) if limit > 0 else 0,
+        RawRequest(read_raw_head(exchange), body),
         way_in=exchange.path.decode("ascii"),
     )
 
 
-def _generate_needs(facts: _Facts) -> set[Need]:
+def _chat_needs(body: bytes) -> frozenset[Need]:
+    return _GENERATE | {Need.IMAGES} if b'"images"' in body else _GENERATE
+
+
+def _generate_needs(facts: _Facts) -> frozenset[Need]:
     needs = set()
     if facts.suffix:
         needs.add(Need.SUFFIX)
@@ -101,7 +103,7 @@ def _generate_needs(facts: _Facts) -> set[Need]:
         needs.add(Need.CONTEXT)
     if facts.images:
         needs.add(Need.IMAGES)
-    return needs
+    return _GENERATE | needs if needs else _GENERATE
 
 
 def read_embed(exchange: Exchange, request_id: str, now_s: float) -> Call:
@@ -126,9 +128,9 @@ def _read_embedding(exchange: Exchange, request_id: str, now_s: float, typed: An
         arrived_s=now_s,
         typed=lambda: typed(body),
         annotations=read_annotations(exchange, facts.options.routing if facts.options else None),
-        needs=frozenset((Need.EMBED,)),
+        needs=_EMBED,
         prompt_bytes=len(facts.input) + len(facts.prompt),
-        raw=_raw(exchange),
+        raw=RawRequest(read_raw_head(exchange), exchange.body),
         way_in=exchange.path.decode("ascii"),
     )
 
@@ -145,15 +147,10 @@ def read_show(exchange: Exchange, request_id: str, now_s: float) -> Call:
         arrived_s=now_s,
         typed=Generation,
         annotations=read_annotations(exchange),
-        needs=frozenset((Need.SHOW,)),
-        raw=_raw(exchange),
+        needs=_SHOW,
+        raw=RawRequest(read_raw_head(exchange), exchange.body),
         way_in="/api/show",
     )
-
-
-def _raw(exchange: Exchange) -> RawRequest:
-    headers = tuple(header for header in exchange.headers if header[0] in _PASSED_HEADERS)
-    return RawRequest(exchange.method, exchange.target, exchange.body, headers)
 
 
 # -- the whole request ---------------------------------------------------------

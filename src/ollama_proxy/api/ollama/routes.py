@@ -12,7 +12,6 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_answer import HttpAnswer
-from ollama_proxy.net.http_request import read_request_id
 from ollama_proxy.net.task import spawn
 
 JSON = b"application/json; charset=utf-8"
@@ -32,16 +31,15 @@ class OllamaApi:
             b"/api/tags": {b"GET": self._tags, b"HEAD": self._tags},
             b"/api/ps": {b"GET": self._ps},
             b"/api/show": {b"POST": self._show},
-            b"/api/generate": {b"POST": lambda exchange: self._generate(exchange, Operation.GENERATE)},
-            b"/api/chat": {b"POST": lambda exchange: self._generate(exchange, Operation.CHAT)},
+            b"/api/generate": {b"POST": self._generate},
+            b"/api/chat": {b"POST": self._chat},
             b"/api/embed": {b"POST": self._embed},
             b"/api/embeddings": {b"POST": self._embeddings},
         }
 
     def refuse(self, exchange: Exchange, error: ProxyError) -> None:
         """Answer an error in this dialect."""
-        answer = HttpAnswer(exchange, read_request_id(exchange), OllamaWriter("", Operation.CHAT, stream=False))
-        answer.fail(error)
+        HttpAnswer(exchange, lambda: OllamaWriter("", Operation.CHAT, stream=False)).fail(error)
 
     def refuse_path(self, exchange: Exchange) -> None:
         """Answer a path that nothing is at, as Ollama does."""
@@ -65,15 +63,11 @@ class OllamaApi:
             exchange.respond(200, JSON, render(view))
 
     def _show(self, exchange: Exchange) -> None:
-        def read(request_id: str) -> tuple[Call, OllamaWriter]:
-            call = read_show(exchange, request_id, self._service.now_s())
-            return call, OllamaWriter(call.model, call.operation, stream=False)
-
         local = self._show_here(exchange)
         if local is not None:
             exchange.respond(200, JSON, local)
         else:
-            self._submit(exchange, read)
+            self._submit(exchange, lambda: read_show(exchange, exchange.request_id, self._service.now_s()))
 
     def _show_here(self, exchange: Exchange) -> bytes | None:
         """Details of a model that only servers without this route hold."""
@@ -83,35 +77,34 @@ class OllamaApi:
             return None
         return show_model(self._service.fleet(), call.model)
 
-    def _generate(self, exchange: Exchange, operation: Operation) -> None:
-        def read(request_id: str) -> tuple[Call, OllamaWriter]:
-            call = read_generation(exchange, operation, request_id, self._service.now_s())
-            return call, OllamaWriter(call.model, operation, stream=call.stream)
+    def _generate(self, exchange: Exchange) -> None:
+        self._submit(
+            exchange,
+            lambda: read_generation(exchange, Operation.GENERATE, exchange.request_id, self._service.now_s()),
+        )
 
-        self._submit(exchange, read)
+    def _chat(self, exchange: Exchange) -> None:
+        self._submit(
+            exchange, lambda: read_generation(exchange, Operation.CHAT, exchange.request_id, self._service.now_s())
+        )
 
     def _embed(self, exchange: Exchange) -> None:
-        def read(request_id: str) -> tuple[Call, OllamaWriter]:
-            call = read_embed(exchange, request_id, self._service.now_s())
-            return call, OllamaWriter(call.model, Operation.EMBED, stream=False)
-
-        self._submit(exchange, read)
+        self._submit(exchange, lambda: read_embed(exchange, exchange.request_id, self._service.now_s()))
 
     def _embeddings(self, exchange: Exchange) -> None:
-        def read(request_id: str) -> tuple[Call, OllamaWriter]:
-            call = read_embeddings(exchange, request_id, self._service.now_s())
-            return call, OllamaWriter(call.model, Operation.EMBED, stream=False, legacy=True)
+        self._submit(
+            exchange, lambda: read_embeddings(exchange, exchange.request_id, self._service.now_s()), legacy=True
+        )
 
-        self._submit(exchange, read)
-
-    def _submit(self, exchange: Exchange, read: Callable[[str], tuple[Call, OllamaWriter]]) -> None:
-        request_id = exchange.request_id or read_request_id(exchange) or self._service.make_request_id()
+    def _submit(self, exchange: Exchange, read: Callable[[], Call], *, legacy: bool = False) -> None:
         try:
-            call, writer = read(request_id)
-            if not call.model.strip():
+            call = read()
+            if not call.model or call.model.isspace():
                 raise ProxyError(ErrorKind.MODEL_NOT_FOUND, "model '' not found")
         except ProxyError as error:
-            HttpAnswer(exchange, request_id, OllamaWriter("", Operation.CHAT, stream=False)).fail(error)
+            self.refuse(exchange, error)
             return
-        answer = HttpAnswer(exchange, request_id, writer)
+        answer = HttpAnswer(
+            exchange, lambda: OllamaWriter(call.model, call.operation, stream=call.stream, legacy=legacy)
+        )
         answer.attach(self._service.submit(call, answer))

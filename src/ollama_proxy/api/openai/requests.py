@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
+from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import (
     Call,
     Dialect,
@@ -21,9 +21,8 @@ from ollama_proxy.domain.call import (
 )
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.http_request import decode_body, read_annotations, without_key
+from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head, without_key
 
-_PASSED_HEADERS = (b"content-type", b"user-agent", b"accept")
 #: `metadata` belongs to the client; only these members of it are ours to read.
 _METADATA_KEYS = frozenset(Annotations.__struct_fields__) - {"custom"}
 
@@ -51,6 +50,9 @@ class _EmbedFacts(msgspec.Struct):
     routing: dict[str, Any] | None = None
 
 
+_GENERATE = frozenset((Need.GENERATE,))
+_WITH_IMAGES = frozenset((Need.GENERATE, Need.IMAGES))
+_EMBED = frozenset((Need.EMBED,))
 _facts = msgspec.json.Decoder(_Facts)
 _embed_facts = msgspec.json.Decoder(_EmbedFacts)
 
@@ -63,23 +65,20 @@ def read_completion(exchange: Exchange, operation: Operation, request_id: str, n
         raise ProxyError(ErrorKind.INVALID_REQUEST, "messages is required")
     if operation is Operation.COMPLETE and not facts.prompt:
         raise ProxyError(ErrorKind.INVALID_REQUEST, "prompt is required")
-    needs = {Need.GENERATE}
-    if b'"image_url"' in body:
-        needs.add(Need.IMAGES)
     limit = facts.max_completion_tokens or facts.max_tokens or 0
     call = Call(
-        request_id=request_id,
-        dialect=Dialect.OPENAI,
-        operation=operation,
-        model=facts.model,
-        stream=facts.stream is True,
-        arrived_s=now_s,
-        typed=lambda: read_typed(body),
-        annotations=_read_annotations(exchange, facts.routing, facts.metadata),
-        needs=frozenset(needs),
-        prompt_bytes=len(facts.messages) + len(facts.prompt),
-        max_tokens=max(0, limit),
-        raw=_raw(exchange, with_routing=facts.routing is not None),
+        request_id,
+        Dialect.OPENAI,
+        operation,
+        facts.model,
+        facts.stream is True,
+        now_s,
+        lambda: read_typed(body),
+        _read_annotations(exchange, facts.routing, facts.metadata),
+        _WITH_IMAGES if b'"image_url"' in body else _GENERATE,
+        len(facts.messages) + len(facts.prompt),
+        max(0, limit),
+        _raw(exchange, with_routing=facts.routing is not None),
         # Ollama's own /v1 layer ignores this field.
         raw_needs_native=facts.max_completion_tokens is not None and facts.max_tokens is None,
         way_in=exchange.path.decode("ascii"),
@@ -94,15 +93,15 @@ def read_embedding(exchange: Exchange, request_id: str, now_s: float) -> tuple[C
     if not facts.input:
         raise ProxyError(ErrorKind.INVALID_REQUEST, "input is required")
     call = Call(
-        request_id=request_id,
-        dialect=Dialect.OPENAI,
-        operation=Operation.EMBED,
-        model=facts.model,
+        request_id,
+        Dialect.OPENAI,
+        Operation.EMBED,
+        facts.model,
         stream=False,
         arrived_s=now_s,
         typed=lambda: read_typed_embedding(body),
         annotations=_read_annotations(exchange, facts.routing, None),
-        needs=frozenset((Need.EMBED,)),
+        needs=_EMBED,
         prompt_bytes=len(facts.input),
         raw=_raw(exchange, with_routing=facts.routing is not None),
         way_in="/v1/embeddings",
@@ -114,14 +113,13 @@ def _read_annotations(
     exchange: Exchange, routing: dict[str, Any] | None, metadata: dict[str, Any] | None
 ) -> Annotations:
     ours = {key: value for key, value in metadata.items() if key in _METADATA_KEYS} if metadata else None
-    return read_annotations(exchange, ours, routing) or NO_ANNOTATIONS
+    return read_annotations(exchange, ours, routing)
 
 
 def _raw(exchange: Exchange, *, with_routing: bool) -> RawRequest:
     # Strict servers refuse members they do not know; ours is taken out, the rest goes up as it came.
     body = without_key(exchange.body, "routing") if with_routing else exchange.body
-    headers = tuple(header for header in exchange.headers if header[0] in _PASSED_HEADERS)
-    return RawRequest(exchange.method, exchange.target, body, headers)
+    return RawRequest(read_raw_head(exchange), body)
 
 
 # -- the whole request ---------------------------------------------------------

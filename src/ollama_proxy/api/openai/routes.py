@@ -15,7 +15,6 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_answer import HttpAnswer
-from ollama_proxy.net.http_request import read_request_id
 from ollama_proxy.net.task import spawn
 
 _JSON = b"application/json"
@@ -72,31 +71,40 @@ class OpenAiApi:
             exchange.respond(200, _JSON, msgspec.json.encode(entry) + b"\n")
 
     def _complete(self, exchange: Exchange, operation: Operation) -> None:
-        def read(request_id: str) -> tuple[Call, OpenAiWriter]:
+        request_id = exchange.request_id
+        try:
             call, with_usage = read_completion(exchange, operation, request_id, self._service.now_s())
-            return call, OpenAiWriter(call.model, operation, request_id, stream=call.stream, with_usage=with_usage)
-
-        self._submit(exchange, read)
+        except ProxyError as error:
+            _fail(exchange, error)
+            return
+        self._submit(
+            exchange,
+            call,
+            lambda: OpenAiWriter(call.model, operation, request_id, stream=call.stream, with_usage=with_usage),
+        )
 
     def _embed(self, exchange: Exchange) -> None:
-        def read(request_id: str) -> tuple[Call, OpenAiWriter]:
-            call, base64 = read_embedding(exchange, request_id, self._service.now_s())
-            return call, OpenAiWriter(call.model, Operation.EMBED, request_id, stream=False, base64=base64)
-
-        self._submit(exchange, read)
-
-    def _submit(self, exchange: Exchange, read: Callable[[str], tuple[Call, OpenAiWriter]]) -> None:
-        request_id = exchange.request_id or read_request_id(exchange) or self._service.make_request_id()
+        request_id = exchange.request_id
         try:
-            call, writer = read(request_id)
-            if not call.model.strip():
-                raise ProxyError(ErrorKind.INVALID_REQUEST, "model is required")
+            call, base64 = read_embedding(exchange, request_id, self._service.now_s())
         except ProxyError as error:
-            empty = OpenAiWriter("", Operation.CHAT, request_id, stream=False)
-            HttpAnswer(exchange, request_id, empty).fail(error)
+            _fail(exchange, error)
             return
-        answer = HttpAnswer(exchange, request_id, writer)
+        self._submit(
+            exchange, call, lambda: OpenAiWriter(call.model, Operation.EMBED, request_id, stream=False, base64=base64)
+        )
+
+    def _submit(self, exchange: Exchange, call: Call, make_writer: Callable[[], OpenAiWriter]) -> None:
+        if not call.model or call.model.isspace():
+            _fail(exchange, ProxyError(ErrorKind.INVALID_REQUEST, "model is required"))
+            return
+        answer = HttpAnswer(exchange, make_writer)
         answer.attach(self._service.submit(call, answer))
+
+
+def _fail(exchange: Exchange, error: ProxyError) -> None:
+    """Answer a request that nobody is asked."""
+    HttpAnswer(exchange, lambda: OpenAiWriter("", Operation.CHAT, exchange.request_id, stream=False)).fail(error)
 
 
 def _list_entries(view: FleetView) -> dict[str, dict[str, object]]:

@@ -15,7 +15,7 @@ import msgspec
 
 from ollama_proxy.backends.ollama.answers import AnswerDecoder, EmbedDecoder
 from ollama_proxy.backends.ollama.requests import encode_request
-from ollama_proxy.domain.call import Call, Dialect, Need, Operation
+from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
@@ -26,6 +26,7 @@ from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
 from ollama_proxy.net.upstream import DecodedAttempt, RawAttempt, join_request, request_head
 
 CAPABILITIES = frozenset(Need)
+_MOST_HEADS = 256
 _JSON = ((b"Content-Type", b"application/json"),)
 
 
@@ -37,30 +38,32 @@ class OllamaBackend:
         self.capabilities = CAPABILITIES
         self._pool = pool
         self._prefix = prefix.encode("ascii")
-        self._heads: dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], bytes] = {}
+        self._heads: dict[RawHead, bytes] = {}
+        #: By path; there are a few.
+        self._native_heads: dict[bytes, bytes] = {}
 
     def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         """Send the call on the lane that fits."""
         raw = call.raw
         if raw is not None and call.dialect is Dialect.OLLAMA:
-            head = self._head(raw.method, raw.path, raw.headers)
-            attempt = RawAttempt(sink, read_ollama_body, read_ollama_tail)
-            return attempt.send(self._pool, join_request(head, raw.body))
+            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), raw.body)
+            return RawAttempt(sink, read_ollama_body, read_ollama_tail).send(self._pool, request)
         if raw is not None and call.dialect is Dialect.OPENAI and not call.raw_needs_native:
-            head = self._head(raw.method, raw.path, raw.headers)
-            return RawAttempt(sink, read_openai_body, read_openai_tail).send(self._pool, join_request(head, raw.body))
+            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), raw.body)
+            return RawAttempt(sink, read_openai_body, read_openai_tail).send(self._pool, request)
         path, document = encode_request(call, model)
         decoder = EmbedDecoder() if call.operation is Operation.EMBED else AnswerDecoder()
-        request = join_request(self._head(b"POST", path, _JSON), msgspec.json.encode(document))
+        head = self._native_heads.get(path)
+        if head is None:
+            head = self._native_heads[path] = request_head(self._pool.origin, b"POST", self._prefix + path, _JSON)
+        request = join_request(head, msgspec.json.encode(document))
         return DecodedAttempt(sink, decoder).send(self._pool, request)
 
-    def _head(self, method: bytes, path: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
-        key = (method, path, headers)
-        head = self._heads.get(key)
-        if head is None:
-            if len(self._heads) > 256:
-                self._heads.clear()
-            head = self._heads[key] = request_head(self._pool.origin, method, self._prefix + path, headers)
+    def _keep_head(self, raw: RawHead) -> bytes:
+        if len(self._heads) >= _MOST_HEADS:
+            self._heads.clear()
+        head = request_head(self._pool.origin, raw.method, self._prefix + raw.path, raw.headers)
+        self._heads[raw] = head
         return head
 
     async def probe(self, timeout_s: float) -> ProbeReport:

@@ -13,7 +13,7 @@ import msgspec
 
 from ollama_proxy.backends.openai.answers import choose_decoder
 from ollama_proxy.backends.openai.requests import encode_request
-from ollama_proxy.domain.call import Call, Dialect, Need, Operation
+from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
@@ -23,6 +23,7 @@ from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
 from ollama_proxy.net.upstream import DecodedAttempt, RawAttempt, join_request, request_head, with_member
 
+_MOST_HEADS = 256
 CAPABILITIES = frozenset((Need.GENERATE, Need.EMBED, Need.IMAGES, Need.RAW_PROMPT))
 
 
@@ -49,13 +50,14 @@ class OpenAiBackend:
         key = ((b"Authorization", b"Bearer " + api_key.encode("latin-1")),) if api_key else ()
         self._headers = ((b"Content-Type", b"application/json"), *key)
         self._heads: dict[tuple[bytes, bytes], bytes] = {}
+        self._raw_heads: dict[RawHead, bytes] = {}
 
     def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         """Send the call on the lane that fits."""
         pool, raw = self._pool, call.raw
         embed = call.operation is Operation.EMBED
         if raw is not None and call.dialect is Dialect.OPENAI and (call.stream or not self._always_stream or embed):
-            head = self._head(raw.method, raw.path.removeprefix(b"/v1"))
+            head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
             body = raw.body if model == call.model else with_member(raw.body, "model", model)
             return RawAttempt(sink, read_openai_body, read_openai_tail).send(pool, join_request(head, body))
         stream = call.stream or (self._always_stream and call.operation is not Operation.EMBED)
@@ -63,10 +65,16 @@ class OpenAiBackend:
         request = join_request(self._head(b"POST", path), msgspec.json.encode(document))
         return DecodedAttempt(sink, choose_decoder(call.operation, stream=stream)).send(pool, request)
 
+    def _keep_head(self, raw: RawHead) -> bytes:
+        if len(self._raw_heads) >= _MOST_HEADS:
+            self._raw_heads.clear()
+        head = self._raw_heads[raw] = self._head(raw.method, raw.path.removeprefix(b"/v1"))
+        return head
+
     def _head(self, method: bytes, path: bytes) -> bytes:
         head = self._heads.get((method, path))
         if head is None:
-            if len(self._heads) > 256:
+            if len(self._heads) >= _MOST_HEADS:
                 self._heads.clear()
             head = request_head(self._pool.origin, method, self._prefix + path, self._headers)
             self._heads[method, path] = head

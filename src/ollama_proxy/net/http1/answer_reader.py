@@ -6,9 +6,10 @@ Where an answer ends is known to the byte (RFC 9112, 6.3), so that nothing behin
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from .chunked import ChunkedReader, ChunkError
-from .fields import BadField, Headers, count_field, read_fields, read_tokens
+from .fields import LENGTH_MARKS, LONGEST_KNOWN_BYTES, BadField, Headers, count_field, read_fields, read_tokens
 
 _STATUS = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?")
 _BEGIN = b"HTTP/1."
@@ -26,12 +27,24 @@ class BadAnswer(ValueError):
     """An answer that cannot be read without doubt."""
 
 
+class KnownAnswer(NamedTuple):
+    """A head cut where the length of its body stands: servers repeat themselves but for that."""
+
+    mark: bytes
+    before: bytes
+    after: bytes
+    status: int
+    #: Without the length.
+    fields: Headers
+
+
 class AnswerReader:
     """Reads one answer; `begin` makes it ready for the next."""
 
     __slots__ = (
         "_head_bytes",
         "_held",
+        "_known",
         "_left",
         "by_close",
         "chunked",
@@ -46,6 +59,7 @@ class AnswerReader:
     def __init__(self) -> None:
         self.status = 0
         self.fields: Headers = []
+        self._known: KnownAnswer | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -72,8 +86,13 @@ class AnswerReader:
         if self._held:
             data = self._held + data
             self._held = b""
+        elif self._known is not None and not of_head:
+            end = data.find(b"\r\n\r\n")
+            if end > 0 and self._read_again(self._known, data[:end]):
+                return data[end + 4 :]
         at = 0
         while True:
+            begin = at
             end = data.find(b"\r\n\r\n", at)
             if end < 0:
                 self._hold(data[at:])
@@ -97,7 +116,31 @@ class AnswerReader:
         self.status = status
         self.fields = fields
         self._frame(fields, http10=http10, bodiless=of_head or status in _NO_BODY)
+        if self._left:
+            self._known = _know_answer(data[begin:end], status, fields)
         return data[at:]
+
+    def _read_again(self, known: KnownAnswer, raw: bytes) -> bool:
+        """Read a head that is the last one but for its length; False when it is not."""
+        before, _, rest = raw.partition(known.mark)
+        if before != known.before:
+            return False
+        length, _, after = rest.partition(b"\r\n")
+        if after != known.after or not 0 < len(length) <= _MOST_DIGITS or not length.isdigit():
+            return False
+        self.status = known.status
+        self.fields = [*known.fields, (b"content-length", length)]
+        self._left = int(length)
+        self.done = not self._left
+        self.keep_alive = True
+        return True
+
+    def ends_with(self, rest: bytes) -> bool:
+        """Whether what came behind the head is the whole body, known by its length; `done` then."""
+        if self._left == len(rest) and self.chunked is None and not self.by_close:
+            self.done = True
+            return True
+        return False
 
     def _hold(self, data: bytes) -> None:
         if data:
@@ -170,6 +213,19 @@ class AnswerReader:
             self.done = chunked.done
             self.surplus = at < len(data)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _know_answer(raw: bytes, status: int, fields: Headers) -> KnownAnswer | None:
+    """What to compare the next head with; None when it is long, or says more of the connection than its length."""
+    names = [name for name, _ in fields]
+    if len(raw) > LONGEST_KNOWN_BYTES or b"connection" in names or names.count(b"content-length") != 1:
+        return None
+    for mark in LENGTH_MARKS:
+        before, found, rest = raw.partition(mark)
+        if found and before.startswith(b"HTTP/1.1 "):
+            others = [field for field in fields if field[0] != b"content-length"]
+            return KnownAnswer(mark, before, rest.partition(b"\r\n")[2], status, others)
+    return None
 
 
 def _read_status(line: bytes) -> tuple[int, bool]:

@@ -40,21 +40,34 @@ class ResponseSink(Protocol):
 
 
 class Upload:
-    """One request on its way and its answer; the caller's hold on it."""
+    """One request on its way and its answer; the caller's hold on it.
 
-    __slots__ = ("_connection", "_paused", "aborted", "attempts", "connected", "dialing", "request", "sink")
+    Defaults are the class's, so that sending a request stores only what differs.
+    """
+
+    #: Whether an answer that came in one piece is to be told in one call, `on_answer`.
+    takes_answers = False
+    aborted = False
+    #: Whether the bytes have left on an open connection.
+    connected = False
+    attempts = 0
+    #: The opening of a connection for it, while that is under way.
+    dialing: asyncio.Task[None] | None = None
+    _connection: UpstreamConnection | None = None
+    _paused = False
 
     def __init__(self, request: bytes, sink: ResponseSink) -> None:
         self.request = request
-        self.sink = sink
-        self.aborted = False
-        #: Whether the bytes have left on an open connection.
-        self.connected = False
-        self.attempts = 0
-        #: The opening of a connection for it, while that is under way.
-        self.dialing: asyncio.Task[None] | None = None
-        self._connection: UpstreamConnection | None = None
-        self._paused = False
+        self._sink = sink
+
+    @property
+    def sink(self) -> ResponseSink:
+        """Who hears the answer."""
+        return self._sink
+
+    def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """The whole answer; nothing more follows."""
+        raise NotImplementedError
 
     def attach(self, connection: UpstreamConnection) -> None:
         """The connection that carries it."""

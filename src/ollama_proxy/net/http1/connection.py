@@ -87,7 +87,8 @@ class HttpConnection(asyncio.Protocol):
         if self._over:
             self._drop(len(data))
             return
-        self._reader.feed(data)
+        reader = self._reader
+        reader.feed(data)
         if self._active is None and not self._write_paused:
             self._read_on()
         elif not self._read_paused and self._reader.held_bytes > self._server.limits.ahead_bytes:

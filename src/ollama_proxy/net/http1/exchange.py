@@ -10,9 +10,10 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
-from .fields import Header, Headers, index_fields
+from .fields import Header, Headers
+from .head import RequestHead
 from .status import date_line, head_begin, head_begins
 
 __all__ = ["Exchange", "ExchangeOwner", "Header", "Headers", "UpgradeNotAsked"]
@@ -50,9 +51,7 @@ class Exchange:
         "ended",
         "fixed_lines",
         "gone",
-        "headers",
-        "http10",
-        "index",
+        "head",
         "keep_alive",
         "method",
         "on_disconnect",
@@ -60,50 +59,61 @@ class Exchange:
         "on_resume",
         "path",
         "peer",
-        "query",
         "request_id",
         "started",
-        "target",
-        "upgrade",
     )
 
-    def __init__(
-        self,
-        owner: ExchangeOwner,
-        method: bytes,
-        target: bytes,
-        headers: Headers,
-        peer: str,
-        index: dict[bytes, bytes] | None = None,
-    ) -> None:
+    def __init__(self, owner: ExchangeOwner, head: RequestHead, peer: str) -> None:
         self._owner = owner
-        self.method = method
-        self.target = target
-        self.path = target
-        self.query = b""
-        if b"?" in target:
-            self.path, _, self.query = target.partition(b"?")
-        self.headers = headers
-        #: The first value of each name; made of `headers` when it is asked for and not handed in.
-        self.index = index
+        #: Shared with other requests of the connection: read only.
+        self.head = head
+        self.method = head.method
+        self.path = head.path
         self.peer = peer
         self.body = b""
         #: Set by the front, which also echoes it in `fixed_lines`.
         self.request_id = ""
         #: Header lines, ends included, that this server puts on every answer.
         self.fixed_lines = b""
-        #: What the client would rather speak on this connection, or nothing.
-        self.upgrade = b""
-        self.http10 = False
-        self.keep_alive = True
+        self.keep_alive = head.keep_alive
         self.started = self.ended = self.gone = False
         self.on_disconnect: Callable[[], None] | None = None
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
         self._head: bytes | None = None
         self._chunked = False
-        self._bodiless = method == b"HEAD"
+        self._bodiless = head.method == b"HEAD"
         self._left: int | None = None
+
+    @property
+    def target(self) -> bytes:
+        """Path and query as they came."""
+        return self.head.target
+
+    @property
+    def query(self) -> bytes:
+        """What stands behind the question mark."""
+        return self.head.query
+
+    @property
+    def headers(self) -> Headers:
+        """All fields in their order, names in lower case."""
+        return self.head.fields
+
+    @property
+    def notes(self) -> dict[object, Any]:
+        """What was found out about an equal head before."""
+        return self.head.notes
+
+    @property
+    def http10(self) -> bool:
+        """Whether the client speaks HTTP/1.0."""
+        return self.head.http10
+
+    @property
+    def upgrade(self) -> bytes:
+        """What the client would rather speak on this connection, or nothing."""
+        return self.head.upgrade
 
     @overload
     def header(self, name: bytes) -> bytes | None: ...
@@ -111,38 +121,52 @@ class Exchange:
     def header(self, name: bytes, default: bytes) -> bytes: ...
     def header(self, name: bytes, default: bytes | None = None) -> bytes | None:
         """The first value of a header, by lower-case name."""
-        index = self.index
-        if index is None:
-            index = self.index = index_fields(self.headers)
-        return index.get(name, default)
+        return self.head.index.get(name, default)
 
-    def respond(self, status: int, content_type: bytes, body: bytes, headers: Iterable[Header] = ()) -> None:
+    def respond(
+        self, status: int, content_type: bytes, body: bytes, headers: Iterable[Header] = (), lines: bytes = b""
+    ) -> None:
         """Send a whole answer and end."""
-        self.start(status, content_type, len(body), headers)
+        head = self.head
+        plain = status == 200 and self.keep_alive and not head.http10 and not self._bodiless
+        if plain and not self.started and not self.gone:
+            # Nearly every answer: one piece of bytes and no state in between.
+            self.started = self.ended = True
+            for header in headers:
+                lines += b"%b: %b\r\n" % header
+            begin = head_begins.get((200, content_type)) or head_begin(200, content_type)
+            self._owner.transport.write(
+                b"%b%b%b%bContent-Length: %d\r\n\r\n%b" % (begin, lines, self.fixed_lines, date_line(), len(body), body)
+            )
+            self.on_disconnect = self.on_pause = self.on_resume = None
+            self._owner.exchange_ended(self)
+            return
+        self.start(status, content_type, len(body), headers, lines)
         if body:
             self.write(body)
         self.end()
 
     def start(
-        self, status: int, content_type: bytes, length: int | None = None, headers: Iterable[Header] = ()
+        self,
+        status: int,
+        content_type: bytes,
+        length: int | None = None,
+        headers: Iterable[Header] = (),
+        lines: bytes = b"",
     ) -> None:
         """Begin the answer; the head goes out with the first piece of the body, or at the end.
 
-        Without a length the body is chunked, or ended by closing for HTTP/1.0.
+        `lines` are header lines as HTTP/1.1 writes them, ends included, for who has them so. Without a length the body
+        is chunked, or ended by closing for HTTP/1.0.
         """
         if self.started or self.gone:
             return
         self.started = True
         begin = head_begins.get((status, content_type)) or head_begin(status, content_type)
-        lines = b""
         for header in headers:
             lines += b"%b: %b\r\n" % header
-        if length is not None and self.keep_alive and not self.http10 and status >= 200 and status not in _BODILESS:
-            self._left = length
-            self._head = b"%b%b%b%bContent-Length: %d\r\n\r\n" % (begin, lines, self.fixed_lines, date_line(), length)
-        else:
-            framing = self._framing(status, length) + self._connection_line()
-            self._head = b"".join((begin, lines, self.fixed_lines, date_line(), framing))
+        framing = self._framing(status, length) + self._connection_line()
+        self._head = b"".join((begin, lines, self.fixed_lines, date_line(), framing))
 
     def _framing(self, status: int, length: int | None) -> bytes:
         if status < 200 or status in _BODILESS:
@@ -151,7 +175,7 @@ class Exchange:
         if length is not None:
             self._left = length
             return b"Content-Length: %d\r\n" % length
-        if self.http10:
+        if self.head.http10:
             self.keep_alive = False
             return b""
         self._chunked = True
@@ -160,7 +184,7 @@ class Exchange:
     def _connection_line(self) -> bytes:
         if not self.keep_alive:
             return b"Connection: close\r\n\r\n"
-        return b"Connection: keep-alive\r\n\r\n" if self.http10 else b"\r\n"
+        return b"Connection: keep-alive\r\n\r\n" if self.head.http10 else b"\r\n"
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body. More than was promised breaks the connection: it would pass for another answer."""

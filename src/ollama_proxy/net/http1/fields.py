@@ -18,6 +18,10 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Names whose values are nobody's to keep.
 _SECRET = re.compile(rb"auth|cookie|credential|key|password|secret|signature|token")
 _MOST_SEEN = 2048
+#: How the line that tells a body's length begins in nearly all heads, and how long a head may be to be kept as an
+#: example of the next one, which differs in that line only.
+LENGTH_MARKS = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+LONGEST_KNOWN_BYTES = 2048
 _LONGEST_SEEN_BYTES = 160
 
 

@@ -7,6 +7,7 @@ against each other.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from .fields import BadField, Header, Headers, count_field, is_token, read_field
 from .limits import HttpLimits
@@ -31,6 +32,29 @@ _LONGEST_SEEN_BYTES = 160
 seen_lines: dict[bytes, RequestLine] = {}
 #: Values of Host that passed.
 good_hosts: set[bytes] = set()
+
+
+class RequestHead:
+    """What a head says. Requests of a connection that have the same head share one, so it is never changed.
+
+    `notes` is for whoever serves the requests: what was found out about this head the first time, by who keeps it.
+    """
+
+    __slots__ = ("fields", "http10", "index", "keep_alive", "method", "notes", "path", "query", "target", "upgrade")
+
+    def __init__(self, line: RequestLine, fields: Headers, index: dict[bytes, bytes]) -> None:
+        self.method, self.target, self.path, self.query, self.http10 = line
+        self.fields = fields
+        #: The first value of each name.
+        self.index = index
+        self.keep_alive = not self.http10
+        #: What the client would rather speak on this connection, or nothing.
+        self.upgrade = b""
+        self.notes: dict[object, Any] = {}
+
+
+#: The head of a request that could not be read so far.
+NO_LINE: RequestLine = (b"GET", b"/", b"/", b"", False)
 
 
 class Refusal(Exception):

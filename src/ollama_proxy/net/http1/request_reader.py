@@ -6,14 +6,23 @@ the next one and the bytes behind an upgrade need no care of their own.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from .chunked import ChunkedReader, ChunkError
 from .exchange import Exchange, ExchangeOwner
-from .fields import BadField, Headers, index_fields, read_field, read_tokens
+from .fields import (
+    LENGTH_MARKS,
+    LONGEST_KNOWN_BYTES,
+    BadField,
+    Headers,
+    index_fields,
+    read_field,
+    read_tokens,
+)
 from .head import (
+    NO_LINE,
     Refusal,
-    RequestLine,
+    RequestHead,
     check_coding,
     check_host,
     check_lines,
@@ -26,6 +35,37 @@ from .head import (
 from .limits import HttpLimits
 
 
+class KnownHead(NamedTuple):
+    """A head cut where the length of its body stands: what lies before and after is the same in the next one."""
+
+    mark: bytes
+    before: bytes
+    after: bytes
+    has_length: bool
+    head: RequestHead
+
+
+def know_head(raw: bytes, head: RequestHead) -> KnownHead | None:
+    """What to compare the next head with; None when it is long, or its meaning hangs on the body's length."""
+    if len(raw) > LONGEST_KNOWN_BYTES or b"upgrade" in head.index:
+        return None
+    if b"content-length" not in head.index:
+        return KnownHead(b"\r\n\r\n", raw, b"", has_length=False, head=head)
+    for mark in LENGTH_MARKS:
+        before, found, rest = raw.partition(mark)
+        if found:
+            return KnownHead(mark, before, rest.partition(b"\r\n")[2], has_length=True, head=head)
+    return None
+
+
+def _set_connection(head: RequestHead) -> None:
+    options = read_tokens(head.fields, b"connection")
+    head.keep_alive = b"close" not in options and (not head.http10 or b"keep-alive" in options)
+    bodiless = head.index.get(b"content-length", b"0").strip(b"0") == b"" and b"transfer-encoding" not in head.index
+    if b"upgrade" in options and bodiless and not head.http10:
+        head.upgrade = head.index.get(b"upgrade", b"")
+
+
 class RequestReader:
     """The reading side of one connection."""
 
@@ -33,6 +73,7 @@ class RequestReader:
         "_at",
         "_body",
         "_chunked",
+        "_known",
         "_left",
         "_limits",
         "_line_from",
@@ -51,6 +92,7 @@ class RequestReader:
         #: What has come and may hold more requests; empty when all of it is read.
         self.unread = b""
         self._at = 0
+        self._known: KnownHead | None = None
         #: How far the lines of an unfinished head are checked.
         self._line_from = 0
         #: A request whose head is read and whose body is not; after a refusal, what is known of the request.
@@ -96,91 +138,97 @@ class RequestReader:
         data = self.unread
         if not data:
             return None
-        at, limits = self._at, self._limits
+        at = self._at
         end = data.find(b"\r\n\r\n", max(at, self._line_from - 4) if self._line_from else 0)
         if end < 0:
             self._wait_for_head()
             return None
-        lines = data[at:end].split(b"\r\n")
+        raw = data[at:end]
+        known = self._known
+        if known is not None:
+            before, _, rest = raw.partition(known.mark)
+            if before == known.before:
+                length, _, after = rest.partition(b"\r\n")
+                same = after == known.after and length.isdigit() is known.has_length
+                if same and len(raw) <= self._limits.head_bytes:
+                    return self._begin(known.head, length if known.has_length else None, end + 4)
+        return self._read_head(raw, end + 4)
+
+    def _read_head(self, raw: bytes, at: int) -> Exchange | None:
+        """Read a head that differs from the last one. It ends at an offset, its empty line included."""
+        limits = self._limits
+        lines = raw.split(b"\r\n")
         line = seen_lines.get(lines[0])
         if line is None:
             if not lines[0]:
                 self._skip_lines()
                 return self.next()
             line = read_request_line(lines[0], limits)
-        if len(lines) > limits.head_fields + 1 or end - at > limits.head_bytes:
+        if len(lines) > limits.head_fields + 1 or len(raw) > limits.head_bytes:
             self._refuse_lines()
         del lines[0]
         try:
             fields = list(map(read_field, lines))
         except BadField:
             self._refuse_lines()
-        return self._begin(line, fields, end + 4)
+        head = RequestHead(line, fields, dict(fields))
+        self._check_head(head)
+        if b"transfer-encoding" in head.index:
+            return self._begin_chunked(head, at)
+        self._known = know_head(raw, head)
+        return self._begin(head, head.index.get(b"content-length"), at)
 
-    def _begin(self, line: RequestLine, fields: Headers, at: int) -> Exchange | None:
-        """Make the exchange of a head that ends at an offset, and its body if that has come."""
-        index = dict(fields)
-        exchange = Exchange(self._owner, line[0], line[1], fields, self._peer, index)
-        if line[4] or len(index) < len(fields) or index.get(b"host") not in good_hosts:
-            index = self._check_names(exchange, http10=line[4])
-        connection = index.get(b"connection")
-        if connection is not None and connection != b"keep-alive":
-            self._set_connection(exchange)
-        length = index.get(b"content-length")
-        if b"transfer-encoding" in index:
-            self._begin_chunked(exchange, has_length=length is not None)
-        elif length is not None:
-            self.pending = exchange
-            size = read_length(length, self._limits)
-            if at + size > len(self.unread):
-                self._left = size
-            else:
-                # The usual case: the body came with its head, and is cut out in one piece.
-                exchange.body = self.unread[at : at + size]
-                at += size
-                self.pending = None
-        self._go(at)
-        return exchange if self.pending is None else self._begin_body(exchange)
+    def _check_head(self, head: RequestHead) -> None:
+        """Look closer at what is not as in nearly every head: HTTP/1.0, a name twice, a Host not seen before."""
+        index = head.index
+        plain = len(index) == len(head.fields) and not head.http10
+        if not plain or index.get(b"host") not in good_hosts:
+            self.pending = Exchange(self._owner, head, self._peer)  # for whoever renders the refusal
+            if len(index) < len(head.fields):
+                index = head.index = index_fields(head.fields)
+                check_once(head.fields)
+            check_host(index.get(b"host"), http10=head.http10)
+            self.pending = None
+        if not plain or index.get(b"connection", b"keep-alive") != b"keep-alive":
+            _set_connection(head)
+
+    def _begin(self, head: RequestHead, length: bytes | None, at: int) -> Exchange | None:
+        """Make the exchange of a head that ends at an offset, and its body of a length if that has come."""
+        exchange = Exchange(self._owner, head, self._peer)
+        if length is None:
+            self._go(at)
+            return exchange
+        self.pending = exchange
+        size = read_length(length, self._limits)
+        stop = at + size
+        if stop > len(self.unread):
+            self._left = size
+            self._go(at)
+            return self._begin_body(exchange)
+        # The usual case: the body came with its head, and is cut out in one piece.
+        exchange.body = self.unread[at:stop]
+        self._go(stop)
+        self.pending = None
+        return exchange
 
     def refused(self) -> Exchange:
         """The request that was refused, as far as it is known."""
         if self.pending is not None:
             return self.pending
         line, end, _ = self.unread[self._at :].partition(b"\r\n")
-        known = seen_lines.get(line) if end else None
-        method, target = known[:2] if known else (b"GET", b"/")
-        return Exchange(self._owner, method, target, [], self._peer)
+        known = seen_lines.get(line, NO_LINE) if end else NO_LINE
+        return Exchange(self._owner, RequestHead((*known[:2], *known[1:2], b"", False), [], {}), self._peer)
 
-    def _set_connection(self, exchange: Exchange) -> None:
-        options = read_tokens(exchange.headers, b"connection")
-        exchange.keep_alive = b"close" not in options and (not exchange.http10 or b"keep-alive" in options)
-        bodiless = exchange.header(b"content-length", b"0").strip(b"0") == b""
-        if b"upgrade" in options and bodiless and not exchange.http10 and not exchange.header(b"transfer-encoding"):
-            exchange.upgrade = exchange.header(b"upgrade", b"")
-
-    def _check_names(self, exchange: Exchange, *, http10: bool) -> dict[bytes, bytes]:
-        """What is not as in nearly every request: HTTP/1.0, a name twice, a Host that was not seen before."""
-        self.pending = exchange  # for whoever renders the refusal
-        index = exchange.index = index_fields(exchange.headers)
-        if len(index) < len(exchange.headers):
-            check_once(exchange.headers)
-        if http10:
-            exchange.http10 = True
-            exchange.keep_alive = False
-        check_host(index.get(b"host"), http10=http10)
-        if b"connection" in index:
-            self._set_connection(exchange)
-        self.pending = None
-        return index
-
-    def _begin_chunked(self, exchange: Exchange, *, has_length: bool) -> None:
-        self.pending = exchange
-        check_coding(exchange.headers, http10=exchange.http10, has_length=has_length)
-        self._chunked = self._make_chunked(exchange.headers)
+    def _begin_chunked(self, head: RequestHead, at: int) -> Exchange | None:
+        self.pending = exchange = Exchange(self._owner, head, self._peer)
+        check_coding(head.fields, http10=head.http10, has_length=b"content-length" in head.index)
+        self._chunked = self._make_chunked(head.fields)
+        self._go(at)
+        return self._begin_body(exchange)
 
     def _begin_body(self, exchange: Exchange) -> Exchange | None:
         self._body, self.body_bytes = [], 0
-        self.continue_due = not exchange.http10 and exchange.header(b"expect", b"").lower() == b"100-continue"
+        self.continue_due = not exchange.head.http10 and exchange.header(b"expect", b"").lower() == b"100-continue"
         return self._next_of_body()
 
     def _make_chunked(self, fields: Headers) -> ChunkedReader:

@@ -11,7 +11,7 @@ from ollama_proxy.domain.errors import Failure, FailureKind
 from .answer_reader import AnswerReader, BadAnswer
 
 if TYPE_CHECKING:
-    from .client import OriginPool, Upload
+    from .client import OriginPool, ResponseSink, Upload
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +19,18 @@ _log = logging.getLogger(__name__)
 class UpstreamConnection(asyncio.Protocol):
     """The protocol object of one upstream connection."""
 
-    __slots__ = ("_begun", "_head_done", "_lost", "_paused", "_pool", "_reader", "_reused", "_upload", "transport")
+    __slots__ = (
+        "_begun",
+        "_head_done",
+        "_lost",
+        "_paused",
+        "_pool",
+        "_reader",
+        "_reused",
+        "_sink",
+        "_upload",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
@@ -27,6 +38,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool = pool
         self._reader = AnswerReader()
         self._upload: Upload | None = None
+        self._sink: ResponseSink
         self._reused = False
         self._lost = False
         self._paused = False
@@ -46,6 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
     def carry(self, upload: Upload, *, reused: bool) -> None:
         """Send a request."""
         self._upload = upload
+        self._sink = upload.sink
         self._reused = reused
         self._begun = self._head_done = False
         self._reader.begin()
@@ -87,7 +100,7 @@ class UpstreamConnection(asyncio.Protocol):
         chunked = self._reader.chunked
         try:
             if chunked is not None and (body := chunked.take_chunk(data)):
-                upload.sink.on_body(body)
+                self._sink.on_body(body)
             else:
                 self._read(upload, data)
         except BadAnswer as error:
@@ -98,19 +111,23 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read(self, upload: Upload, data: bytes) -> None:
         reader = self._reader
-        sink = upload.sink
         if not self._head_done:
             rest = reader.read_head(data, of_head=upload.request.startswith(b"HEAD "))
             if rest is None:
                 return
             self._head_done = True
             upload.request = b""  # sent, and never again: a long prompt is not kept for as long as its answer streams
-            sink.on_response(reader.status, reader.fields)
+            if upload.takes_answers and reader.ends_with(rest):
+                upload.on_answer(reader.status, reader.fields, rest)
+                if self._upload is upload:
+                    self._let_go(upload)
+                return
+            self._sink.on_response(reader.status, reader.fields)
             data = rest
             if self._upload is not upload:
                 return
         if data and (body := reader.read_body(data)):
-            sink.on_body(body)
+            self._sink.on_body(body)
             if self._upload is not upload:
                 return
         if reader.fault:
@@ -141,7 +158,14 @@ class UpstreamConnection(asyncio.Protocol):
     # -- ends ----------------------------------------------------------------
 
     def _complete(self, upload: Upload) -> None:
+        sink = self._sink
+        self._let_go(upload)
+        sink.on_complete()
+
+    def _let_go(self, upload: Upload) -> None:
+        """The answer is whole: the connection waits for the next request, or closes."""
         self._upload = None
+        del self._sink
         upload.detach()
         reader = self._reader
         if reader.surplus:
@@ -154,7 +178,6 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._lost = True
             self.transport.close()
-        upload.sink.on_complete()
 
     def _break(self, kind: FailureKind, message: str) -> None:
         upload, self._upload = self._upload, None

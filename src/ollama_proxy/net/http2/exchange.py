@@ -33,9 +33,9 @@ class Http2Exchange(Stream):
     lingers = True
     http10 = False
     keep_alive = True
-    #: Set by the front; sent with every answer.
+    #: Set by the front.
     request_id = ""
-    #: Header lines in HTTP/1.1's form have no place here.
+    #: Header lines as HTTP/1.1 writes them, ends included, that are sent with every answer.
     fixed_lines = b""
     started = False
     ended = False
@@ -57,6 +57,7 @@ class Http2Exchange(Stream):
         self.target = head.path
         self.path, _, self.query = head.path.partition(b"?")
         self.peer = connection.peer
+        self.notes = head.notes
         self._bodiless = head.method == b"HEAD"
         self.headers: list[Field] = list(head.fields)
         if head.authority and self.header(b"host") is None:
@@ -112,15 +113,27 @@ class Http2Exchange(Stream):
 
     # -- the answer ----------------------------------------------------------------
 
-    def respond(self, status: int, content_type: bytes, body: bytes, headers: Iterable[Field] = ()) -> None:
+    def respond(
+        self, status: int, content_type: bytes, body: bytes, headers: Iterable[Field] = (), lines: bytes = b""
+    ) -> None:
         """Send a whole answer and end."""
-        self.start(status, content_type, len(body), headers)
+        self.start(status, content_type, len(body), headers, lines)
         if body:
             self.write(body)
         self.end()
 
-    def start(self, status: int, content_type: bytes, length: int | None = None, headers: Iterable[Field] = ()) -> None:
-        """Begin the answer; the head goes out with the first piece of the body, or at the end."""
+    def start(
+        self,
+        status: int,
+        content_type: bytes,
+        length: int | None = None,
+        headers: Iterable[Field] = (),
+        lines: bytes = b"",
+    ) -> None:
+        """Begin the answer; the head goes out with the first piece of the body, or at the end.
+
+        `lines` are header lines as HTTP/1.1 writes them, ends included.
+        """
         if self.started or self.gone:
             return
         self.started = True
@@ -128,8 +141,9 @@ class Http2Exchange(Stream):
         if content_type:
             block.append(encode_literal(b"content-type", content_type))
         block += [encode_literal(name.lower(), value) for name, value in headers if name.lower() != b"connection"]
-        if self.request_id:
-            block.append(encode_literal(b"x-request-id", self.request_id.encode("ascii")))
+        for line in (lines + self.fixed_lines).split(b"\r\n")[:-1]:
+            name, _, value = line.partition(b": ")
+            block.append(encode_literal(name.lower(), value))
         block.append(encode_literal(b"date", date_line()[6:-2]))
         if status in (204, 304):
             self._bodiless = True

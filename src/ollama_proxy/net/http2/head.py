@@ -22,10 +22,10 @@ class MalformedHead(Exception):
 class RequestHead:
     """A checked head. Requests whose blocks are equal bytes share one, so it is never changed.
 
-    `route` is for whoever serves the requests: what it found out about this head the first time.
+    `route` and `notes` are for whoever serves the requests: what was found out about this head the first time.
     """
 
-    __slots__ = ("authority", "content_length", "fields", "list_bytes", "method", "path", "route", "scheme")
+    __slots__ = ("authority", "content_length", "fields", "list_bytes", "method", "notes", "path", "route", "scheme")
 
     def __init__(self, pseudo: dict[bytes, bytes], fields: tuple[Field, ...], list_bytes: int) -> None:
         self.method = pseudo[b":method"]
@@ -37,6 +37,7 @@ class RequestHead:
         #: None when the client does not say.
         self.content_length = _read_length(fields)
         self.route: Any = None
+        self.notes: dict[object, Any] = {}
 
 
 def read_head(fields: list[Field]) -> RequestHead:
