@@ -102,6 +102,7 @@ class Job:
         "_opened_s",
         "_owner",
         "_paused",
+        "_relayed",
         "_request",
         "_silence_s",
         "_sink",
@@ -134,6 +135,8 @@ class Job:
         self._silence_s = 0.0
         self._alone = True
         self._paused = False
+        #: How much of the attempt's relaying was seen by the last look at its silence.
+        self._relayed = 0
 
     # -- deciding and opening ------------------------------------------------
 
@@ -158,6 +161,7 @@ class Job:
         loaded = self._request.model in view.loaded
         self._silence_s = timeouts.first_byte_loaded_s if loaded else timeouts.first_byte_cold_s
         self._head = None
+        self._relayed = 0
         self._opened_s = self._last_s = owner.clock()
         self.life.opened(chosen)
         fleet.opened(chosen)
@@ -179,6 +183,9 @@ class Job:
         if self._first_s is None:
             self._begin()
         self._sink.send_raw(data)
+
+    def relay(self) -> Callable[[bytes], None] | None:
+        return self._sink.relay()
 
     def on_events(self, events: Sequence[AnswerEvent]) -> None:
         self._last_s = self._owner.clock()
@@ -287,9 +294,13 @@ class Job:
 
     def check_silence(self, now_s: float) -> None:
         """Fail the attempt when the backend has been silent for too long."""
+        attempt = self._attempt
+        if attempt is not None and attempt.relayed != self._relayed:
+            self._relayed = attempt.relayed
+            self._last_s = now_s
         running = self.life.state in (State.WAITING, State.STREAMING) and not self._paused
         if not running or now_s - self._last_s < self._silence_s:
             return
-        if self._attempt is not None:
-            self._attempt.abort()
+        if attempt is not None:
+            attempt.abort()
         self.on_failure(Failure(FailureKind.TIMEOUT, f"timeout: silent for {self._silence_s:g} s"))

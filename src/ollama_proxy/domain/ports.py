@@ -7,7 +7,7 @@ raises into its caller.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -34,6 +34,11 @@ class AnswerSink(Protocol):
 
     def send_raw(self, data: bytes) -> None:
         """Bytes of that answer; in streams always whole events."""
+
+    def relay(self) -> Callable[[bytes], None] | None:
+        """Behind the first `send_raw`: what takes a chunk in HTTP/1.1's framing as it came; not once
+        the call is cancelled. None where the client does not get that framing.
+        """
 
     def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
         """A whole answer in the client's own dialect."""
@@ -105,6 +110,9 @@ class AttemptSink(Protocol):
     def on_raw(self, data: bytes) -> None:
         """Fast lane: bytes, whole events."""
 
+    def relay(self) -> Callable[[bytes], None] | None:
+        """Fast lane, behind the first `on_raw`: as `AnswerSink.relay`. What goes through it shows in `relayed`."""
+
     def on_whole(self, status: int, content_type: bytes, body: bytes, finished: Finished) -> None:
         """Fast lane: the whole answer, its end included."""
 
@@ -120,6 +128,10 @@ class AttemptSink(Protocol):
 
 class Attempt(Protocol):
     """A running attempt."""
+
+    @property
+    def relayed(self) -> int:
+        """How many pieces went to the client without a word to the sink."""
 
     def abort(self) -> None:
         """Drop the connection in this turn; no further callback follows."""

@@ -17,17 +17,18 @@ class EventTooLong(Exception):
 class LineBuffer:
     """Cuts a byte stream into lines at LF."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
-        self._held = b""
+        #: Bytes of a piece that is not whole yet.
+        self.held = b""
 
     def feed_whole(self, data: bytes) -> bytes:
         """All whole lines so far, as one piece; the rest is held back."""
-        if self._held:
-            data = self._held + data
+        if self.held:
+            data = self.held + data
         if data.endswith(b"\n"):
-            self._held = b""
+            self.held = b""
             return data
         cut = data.rfind(b"\n") + 1
         self._hold(data[cut:])
@@ -39,29 +40,30 @@ class LineBuffer:
 
     def rest(self) -> bytes:
         """What is left at the end of the stream: a last line without its end, or nothing."""
-        held, self._held = self._held, b""
+        held, self.held = self.held, b""
         return held
 
     def _hold(self, data: bytes) -> None:
         if len(data) > MAX_EVENT_BYTES:
             raise EventTooLong(f"a line is longer than {MAX_EVENT_BYTES} bytes")
-        self._held = data
+        self.held = data
 
 
 class EventBuffer:
     """Cuts a byte stream into server-sent events at blank lines (LF, CRLF or CR)."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
-        self._held = b""
+        #: Bytes of a piece that is not whole yet.
+        self.held = b""
 
     def feed_whole(self, data: bytes) -> bytes:
         """All whole events so far, as one piece; the rest is held back."""
-        if self._held:
-            data = self._held + data
+        if self.held:
+            data = self.held + data
         if data.endswith(b"\n\n"):
-            self._held = b""
+            self.held = b""
             return data
         cut = _last_border(data)
         self._hold(data[cut:])
@@ -73,13 +75,13 @@ class EventBuffer:
 
     def rest(self) -> bytes:
         """What is left at the end of the stream: a last event without its blank line, or nothing."""
-        held, self._held = self._held, b""
+        held, self.held = self.held, b""
         return held
 
     def _hold(self, data: bytes) -> None:
         if len(data) > MAX_EVENT_BYTES:
             raise EventTooLong(f"an event is longer than {MAX_EVENT_BYTES} bytes")
-        self._held = data
+        self.held = data
 
 
 def _last_border(data: bytes) -> int:

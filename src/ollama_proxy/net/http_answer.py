@@ -110,6 +110,9 @@ class HttpAnswer:
         route = self._route
         self._exchange.start(status, content_type, length, lines=route_lines(route) if route else b"")
 
+    def relay(self) -> Callable[[bytes], None] | None:
+        return self._exchange.relay()
+
     def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
         route = self._route
         self._exchange.respond(status, content_type, body, lines=route_lines(route) if route else b"")

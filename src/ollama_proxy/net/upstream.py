@@ -57,6 +57,7 @@ class HttpAttempt(Upload):
     """What both lanes share: a request on its way whose answer it hears itself, the head, and error bodies."""
 
     takes_answers = True
+    relayed = 0
     _status = 0
     _over = False
     _content_type = b""
@@ -163,9 +164,12 @@ class RawAttempt(HttpAttempt):
     _length: int | None = None
     _held: list[bytes] | None = None
     _held_size = 0
-    _tail: deque[bytes]
+    #: The last pieces, each with where its body begins: behind 0 comes a body, behind more a chunk with its framing.
+    _tail: deque[tuple[bytes, int]]
     _fresh = True
     _events = 0
+    _event_end = b""
+    _relay: Callable[[bytes], None] | None = None
 
     def __init__(self, sink: AttemptSink, read_body: EndReader, read_tail: EndReader) -> None:
         self._owner = sink
@@ -187,8 +191,10 @@ class RawAttempt(HttpAttempt):
     def _begin(self, length: bytes) -> None:
         if self._content_type.startswith(b"application/x-ndjson"):
             self._border = LineBuffer()
+            self._event_end = b"\n\r\n"
         elif self._content_type.startswith(b"text/event-stream"):
             self._border = EventBuffer()
+            self._event_end = b"\n\n\r\n"
         else:
             self._held = []
             self._length = int(length) if length.isdigit() else None
@@ -204,12 +210,26 @@ class RawAttempt(HttpAttempt):
         data = border.feed_whole(data)
         if not data:
             return
-        if self._fresh:
+        fresh = self._fresh
+        if fresh:
             self._fresh = False
             check_first_event(data)
         self._events += data.count(b"\n")
-        self._tail.append(data)
+        self._tail.append((data, 0))
         self._owner.on_raw(data)
+        if fresh and not self._over:
+            self._relay = self._owner.relay()
+
+    def on_chunk(self, chunk: bytes, begin: int) -> None:
+        """Nearly all of a stream: a chunk that holds whole events goes on as it came, framing and all."""
+        border, relay = self._border, self._relay
+        if relay is not None and border is not None and not border.held and chunk.endswith(self._event_end):
+            self._tail.append((chunk, begin))
+            self._events += chunk.count(b"\n") - 2
+            self.relayed += 1
+            relay(chunk)
+        else:
+            self.on_body(chunk[begin:-2])
 
     def _hold(self, data: bytes) -> None:
         held = self._held
@@ -228,7 +248,7 @@ class RawAttempt(HttpAttempt):
             self._end_unary()
             return
         rest = self._border.rest()
-        tail = b"".join(self._tail) + rest
+        tail = b"".join([piece[begin:-2] if begin else piece for piece, begin in self._tail]) + rest
         finished = self._read_tail(tail)
         if finished is None:
             text = error_text(tail.rstrip().rsplit(b"\n", 1)[-1].removeprefix(b"data: "))

@@ -32,6 +32,7 @@ class ScriptedAttempt:
     def __init__(self, sink: AttemptSink) -> None:
         self.sink = sink
         self.aborted = False
+        self.relayed = 0
 
     def abort(self) -> None:
         self.aborted = True
@@ -79,6 +80,9 @@ class Client:
 
     def send_raw(self, data: bytes) -> None:
         self.text += data.decode()
+
+    def relay(self) -> None:
+        pass
 
     def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
         self.text += body.decode()
@@ -268,3 +272,16 @@ def test_a_request_that_is_over_leaves_nothing_to_the_collector(end: str) -> Non
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_stream_that_is_relayed_is_not_silent() -> None:
+    stage = Stage("a")
+    stage.submit()
+    attempt = stage.attempt
+    attempt.sink.on_raw(b"{}\n")
+    for _ in range(5):
+        attempt.relayed += 1
+        stage.pass_time(Timeouts().idle_s - 1)
+        assert not attempt.aborted
+    stage.pass_time(Timeouts().idle_s + 1)
+    assert attempt.aborted

@@ -79,6 +79,9 @@ class _Answer:
     def send_raw(self, data: bytes) -> None:
         raise AssertionError(f"{len(data)} raw bytes cannot become protobuf")
 
+    def relay(self) -> None:
+        """There is no raw answer."""
+
     def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
         raise AssertionError(f"a raw answer ({status} {content_type!r}, {len(body)} bytes) cannot become protobuf")
 

@@ -91,13 +91,15 @@ class ChunkedReader:
                 at = self._feed_line(data, at)
         return at
 
-    def take_chunk(self, data: bytes) -> bytes:
-        """The body of a read that is one whole chunk, as nearly all of a stream are; else nothing, and nothing done."""
+    def find_chunk(self, data: bytes) -> int:
+        """Where the body begins in a read that is one whole chunk with a body, as nearly all of a stream are; it ends
+        before the last two bytes. 0 for any other read. Nothing is read by it."""
         if self._at_size:
             begin = data.find(b"\r\n", 0, _LONGEST_SIZE_BYTES) + 2
-            if begin > 2 and len(data) == begin + _read_size(data[: begin - 2]) + 2 and data.endswith(b"\r\n"):
-                return data[begin:-2]
-        return b""
+            size = len(data) - begin - 2
+            if begin > 2 and size == _read_size(data[: begin - 2]) and size and data.endswith(b"\r\n"):
+                return begin
+        return 0
 
     def _feed_chunk(self, data: bytes, at: int, pieces: list[bytes]) -> int:
         """Take a chunk that is there from its size to its end. Where it ends, or 0."""

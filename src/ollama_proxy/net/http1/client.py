@@ -65,6 +65,10 @@ class Upload:
         """Who hears the answer."""
         return self._sink
 
+    def on_chunk(self, chunk: bytes, begin: int) -> None:
+        """A whole chunk of the body with its framing; the body begins at an offset."""
+        self.sink.on_body(chunk[begin:-2])
+
     def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
         """The whole answer; nothing more follows."""
         raise NotImplementedError

@@ -99,8 +99,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._begun = True
         chunked = self._reader.chunked
         try:
-            if chunked is not None and (body := chunked.take_chunk(data)):
-                self._sink.on_body(body)
+            if chunked is not None and (begin := chunked.find_chunk(data)):
+                upload.on_chunk(data, begin)
             else:
                 self._read(upload, data)
         except BadAnswer as error:

@@ -169,6 +169,9 @@ class Http2Exchange(Stream):
         block, self._head_block = self._head_block, None
         self.send_headers(block or b"", ended=ended)
 
+    def relay(self) -> None:
+        """HTTP/2 has no chunks (see `Exchange.relay`)."""
+
     def end(self) -> None:
         """The answer is complete."""
         if self.ended:
