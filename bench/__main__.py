@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO
 
 from bench.documents import write_documents
 from bench.machine import describe_machine, read_ticks, stolen_share
 from bench.measures import NAMES
 from bench.participant import Unavailable
 from bench.participants import PARTICIPANTS
+from bench.process import Failed
 from bench.programs import build_programs, find_ghz
 from bench.report import render_report
 from bench.results import Results
@@ -23,6 +28,16 @@ _TOOLS = Path.home() / ".cache/ollama-proxy/bench"
 _QUICK_PARTICIPANTS = ("direct", "nginx", "haproxy", "vllm-router", "ours", "grpc-go", "grpcio-aio")
 _QUICK_LEFT_OUT = ("streams-2000",)
 _DESCRIPTORS = 20_000
+PROFILES = (
+    "unary",
+    "stream",
+    "stream-400",
+    "translated",
+    "translated-back",
+    "grpc",
+    "grpc-stream",
+    "grpc-health",
+)
 
 
 def main() -> int:
@@ -31,11 +46,11 @@ def main() -> int:
     raise_descriptor_limit()
     try:
         if asked.what == "profile":
-            from bench.profile import profile  # noqa: PLC0415  # nothing of it is needed to measure
+            from bench.profiling import print_profile  # noqa: PLC0415  # reads --source when it is imported
 
-            return profile(asked.kind, asked.tools)
+            return print_profile(asked.kind, asked.tools)
         return measure(asked)
-    except Unavailable as error:
+    except (Unavailable, Failed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
 
@@ -46,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
         prog="bin/bench", description="What a request costs, through us and through others."
     )
     parser.add_argument("what", nargs="?", choices=("run", "profile"), default="run")
-    parser.add_argument("kind", nargs="?", choices=("unary", "stream", "grpc"), default="unary", help="of the profile")
+    parser.add_argument("kind", nargs="?", choices=PROFILES, default="unary", help="of the profile")
     parser.add_argument("--quick", action="store_true", help="fewer participants, two short rounds: under five minutes")
     parser.add_argument("--only", type=_names(PARTICIPANTS), help=f"participants: {','.join(PARTICIPANTS)}")
     parser.add_argument("--measures", type=_names(NAMES), help=f"measures: {','.join(NAMES)}")
@@ -54,10 +69,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md, its plots and results")
     parser.add_argument("--into", type=Path, help="write the same into another folder")
     parser.add_argument("--tools", type=Path, default=_TOOLS, help=f"where participants are installed: {_TOOLS}")
-    return parser.parse_args()
+    parser.add_argument("--source", type=Path, default=_ROOT, help="another tree of this repository to measure as ours")
+    asked = parser.parse_args()
+    os.environ["OLLAMA_PROXY_BENCH_SOURCE"] = str(asked.source.resolve())
+    return asked
 
 
-def _names(known):  # type: ignore[no-untyped-def]
+def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
     def read(text: str) -> list[str]:
         names = [name for name in text.split(",") if name]
         unknown = [name for name in names if name not in known]
@@ -80,6 +98,7 @@ def measure(asked: argparse.Namespace) -> int:
     """Install, plan, run, report."""
     began_s = time.monotonic()
     results = Results()
+    lock = take_lock(asked.tools)
     programs, ghz = build_programs(asked.tools), find_ghz(asked.tools)
     machine, ticks = describe_machine(), read_ticks()
     say("Participants:")
@@ -97,7 +116,19 @@ def measure(asked: argparse.Namespace) -> int:
     print("\n".join(render_report(results, machine, rounds)))
     for folder in filter(None, (_ROOT / "docs" if asked.write_docs else None, asked.into)):
         print(f"written: {write_documents(results, machine, rounds, folder)}")
+    lock.close()
     return 0 if results.values else 1
+
+
+def take_lock(tools: Path) -> IO[str]:
+    """Held until it is closed. Two runs at once do not disturb each other's ports, but each other's figures."""
+    tools.mkdir(parents=True, exist_ok=True)
+    lock = (tools / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        say("Another bench is running: the figures of both will be off.")
+    return lock
 
 
 def say(line: str) -> None:

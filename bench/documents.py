@@ -12,9 +12,9 @@ from bench.results import Results
 _TITLE = """\
 # Benchmarks
 
-Written by `bin/bench --write-docs`; `bin/bench` alone prints the same. One mock upstream and one load program on a core,
-the participant alone on the other; participants take turns in every round. Ratios within one run can be trusted, the
-microseconds belong to this machine. How it works: `bench/`.
+Written by `bin/bench --write-docs`; `bin/bench` alone prints the same. A mock upstream and the load program share a
+core, the participant has the other to itself; participants take turns in every round. Ratios within one run can be
+trusted, the microseconds belong to this machine. How it works: `bench/`.
 """
 
 

@@ -71,6 +71,10 @@ class Process:
         self.find_members()
         return read_memory(self._members)
 
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the process that was started; taskset has become it."""
+        self._child.send_signal(number)
+
     def stop(self, limit_s: float = 5.0) -> None:
         """Ask it to end; after a while, or for what it leaves behind, do not ask."""
         if self._child.poll() is None:

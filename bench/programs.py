@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from bench.participant import Unavailable
+from bench.ports import find_ports
 from bench.process import LOAD_CORE, Failed, Process, pin
 
 _SOURCE = Path(__file__).parent / "go"
 _ROOT = Path(__file__).resolve().parents[1]
-MOCK_PORT = 21_001
-MOCK_PORTS = 64
+_MOCK_PORTS = 64
 
 
 def build_programs(tools: Path) -> Path:
@@ -51,17 +52,18 @@ class Mock:
     """The upstream, on all its ports."""
 
     def __init__(self, programs: Path, work: Path) -> None:
-        command = [str(programs / "mock"), "-port", str(MOCK_PORT), "-ports", str(MOCK_PORTS)]
+        self.port = find_ports(_MOCK_PORTS)
+        command = [str(programs / "mock"), "-port", str(self.port), "-ports", str(_MOCK_PORTS)]
         self._process = Process(command, work, LOAD_CORE)
-        self._process.wait_ready(MOCK_PORT, "/health", limit_s=10)
+        self._process.wait_ready(self.port, "/health", limit_s=10)
 
     def upstreams(self, count: int) -> tuple[str, ...]:
         """The addresses of the first ports."""
-        return tuple(f"http://127.0.0.1:{MOCK_PORT + number}" for number in range(count))
+        return tuple(f"http://127.0.0.1:{self.port + number}" for number in range(count))
 
     def set_pace(self, interval_ms: float, tokens: int) -> None:
         """How streams flow that are opened from now on."""
-        url = f"http://127.0.0.1:{MOCK_PORT}/mock/pace?interval_ms={interval_ms:g}&tokens={tokens}"
+        url = f"http://127.0.0.1:{self.port}/mock/pace?interval_ms={interval_ms:g}&tokens={tokens}"
         urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10).close()
 
     def stop(self) -> None:
@@ -82,8 +84,9 @@ class Load:
     def mark(self) -> None:
         """Ask it to say how many tokens have come."""
         pipe = self._pipe(self._child.stdin)
-        pipe.write("\n")
-        pipe.flush()
+        with contextlib.suppress(BrokenPipeError):  # done before we asked
+            pipe.write("\n")
+            pipe.flush()
 
     def read_line(self) -> dict[str, Any]:
         """The next thing it says. It ends by itself: each answer has a limit, and so has their number."""
@@ -107,8 +110,8 @@ class Load:
             self._child.kill()
         self._child.wait()
         for pipe in (self._child.stdin, self._child.stdout):
-            if pipe is not None:
-                pipe.close()
+            with contextlib.suppress(BrokenPipeError):
+                self._pipe(pipe).close()
 
     @staticmethod
     def _pipe(pipe: IO[str] | None) -> IO[str]:

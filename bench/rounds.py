@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
 import time
@@ -15,15 +14,15 @@ from bench.measures import Measure, make_measure
 from bench.measures.unary import warm_up
 from bench.participant import Participant, Plan, Unavailable
 from bench.participants import make_participant
+from bench.ports import find_ports
 from bench.process import SERVER_CORE, Failed, Process
-from bench.programs import MOCK_PORT, Mock
+from bench.programs import Mock
 from bench.results import Results
 from bench.stage import Stage
 
 READY_LIMIT_S = 60.0
 #: Start, warm-up and stop, as the plan reckons them.
 _AROUND_S = 3.0
-_FIRST_PORT = 21_200
 _COLD = ("memory", "start")  # before the first request
 _HTTP = ("unary", "latency", "streams-", "translated-")
 #: Once may be the machine's fault.
@@ -44,7 +43,6 @@ class Run:
     say: Callable[[str], None]
     results: Results = field(default_factory=Results)
     _failures: dict[tuple[str, str], int] = field(default_factory=dict)
-    _ports: Iterator[int] = field(default_factory=lambda: itertools.count(_FIRST_PORT, 2))
 
     def expected_s(self) -> float:
         """Without installing."""
@@ -121,13 +119,13 @@ class Run:
         mock = server = None
         try:
             mock = Mock(self.programs, work / "mock")
-            port = next(self._ports)
+            port = find_ports(2)
             upstreams = mock.upstreams(getattr(participant, "upstream_count", 4))
             plan = Plan(self.tools, work, port, port + 1, upstreams, group[0].dialect or "openai")
             launch = participant.launch(plan)
             start_s = 0.0
             if not launch.command or not group[0].dialect:
-                plan = Plan(self.tools, work, MOCK_PORT, MOCK_PORT, upstreams, plan.upstream_dialect)
+                plan = Plan(self.tools, work, mock.port, mock.port, upstreams, plan.upstream_dialect)
             else:
                 server = Process(launch.command, work, SERVER_CORE, launch.env)
                 start_s = server.wait_ready(port if launch.ready_path else port + 1, launch.ready_path, READY_LIMIT_S)

@@ -27,6 +27,7 @@ class Stage:
     start_s: float
     scale: float = 1.0  # of the length of each measurement
     unary_per_s: float = 0.0  # a first idea of what it can do
+    warm_kb: float = 0.0  # memory after the warm-up, before the first stream
 
     @contextmanager
     def load(self, flags: list[str], limit_s: float) -> Iterator[Load]:

@@ -123,7 +123,8 @@ def render_cell(column: Column, participant: str, results: Results) -> str:
     value: float | None = found.median
     if column.without:
         value = results.difference(key, (column.without, column.measure, column.metric))
-    if value is None or (column.without == participant):
+    nobody = participant == "direct" and (column.without or column.metric in ("cpu_us", "core", "stream_kb"))
+    if value is None or nobody:
         return "-"
     text = f"{value / column.divide_by:,.{column.digits}f}"
     if column.metric == "core" and results.is_saturated(participant, column.measure):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.participants.ours import SOURCE
 from bench.process import SERVER_CORE, Failed, pin
 from bench.stage import Found, Stage
 
@@ -24,7 +25,7 @@ class Decision:
 
     def run(self, stage: Stage) -> Found:
         """`us_4` and so on; `unchanged_us_4` for a fleet that stays as it is."""
-        env = {**os.environ, "PYTHONPATH": f"{_ROOT / 'src'}{os.pathsep}{_ROOT}"}
+        env = {**os.environ, "PYTHONPATH": f"{SOURCE / 'src'}{os.pathsep}{_ROOT}"}
         command = pin([sys.executable, "-P", "-m", "bench.decisions"], SERVER_CORE)
         try:
             result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=_LIMIT_S, check=True)

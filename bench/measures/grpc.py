@@ -76,15 +76,16 @@ class GrpcHealth:
     def run(self, stage: Stage) -> Found:
         """`cpu_us` a call and `per_s` by h2load, `ghz_cpu_us` by ghz."""
         slow = run_ghz(stage, "HealthCheck", {}, _FEWEST, 16)["rps"]
-        calls = choose_calls(slow, 1.2 * stage.scale)
+        few = choose_calls(slow, 1.2 * stage.scale)
         cpu_ns = stage.cpu_ns()
-        run_ghz(stage, "HealthCheck", {}, calls, 16)
-        ghz_cpu_us = (stage.cpu_ns() - cpu_ns) / calls / 1e3
-        rate = run_h2load(stage, "HealthCheck", calls)
+        run_ghz(stage, "HealthCheck", {}, few, 16)
+        ghz_cpu_us = (stage.cpu_ns() - cpu_ns) / few / 1e3
+        rate = run_h2load(stage, "HealthCheck", few)
         calls = choose_calls(rate, 2.0 * stage.scale)
         cpu_ns = stage.cpu_ns()
         rate = run_h2load(stage, "HealthCheck", calls)
-        return {"cpu_us": (stage.cpu_ns() - cpu_ns) / calls / 1e3, "per_s": rate, "ghz_cpu_us": ghz_cpu_us}
+        cpu_us = (stage.cpu_ns() - cpu_ns) / calls / 1e3
+        return {"cpu_us": cpu_us, "per_s": rate, "ghz_cpu_us": ghz_cpu_us, "count": _FEWEST + 2 * few + calls}
 
 
 class GrpcUnary:
@@ -105,7 +106,13 @@ class GrpcUnary:
         report = run_ghz(stage, "Generate", ask, calls, 16)
         cpu_us = (stage.cpu_ns() - cpu_ns) / calls / 1e3
         shares = {entry["percentage"]: entry["latency"] / 1e3 for entry in report["latencyDistribution"]}
-        return {"cpu_us": cpu_us, "per_s": report["rps"], "p50_us": shares[50], "p99_us": shares[99]}
+        return {
+            "cpu_us": cpu_us,
+            "per_s": report["rps"],
+            "p50_us": shares[50],
+            "p99_us": shares[99],
+            "count": _FEWEST + calls,
+        }
 
 
 class GrpcStream:
@@ -123,5 +130,5 @@ class GrpcStream:
         cpu_ns, began_s = stage.cpu_ns(), time.monotonic()
         run_ghz(stage, "GenerateStream", {"prompt": _PROMPT, "model": MODEL}, self.streams, self.streams)
         cpu_ns, took_s = stage.cpu_ns() - cpu_ns, time.monotonic() - began_s
-        core = cpu_ns / took_s / 1e9
-        return {"cpu_us": cpu_ns / (self.streams * tokens) / 1e3, "core": core, "saturated": float(core > 0.9)}
+        core, count = cpu_ns / took_s / 1e9, self.streams * tokens
+        return {"cpu_us": cpu_ns / count / 1e3, "core": core, "saturated": float(core > 0.9), "count": count}

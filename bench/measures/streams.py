@@ -51,7 +51,6 @@ class Moment:
 def run_streams(stage: Stage, shape: Shape) -> Found:
     """One run; see the head of this file."""
     stage.mock.set_pace(shape.interval_ms, shape.tokens)
-    idle_kb = stage.memory_kb()
     first = Moment(time.monotonic(), stage.cpu_ns(), 0)
     words = ["-mode", "stream", "-streams", str(shape.streams), "-ramp", f"{shape.ramp_s:g}s", *shape.flags]
     with stage.load(words, _LIMIT_S) as load:
@@ -63,7 +62,7 @@ def run_streams(stage: Stage, shape: Shape) -> Found:
         raise Failed(f"{shape.streams} streams: {report['chunks']} tokens arrived of {expected}")
     if not begin.at_s or end.chunks - begin.chunks < shape.streams:
         begin, end = first, last  # so slow that the first ended before the last began: take it all
-    return _sum_up(shape, report, begin, end, open_kb - idle_kb)
+    return _sum_up(shape, report, begin, end, open_kb - stage.warm_kb)
 
 
 def _watch(stage: Stage, load: Load) -> tuple[Moment, Moment, float, dict[str, Any]]:
@@ -90,6 +89,7 @@ def _sum_up(shape: Shape, report: dict[str, Any], begin: Moment, end: Moment, he
     return {
         "cpu_us": cpu_ns / (end.chunks - begin.chunks) / 1e3,
         "core": core,
+        "count": report["chunks"],
         "saturated": float(core > _SATURATED_CORE),
         "ttft_p50_us": report["ttft_us"]["p50"],
         "ttft_p99_us": report["ttft_us"]["p99"],

@@ -30,6 +30,7 @@ def warm_up(stage: Stage) -> None:
     stage.unary_per_s = rate
     if stage.server:
         stage.server.find_members()
+        stage.warm_kb = stage.memory_kb()
 
 
 def choose_requests(per_s: float, seconds: float) -> int:
@@ -48,7 +49,7 @@ class Unary:
         """`cpu_us` a request, `per_s`, and the share of its core."""
         requests = choose_requests(stage.unary_per_s, 2.0 * stage.scale)
         report, cpu_us, core = run_unary(stage, 16, requests)
-        return {"cpu_us": cpu_us, "per_s": report["count"] / report["seconds"], "core": core}
+        return {"cpu_us": cpu_us, "per_s": report["count"] / report["seconds"], "core": core, "count": requests}
 
 
 class Latency:

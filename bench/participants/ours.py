@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from bench.measures import GRPC_ALONE, GRPC_THROUGH, HTTP, IN_PROCESS, TRANSLATE
 from bench.participant import MODEL, Launch, Plan
 from bench.participants.debian import read_version
 
-ROOT = Path(__file__).resolve().parents[2]
+#: The tree that is measured; `--source` names another, to compare two of them.
+SOURCE = Path(os.environ.get("OLLAMA_PROXY_BENCH_SOURCE", Path(__file__).resolve().parents[2]))
 _COMMAND = [sys.executable, "-P", "-m", "ollama_proxy"]
-_ENV = {"PYTHONPATH": str(ROOT / "src")}
+_ENV = {"PYTHONPATH": str(SOURCE / "src")}
 #: Like the shipped configuration: hardware, watts, milliseconds to the first token, tokens a second.
 DEVICES = (("npu", 3, 800, 10), ("igpu", 12, 350, 22), ("nvidia", 55, 150, 65), ("cpu", 28, 1200, 6))
 
