@@ -101,6 +101,7 @@ class RawClient:
     def __init__(self, port: int, values: dict[int, int] | None = None, *, preface: bool = True) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.local_port: int = self._socket.getsockname()[1]
         self._rest = b""
         self.frames: list[Frame] = []
         self.ended = False
@@ -111,6 +112,10 @@ class RawClient:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave."""
         self._socket.close()
 
     @property

@@ -216,7 +216,8 @@ class GrpcStream(Stream):
         tail = _OK_BLOCK if code == 0 else _encode_error(code, message)
         if trailers:
             tail += encode_metadata(trailers)
-        answer = self._answer
+        # Held by the queue alone when it has to wait.
+        answer, self._answer = self._answer, None
         if code == 0 and answer is not None:
             self._send_answer(answer, tail)
         elif self._started:

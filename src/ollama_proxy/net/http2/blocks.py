@@ -6,21 +6,33 @@ request with the same block, and most requests of a connection have the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .errors import ConnectionFault, ErrorCode, StreamFault
 from .head import MalformedHead, RequestHead, check_trailers, read_head
 from .hpack import Decoder
 from .limits import Http2Limits
 
 _HEADS_KEPT = 256
+_HEADS_KEPT_BYTES = 256 * 1024
+#: A list larger than is served is read so far, that its stream alone fails and the table stays in step.
+_READ_LISTS = 8
+#: What each KiB above the limit costs: few bytes of a block can stand for many of a list.
+_KIBIBYTE = 1024
 
 
 class HeaderBlocks:
-    """Gathers at most one block at a time. `stream_id` is the stream it belongs to, 0 when there is none."""
+    """Gathers at most one block at a time. `stream_id` is the stream it belongs to, 0 when there is none.
 
-    def __init__(self, limits: Http2Limits) -> None:
+    `spend` takes the client's credit for lists that are too large.
+    """
+
+    def __init__(self, limits: Http2Limits, spend: Callable[[int], None]) -> None:
         self._limits = limits
-        self._decoder = Decoder()
+        self._spend = spend
+        self._decoder = Decoder(most_list_bytes=_READ_LISTS * limits.list_bytes)
         self._heads: dict[bytes, RequestHead] = {}
+        self._heads_bytes = 0
         self._pieces: list[bytes] = []
         self._size = 0
         self._ended = self._bad = False
@@ -51,18 +63,21 @@ class HeaderBlocks:
         head = self._heads.get(block)
         if head is not None:
             return head
-        decoder = self._decoder
-        changes = decoder.changes
-        fields = decoder.decode(block)
-        if decoder.changes != changes:
-            self._heads.clear()
+        changes = self._decoder.changes
+        fields = self.skip(block)
         try:
             head = read_head(fields)
         except MalformedHead as error:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, str(error)) from None
-        if decoder.changes == changes and len(self._heads) < _HEADS_KEPT:
-            self._heads[block] = head
+        if self._decoder.changes == changes:
+            self._keep(block, head)
         return head
+
+    def _keep(self, block: bytes, head: RequestHead) -> None:
+        size = self._heads_bytes + len(block) + head.list_bytes
+        if size <= _HEADS_KEPT_BYTES and len(self._heads) < _HEADS_KEPT:
+            self._heads[block] = head
+            self._heads_bytes = size
 
     def read_trailers(self, stream_id: int, block: bytes) -> None:
         """Check the fields behind a body; nobody needs them."""
@@ -73,8 +88,13 @@ class HeaderBlocks:
 
     def skip(self, block: bytes) -> list[tuple[bytes, bytes]]:
         """Decode a block for the table's sake."""
-        changes = self._decoder.changes
-        fields = self._decoder.decode(block)
-        if self._decoder.changes != changes:
+        decoder = self._decoder
+        changes = decoder.changes
+        fields = decoder.decode(block)
+        if decoder.changes != changes:
             self._heads.clear()
+            self._heads_bytes = 0
+        above = decoder.list_bytes - self._limits.list_bytes
+        if above > 0:
+            self._spend(1 + above // _KIBIBYTE)
         return fields

@@ -56,7 +56,7 @@ class Connection(Output):
         self.ready = False
         self.ids = StreamIds()
         self.liveness = Liveness(self)
-        self._blocks = HeaderBlocks(limits)
+        self._blocks = HeaderBlocks(limits, self.spend)
         self._rest = b""
         self._receive_left = limits.connection_window_bytes
         self._handlers = (
@@ -184,6 +184,8 @@ class Connection(Output):
         self.streams[stream_id] = stream
         if head.content_length is not None:
             stream.content_left = head.content_length
+        if ended and not stream.content_left:
+            stream.remote_closed = True
         stream.opened()
         if ended and stream_id in self.streams:
             self._end_remote(stream, b"")
@@ -192,6 +194,7 @@ class Connection(Output):
         stream = self.streams.get(stream_id)
         if stream is None:
             if self.ids.was_reset(stream_id):
+                self.spend(1)
                 self._blocks.skip(block)
                 return
             raise self.ids.closed_fault(stream_id)
@@ -210,7 +213,7 @@ class Connection(Output):
             self._open_window(size)
         stream = self.streams.get(stream_id)
         if stream is None or stream.remote_closed:
-            self._take_late_data(stream_id, stream)
+            self._take_late_data(stream_id, stream, size)
             return
         if flags & PADDED:
             payload = _strip_padding(payload)
@@ -260,12 +263,14 @@ class Connection(Output):
             self.out.append(build_window_update(stream.id, window - stream.receive_left))
             stream.receive_left = window
 
-    def _take_late_data(self, stream_id: int, stream: Stream | None) -> None:
+    def _take_late_data(self, stream_id: int, stream: Stream | None, size: int) -> None:
         self.ids.check_not_idle(stream_id)
         if stream is not None:
             raise StreamFault(stream_id, ErrorCode.STREAM_CLOSED, "DATA after the end of the stream")
         if not self.ids.was_reset(stream_id):
             raise self.ids.closed_fault(stream_id)
+        if not size:
+            self.spend(1)
 
     # -- streams that end -----------------------------------------------------------
 
@@ -305,6 +310,7 @@ class Connection(Output):
         stream = self.streams.pop(stream_id, None)
         if stream is not None and self.waiting.pop(stream_id, None) is not None:
             self.queued_bytes -= stream.queued_bytes
+            stream.drop_queue()
         if not self.streams:
             self.liveness.used_s = self.clock()
             if self.leaving:
@@ -318,6 +324,7 @@ class Connection(Output):
         if flags & ACK:
             if payload:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS ACK with a payload")
+            self.spend(1)
             return
         if len(payload) % 6:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS come in sixes of bytes")

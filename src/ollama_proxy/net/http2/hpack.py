@@ -26,10 +26,14 @@ _STATIC_COUNT = 61
 _ENTRY_BYTES = 32
 #: Integers above this have no honest use; it also bounds their length.
 _MAX_INTEGER = 2**28
+_SHORT_BYTES = 256
 
 
 class Decoder:
-    """Decodes the blocks of one connection, in order. `changes` grows with every change of the dynamic table."""
+    """Decodes the blocks of one connection, in order. `changes` grows with every change of the dynamic table.
+
+    `list_bytes` is the size of the last block's fields, as RFC 9113, 6.5.2 counts it.
+    """
 
     def __init__(self, table_bytes: int = 4096, most_list_bytes: int = 1024 * 1024) -> None:
         self._allowed_bytes = self._table_bytes = table_bytes
@@ -37,6 +41,7 @@ class Decoder:
         self._table: deque[Field] = deque()
         self._used_bytes = 0
         self.changes = 0
+        self.list_bytes = 0
 
     def decode(self, block: bytes) -> list[Field]:
         """The fields of a whole block. Raises `ConnectionFault`: after a bad block the table is not in step."""
@@ -65,6 +70,7 @@ class Decoder:
             if left < 0:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "the header list is far too large")
             fields.append(field)
+        self.list_bytes = self._most_list_bytes - left
         return fields
 
     def _read_literal(self, block: bytes, position: int, byte: int) -> tuple[Field, int]:
@@ -135,12 +141,18 @@ def _read_string(block: bytes, position: int) -> tuple[bytes, int]:
     if stop > len(block):
         raise _fault("a string ends after its block")
     text = block[position:stop]
-    return (_decode_huffman(text) if huffman else text), stop
+    if not huffman:
+        return text, stop
+    return (_decode_short(text) if length <= _SHORT_BYTES else _decode_huffman(text)), stop
 
 
 @lru_cache(maxsize=2048)
+def _decode_short(text: bytes) -> bytes:
+    """Connections repeat each other's strings, so the last are kept for all; long ones would fill the memory."""
+    return _decode_huffman(text)
+
+
 def _decode_huffman(text: bytes) -> bytes:
-    """Connections repeat each other's strings, so the last ones are kept for all of them."""
     try:
         return bytes(decode_huffman(text))
     except HPACKDecodingError:

@@ -35,10 +35,10 @@ class Liveness:
     def take_ping(self, payload: bytes, *, ack: bool) -> None:
         """Answer a PING, or take the answer to ours. Raises `ConnectionFault` for the third hasty one."""
         connection = self._connection
+        connection.spend(1)
         if ack:
             self._take_answer(payload)
             return
-        connection.spend(1)
         now_s = connection.clock()
         # The second grows with every byte sent, also when the client has given the window back since.
         mark = (connection.ids.last, connection.send_granted - connection.send_left)

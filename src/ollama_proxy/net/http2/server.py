@@ -26,7 +26,7 @@ class Http2Server:
     def sweep(self, now_s: float) -> None:
         """Look after clients that are late or read nothing; call about once a second."""
         for protocol in list(self.connections):
-            protocol.core.liveness.sweep(now_s)
+            protocol.sweep(now_s)
 
     async def drain(self, grace_s: float) -> None:
         """Take no new call, wait for running ones, then close what is left."""
@@ -54,6 +54,7 @@ class Http2Protocol(asyncio.Protocol):
     """One client connection."""
 
     transport: asyncio.Transport
+    _closed_s: float | None = None
 
     def __init__(self, server: Http2Server) -> None:
         self._server = server
@@ -71,6 +72,13 @@ class Http2Protocol(asyncio.Protocol):
         core.secure = transport.get_extra_info("ssl_object") is not None
         server.connections.add(self)
         self._flush()
+
+    def sweep(self, now_s: float) -> None:
+        """Look after a client that is late; one that does not read our last words is cut off."""
+        if self._closed_s is None:
+            self.core.liveness.sweep(now_s)
+        elif now_s - self._closed_s > self._server.limits.stall_s:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         core = self.core
@@ -104,5 +112,6 @@ class Http2Protocol(asyncio.Protocol):
             if not self.transport.is_closing():
                 self.transport.write(out[0] if len(out) == 1 else b"".join(out))
             out.clear()
-        if core.closed:
+        if core.closed and self._closed_s is None:
+            self._closed_s = self._loop.time()
             self.transport.close()

@@ -228,6 +228,10 @@ class Stream:
         else:
             self.release()
 
+    def drop_queue(self) -> None:
+        """Nothing of what waits will be sent; whoever still holds the stream shall not hold that too."""
+        self._queue, self.queued_bytes = None, 0
+
     def hold(self) -> None:
         """Ask the producer to pause, once."""
         if not self.paused:
