@@ -396,8 +396,10 @@ class Connection(Output):
         self.wake()
         streams, self.streams = list(self.streams.values()), {}
         self.waiting.clear()
+        self.queued_bytes = 0
         for stream in streams:
             stream.local_closed = stream.remote_closed = True
+            stream.drop_queue()
             stream.lost()
 
 
