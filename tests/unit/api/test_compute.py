@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ollama_proxy.api.compute.answers import CODES
-from ollama_proxy.api.compute.requests import read_annotations, read_generate, read_sampling
+from ollama_proxy.api.compute.requests import HeadFacts, read_annotations, read_generate, read_sampling
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.domain.annotations import Priority
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
@@ -46,12 +46,13 @@ def test_zero_leaves_the_models_own() -> None:
 @pytest.mark.parametrize("fields", [{"model": "m"}, {"prompt": "p"}, {"prompt": "p", "model": " "}])
 def test_prompt_and_model_must_be_there(fields: dict[str, str]) -> None:
     with pytest.raises(ProxyError, match="must not be empty"):
-        read_generate(compute_pb2.GenerateRequest(**fields), (), "id", 0.0, stream=False)
+        read_generate(compute_pb2.GenerateRequest(**fields), HeadFacts(()), "id", 0.0, stream=False)
 
 
 def test_annotations_of_message_and_metadata_meet_and_metadata_wins() -> None:
     wishes = compute_pb2.JobAnnotations(target="npu", max_power_watts=15, custom={"priority": "high", "team": "x"})
-    read = read_annotations(wishes, (("x-target-backend", "cpu"), ("x-latency-critical", "yes"), ("key-bin", b"\0")))
+    facts = HeadFacts((("x-target-backend", "cpu"), ("x-latency-critical", "yes"), ("key-bin", b"\0")))
+    read = read_annotations(wishes, facts)
     assert (read.target, read.latency_critical, read.max_power_watts) == ("cpu", True, 15)
     assert read.priority is Priority.HIGH
     assert read.custom == {"priority": "high", "team": "x"}
@@ -59,7 +60,7 @@ def test_annotations_of_message_and_metadata_meet_and_metadata_wins() -> None:
 
 def test_a_negative_limit_is_refused() -> None:
     with pytest.raises(ProxyError, match="max_power_watts"):
-        read_annotations(compute_pb2.JobAnnotations(max_power_watts=-1), ())
+        read_annotations(compute_pb2.JobAnnotations(max_power_watts=-1), HeadFacts(()))
 
 
 def test_stubs_are_current(tmp_path: Path) -> None:

@@ -15,9 +15,17 @@ from ollama_proxy.domain.call import Call, Embedding, Generation
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink
+from ollama_proxy.net.grpc.call import Trailers
+from ollama_proxy.net.grpc.metadata import encode_metadata
+from ollama_proxy.net.http2.hpack import Decoder
 
 ROUTE = Route("d1", "npu-1", "lowest cost", 3.0, 800, ("cpu-1",), 1, "configured", "m")
 OUTCOME = Outcome(Finished(), 0.5, 2.0, 7, 4.5, 36.0, "configured")
+
+
+def read_fields(metadata: Trailers) -> dict[str, str]:
+    """Metadata as its client reads it."""
+    return {name.decode(): value.decode("latin-1") for name, value in Decoder().decode(encode_metadata(metadata))}
 
 
 class RecordedCall:
@@ -25,26 +33,34 @@ class RecordedCall:
 
     def __init__(self, metadata: Sequence[tuple[str, str | bytes]] = ()) -> None:
         self.metadata = metadata
+        self.notes: dict[object, Any] = {}
         self.on_cancel: Callable[[], None] | None = None
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None
+        self.on_message: Callable[[bytes], None] | None = None
+        self.on_half_close: Callable[[], None] | None = None
         self.cancelled = self.finished = False
         self.initial: dict[str, str] = {}
         self.messages: list[bytes] = []
         self.code, self.text, self.trailers = -1, "", dict[str, str]()
 
-    def send_initial_metadata(self, metadata: Sequence[tuple[str, str]]) -> None:
+    def send_initial_metadata(self, metadata: Trailers) -> None:
         assert not self.initial, "sent twice"
-        self.initial = dict(metadata)
+        self.initial = read_fields(metadata)
 
     def send_message(self, message: bytes) -> None:
         assert not self.finished
         self.messages.append(message)
 
-    def finish(self, code: int = 0, message: str = "", trailers: Sequence[tuple[str, str]] = ()) -> None:
+    def finish(self, code: int = 0, message: str = "", trailers: Trailers = ()) -> None:
         assert not self.finished, "finished twice"
         self.finished = True
-        self.code, self.text, self.trailers = code, message, dict(trailers)
+        self.code, self.text, self.trailers = code, message, read_fields(trailers)
+
+    def respond(self, message: bytes, initial: bytes = b"", trailers: bytes = b"") -> None:
+        self.initial = read_fields(initial)
+        self.send_message(message)
+        self.finish(trailers=trailers)
 
 
 class Ticket:

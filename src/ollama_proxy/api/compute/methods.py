@@ -9,7 +9,8 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from ollama_proxy.api.compute.answers import EmbedAnswer, GenerateAnswer, StreamAnswer, as_int32, fail_call
-from ollama_proxy.api.compute.requests import read_embed, read_generate
+from ollama_proxy.api.compute.metadata import encode_request_id
+from ollama_proxy.api.compute.requests import HeadFacts, read_embed, read_generate
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendView, FleetView, Health
@@ -26,6 +27,7 @@ class ComputeApi:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._health = _HealthAnswer()
 
     def methods(self) -> Mapping[str, GrpcMethod]:
         """For the gRPC server, by path."""
@@ -47,77 +49,94 @@ class ComputeApi:
         self._run_generate(call, message, stream=True)
 
     def _run_generate(self, call: GrpcCall, message: bytes, *, stream: bool) -> None:
-        request_id = _request_id(call) or self._service.make_request_id()
+        service, facts = self._service, _read_facts(call)
+        request_id = facts.request_id or service.make_request_id()
         try:
-            request = _parse(compute_pb2.GenerateRequest(), message)
-            job = read_generate(request, call.metadata, request_id, self._service.now_s(), stream=stream)
+            request = _parse(compute_pb2.GenerateRequest, message)
+            job = read_generate(request, facts, request_id, service.now_s(), stream=stream)
         except ProxyError as error:
             fail_call(call, error, request_id)
             return
         answer = StreamAnswer(call, request_id) if stream else GenerateAnswer(call, request_id)
-        answer.attach(self._service.submit(job, answer))
+        answer.attach(service.submit(job, answer))
 
     def _embed(self, call: GrpcCall, message: bytes) -> None:
-        request_id = _request_id(call) or self._service.make_request_id()
+        service, facts = self._service, _read_facts(call)
+        request_id = facts.request_id or service.make_request_id()
         try:
-            request = _parse(compute_pb2.EmbedRequest(), message)
-            job = read_embed(request, call.metadata, request_id, self._service.now_s())
+            request = _parse(compute_pb2.EmbedRequest, message)
+            job = read_embed(request, facts, request_id, service.now_s())
         except ProxyError as error:
             fail_call(call, error, request_id)
             return
         answer = EmbedAnswer(call, request_id)
-        answer.attach(self._service.submit(job, answer))
+        answer.attach(service.submit(job, answer))
 
     def _list_backends(self, call: GrpcCall, message: bytes) -> None:
-        request_id = _request_id(call) or self._service.make_request_id()
+        request_id = _read_facts(call).request_id or self._service.make_request_id()
         try:
-            request = _parse(compute_pb2.ListBackendsRequest(), message)
+            wanted = _parse(compute_pb2.ListBackendsRequest, message).type_filter
         except ProxyError as error:
             fail_call(call, error, request_id)
             return
-        call.send_initial_metadata([("x-request-id", request_id)])
-        wanted = request.type_filter
         backends = [
             describe_backend(view) for view in self._service.fleet().backends if not wanted or view.spec.kind == wanted
         ]
-        call.send_message(compute_pb2.ListBackendsResponse(backends=backends).SerializeToString())
-        call.finish()
+        answer = compute_pb2.ListBackendsResponse(backends=backends)
+        call.respond(answer.SerializeToString(), encode_request_id(request_id))
 
     def _health_check(self, call: GrpcCall, message: bytes) -> None:
-        request_id = _request_id(call) or self._service.make_request_id()
+        request_id = _read_facts(call).request_id or self._service.make_request_id()
         try:
-            _parse(compute_pb2.HealthCheckRequest(), message)
+            if message:
+                _parse(compute_pb2.HealthCheckRequest, message)
         except ProxyError as error:
             fail_call(call, error, request_id)
             return
-        call.send_initial_metadata([("x-request-id", request_id)])
-        view = self._service.fleet()
-        answer = compute_pb2.HealthCheckResponse(
-            status=sum_up(view),
-            backend_health={backend.id: describe_health(backend) for backend in view.backends},
-            timestamp_unix=int(time.time()),
-        )
-        call.send_message(answer.SerializeToString())
-        call.finish()
+        call.respond(self._health.write(self._service.fleet()), encode_request_id(request_id))
 
 
 def _refuse_pipeline(call: GrpcCall, message: bytes) -> None:
-    fail_call(call, ProxyError(ErrorKind.UNIMPLEMENTED, "pipelines are not served by this version"), _request_id(call))
+    error = ProxyError(ErrorKind.UNIMPLEMENTED, "pipelines are not served by this version")
+    fail_call(call, error, _read_facts(call).request_id)
 
 
-def _parse(target: M, message: bytes) -> M:
+def _read_facts(call: GrpcCall) -> HeadFacts:
+    notes = call.notes
+    facts: HeadFacts | None = notes.get(HeadFacts)
+    if facts is None:
+        facts = notes[HeadFacts] = HeadFacts(call.metadata)
+    return facts
+
+
+def _parse(kind: type[M], message: bytes) -> M:
     try:
-        target.ParseFromString(message)
+        return kind.FromString(message)
     except DecodeError:
-        raise ProxyError(ErrorKind.INVALID_REQUEST, f"the message is not a {type(target).__name__}") from None
-    return target
+        raise ProxyError(ErrorKind.INVALID_REQUEST, f"the message is not a {kind.__name__}") from None
 
 
-def _request_id(call: GrpcCall) -> str:
-    for name, value in call.metadata:
-        if name == "x-request-id" and isinstance(value, str) and 0 < len(value) <= 128:
-            return value
-    return ""
+class _HealthAnswer:
+    """The message of `HealthCheck`, kept for as long as it stays the same: a second at most."""
+
+    __slots__ = ("_message", "_unix_s", "_view")
+
+    def __init__(self) -> None:
+        self._view: FleetView | None = None
+        self._unix_s = 0
+        self._message = b""
+
+    def write(self, view: FleetView) -> bytes:
+        """The answer at this moment."""
+        now_unix_s = int(time.time())
+        if view is not self._view or now_unix_s != self._unix_s:
+            self._view, self._unix_s = view, now_unix_s
+            self._message = compute_pb2.HealthCheckResponse(
+                status=sum_up(view),
+                backend_health={backend.id: describe_health(backend) for backend in view.backends},
+                timestamp_unix=now_unix_s,
+            ).SerializeToString()
+        return self._message
 
 
 def sum_up(view: FleetView) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Metadata = Sequence[tuple[str, str | bytes]]
-#: What a server may send: text, or bytes for names that end in `-bin`.
-Trailers = Sequence[tuple[str, str | bytes]]
+#: What a server may send: pairs, the value text, or bytes for names that end in `-bin`; or what `encode_metadata` has
+#: made of them, for who sends the same more than once.
+Trailers = Sequence[tuple[str, str | bytes]] | bytes
 
 
 class GrpcCall(Protocol):
@@ -17,6 +18,10 @@ class GrpcCall(Protocol):
     @property
     def metadata(self) -> Metadata:
         """What the client sent, names in lower case."""
+
+    @property
+    def notes(self) -> dict[object, Any]:
+        """What was found out about equal metadata before."""
 
     #: Set by the handler. The client has gone or its deadline has passed; called at most once, never after `finish`.
     on_cancel: Callable[[], None] | None
@@ -29,14 +34,17 @@ class GrpcCall(Protocol):
     cancelled: bool
     finished: bool
 
-    def send_initial_metadata(self, metadata: Sequence[tuple[str, str]]) -> None:
+    def send_initial_metadata(self, metadata: Trailers) -> None:
         """Metadata in front of the first message; at most once."""
 
     def send_message(self, message: bytes) -> None:
         """The next message."""
 
     def finish(self, code: int = 0, message: str = "", trailers: Trailers = ()) -> None:
-        """Status and trailers."""
+        """Status and trailers; no callback follows."""
+
+    def respond(self, message: bytes, initial: bytes = b"", trailers: bytes = b"") -> None:
+        """The whole of a good answer that is one message: as the three above, in one step."""
 
 
 #: Called once with the one request message, for unary and server-streaming methods.

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import logging
 import zlib
-from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
 from ollama_proxy.net.grpc.call import Trailers
+from ollama_proxy.net.grpc.metadata import OK_BLOCK, encode_metadata, encode_status
 from ollama_proxy.net.grpc.route import INTERNAL, UNIMPLEMENTED, GrpcRoute
 from ollama_proxy.net.http2.connection import Connection
-from ollama_proxy.net.http2.frames import DATA, END_HEADERS, END_STREAM, HEAD, HEADERS
+from ollama_proxy.net.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME_BYTES, HEAD, HEADERS
 from ollama_proxy.net.http2.head import RequestHead
-from ollama_proxy.net.http2.hpack import encode_literal, encode_status
+from ollama_proxy.net.http2.hpack import encode_literal
+from ollama_proxy.net.http2.hpack import encode_status as encode_http_status
 from ollama_proxy.net.http2.stream import Stream
 from ollama_proxy.net.timers import Expiring, TimerWheel
 
@@ -30,12 +30,7 @@ _log = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _RESOURCE_EXHAUSTED = 8
 _DEADLINE_EXCEEDED = 4
-#: Clients drop the whole answer when its status text is longer than they like a header to be.
-_MAX_DETAIL_BYTES = 2048
-
-_HEAD_BLOCK = encode_status(200) + encode_literal(b"content-type", b"application/grpc")
-_OK_BLOCK = encode_literal(b"grpc-status", b"0")
-_STATUS_BLOCKS = [encode_literal(b"grpc-status", b"%d" % code) for code in range(17)]
+_HEAD_BLOCK = encode_http_status(200) + encode_literal(b"content-type", b"application/grpc")
 _pack_head = HEAD.pack
 _pack_prefix = Struct(">BI").pack
 #: Head of a DATA frame and gRPC's five bytes in front of a message.
@@ -46,19 +41,24 @@ _PREFIX_BYTES = 5
 class GrpcStream(Stream):
     """Carries a `GrpcCall`."""
 
-    on_cancel: Callable[[], None] | None = None
-    on_pause: Callable[[], None] | None = None
-    on_resume: Callable[[], None] | None = None
-    on_message: Callable[[bytes], None] | None = None
-    on_half_close: Callable[[], None] | None = None
-    cancelled = False
-    finished = False
-    _started = False
-    _initial = b""
-    _answer: bytes | None = None
-    _buffer: bytearray | None = None
-    _request: bytes | None = None
-    _bucket: set[Expiring] | None = None
+    __slots__ = (
+        "_answer",
+        "_bucket",
+        "_buffer",
+        "_initial",
+        "_request",
+        "_route",
+        "_started",
+        "_wheel",
+        "cancelled",
+        "finished",
+        "metadata",
+        "on_cancel",
+        "on_half_close",
+        "on_message",
+        "on_pause",
+        "on_resume",
+    )
 
     def __init__(
         self, connection: Connection, stream_id: int, head: RequestHead, route: GrpcRoute, wheel: TimerWheel
@@ -67,6 +67,22 @@ class GrpcStream(Stream):
         self.metadata = route.metadata
         self._route = route
         self._wheel = wheel
+        self.on_cancel: Callable[[], None] | None = None
+        self.on_pause: Callable[[], None] | None = None
+        self.on_resume: Callable[[], None] | None = None
+        self.on_message: Callable[[bytes], None] | None = None
+        self.on_half_close: Callable[[], None] | None = None
+        self.cancelled = self.finished = self._started = False
+        self._initial = b""
+        self._answer: bytes | None = None
+        self._buffer: bytearray | None = None
+        self._request: bytes | None = None
+        self._bucket: set[Expiring] | None = None
+
+    @property
+    def notes(self) -> dict[object, Any]:
+        """See `GrpcCall`."""
+        return self.head.notes
 
     @property
     def peer(self) -> str:
@@ -88,13 +104,10 @@ class GrpcStream(Stream):
             return
         method = self._route.method
         assert method is not None
-        if (
-            ended
-            and self._buffer is None
-            and not method.client_streaming
-            and data[:1] == b"\0"
-            and int.from_bytes(data[1:5], "big") == len(data) - _PREFIX_BYTES <= MAX_MESSAGE_BYTES
-        ):
+        # No compression flag and the size, read as one number.
+        size = int.from_bytes(data[:_PREFIX_BYTES], "big")
+        whole = ended and size == len(data) - _PREFIX_BYTES and self._buffer is None
+        if whole and size <= MAX_MESSAGE_BYTES and not method.client_streaming:
             self._run(method, data[_PREFIX_BYTES:])
             return
         buffer = self._buffer = self._buffer or bytearray()
@@ -186,7 +199,7 @@ class GrpcStream(Stream):
 
     # -- the answer ---------------------------------------------------------------
 
-    def send_initial_metadata(self, metadata: Sequence[tuple[str, str]]) -> None:
+    def send_initial_metadata(self, metadata: Trailers) -> None:
         """See `GrpcCall`."""
         self._initial = encode_metadata(metadata)
 
@@ -210,10 +223,8 @@ class GrpcStream(Stream):
         """See `GrpcCall`."""
         if self.finished or self.cancelled:
             return
-        self.finished = True
-        if self._bucket is not None:
-            self._bucket.discard(self)
-        tail = _OK_BLOCK if code == 0 else _encode_error(code, message)
+        self._let_go()
+        tail = encode_status(code, message) if code else OK_BLOCK
         if trailers:
             tail += encode_metadata(trailers)
         # Held by the queue alone when it has to wait.
@@ -225,9 +236,25 @@ class GrpcStream(Stream):
         else:
             self.send_headers(_HEAD_BLOCK + self._initial + tail, ended=True)
 
+    def _let_go(self) -> None:
+        """The last word is said. Call and work know each other; what forgets is freed at once."""
+        self.finished = True
+        self.on_cancel = self.on_pause = self.on_resume = self.on_message = self.on_half_close = None
+        bucket = self._bucket
+        if bucket is not None:
+            bucket.discard(self)
+
+    def respond(self, message: bytes, initial: bytes = b"", trailers: bytes = b"") -> None:
+        """See `GrpcCall`."""
+        if self.finished or self.cancelled:
+            return
+        self._let_go()
+        self._initial = initial
+        self._send_answer(message, OK_BLOCK + trailers)
+
     def _send_answer(self, answer: bytes, tail: bytes) -> None:
         size, block = len(answer) + _PREFIX_BYTES, _HEAD_BLOCK + self._initial
-        if not self.fits(size):
+        if self._started or len(block) > FRAME_BYTES or len(tail) > FRAME_BYTES or not self.fits(size):
             self._start()
             self.send_data(_pack_prefix(0, len(answer)) + answer)
             self.send_trailers(tail)
@@ -247,17 +274,16 @@ class GrpcStream(Stream):
 
     def expire(self) -> None:
         """The client's deadline has passed."""
-        callback, self.on_cancel = self.on_cancel, None
+        callback = self.on_cancel
         self.finish(_DEADLINE_EXCEEDED, "the deadline has passed")
         if callback is not None:
             callback()
 
     def lost(self) -> None:
-        if self._bucket is not None:
-            self._bucket.discard(self)
-        callback, self.on_cancel = self.on_cancel, None
-        self.cancelled = True
-        if callback is not None and not self.finished:
+        finished, callback = self.finished, self.on_cancel
+        self._let_go()
+        self.finished, self.cancelled = finished, True
+        if callback is not None:
             callback()
 
     def pause(self) -> None:
@@ -267,24 +293,3 @@ class GrpcStream(Stream):
     def resume(self) -> None:
         if self.on_resume is not None:
             self.on_resume()
-
-
-def encode_metadata(metadata: Trailers) -> bytes:
-    """Metadata as header fields; values of names in `-bin` are base64 without padding."""
-    fields = []
-    for name, value in metadata:
-        text = b64encode(value).rstrip(b"=") if isinstance(value, bytes) else value.encode("latin-1", "replace")
-        fields.append(encode_literal(name.encode("ascii"), text))
-    return b"".join(fields)
-
-
-def _encode_error(code: int, message: str) -> bytes:
-    block = _STATUS_BLOCKS[code] if 0 <= code < len(_STATUS_BLOCKS) else encode_literal(b"grpc-status", b"%d" % code)
-    if not message:
-        return block
-    cut = message.encode("utf-8", "replace")[:_MAX_DETAIL_BYTES].decode("utf-8", "ignore")
-    return block + encode_literal(b"grpc-message", quote(cut, safe=_UNQUOTED).encode("ascii"))
-
-
-#: Everything printable but the percent sign.
-_UNQUOTED = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")

@@ -21,21 +21,25 @@ _DATA_CREDIT = 3
 
 
 class Stream:
-    """State and sending side. Defaults are the class's, so that opening a stream stores only what differs."""
+    """State and sending side."""
 
-    remote_closed = False
-    local_closed = False
-    #: Body bytes that the client has announced and not yet sent.
-    content_left: int | None = None
-    #: Unsent bytes; the stream then ends with `_ending` when that is set: trailers, or b"" for none.
-    _queue: deque[bytes] | None = None
-    _ending: bytes | None = None
-    queued_bytes = 0
-    paused = False
-    #: When bytes last moved, or began to wait.
-    progress_s = 0.0
-    #: Whether a client that falls silent before its request is whole loses the stream.
-    awaits_body = True
+    __slots__ = (
+        "_ending",
+        "_queue",
+        "awaits_body",
+        "connection",
+        "content_left",
+        "head",
+        "id",
+        "local_closed",
+        "paused",
+        "progress_s",
+        "queued_bytes",
+        "receive_left",
+        "remote_closed",
+        "send_left",
+    )
+
     #: Whether an answer that comes before the end of the request leaves the client its window to send the rest: it is
     #: dropped. Some clients take a RST_STREAM behind the answer for a failure of it.
     lingers = False
@@ -46,6 +50,18 @@ class Stream:
         self.head = head
         self.send_left = connection.initial_send_window
         self.receive_left = connection.limits.stream_window_bytes
+        self.remote_closed = self.local_closed = False
+        #: Body bytes that the client has announced and not yet sent.
+        self.content_left = head.content_length
+        #: Unsent bytes; the stream then ends with `_ending` when that is set: trailers, or b"" for none.
+        self._queue: deque[bytes] | None = None
+        self._ending: bytes | None = None
+        self.queued_bytes = 0
+        self.paused = False
+        #: When bytes last moved, or began to wait.
+        self.progress_s = 0.0
+        #: Whether a client that falls silent before its request is whole loses the stream.
+        self.awaits_body = True
 
     # -- for the subclass ------------------------------------------------------
 
