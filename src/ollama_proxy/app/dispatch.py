@@ -26,6 +26,8 @@ from ollama_proxy.routing.decide import decide
 
 _log = logging.getLogger(__name__)
 
+_EMBED = Operation.EMBED
+
 
 class Timeouts(msgspec.Struct, frozen=True):
     """Seconds without a byte after which an attempt has failed. A model that is not loaded may load for minutes."""
@@ -123,7 +125,7 @@ class Job:
             call.annotations,
             call.prompt_bytes,
             call.max_tokens,
-            call.operation is Operation.EMBED,
+            call.operation is _EMBED,
         )
         self._attempt: Attempt | None = None
         self._decision: Decision | None = None

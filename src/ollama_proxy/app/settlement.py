@@ -15,9 +15,10 @@ from ollama_proxy.energy.model import energy_kind, model_energy
 from ollama_proxy.fleet.rates import Observation
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import Life
-from ollama_proxy.observability.logs import RequestLog, RequestRecord
+from ollama_proxy.observability.logs import RequestLog
 from ollama_proxy.observability.metrics import Metrics
 
+_SHOW = Operation.SHOW
 #: Fewer tokens tell more of the server's buffering than of its speed.
 _LEAST_TOKENS = 8
 #: Nor do tokens that all come within this time.
@@ -98,30 +99,28 @@ class Books:
 
     def succeeded(self, call: Call, life: Life, decision: Decision, outcome: Outcome, timing: Timing) -> None:
         """An answer ended well."""
-        if call.operation is not Operation.SHOW:
+        if call.operation is not _SHOW:
             self._fleet.succeeded(life.backend, decision.model, observe(outcome, timing), timing.ended_s)
         self._metrics.succeeded(call.way_in, life.backend, outcome)
-        usage = outcome.finished.usage
-        joules = outcome.joules
+        usage, joules = outcome.finished.usage, outcome.joules
         self._log.write(
-            RequestRecord(
-                time.time(),
-                call.request_id,
-                call.way_in,
-                call.model[:_MAX_MODEL_CHARS],
-                "ok",
-                life.backend,
-                life.attempts,
-                round(outcome.ttft_s * 1000, 1),
-                round(outcome.total_s * 1000, 1),
-                usage.prompt_tokens,
-                outcome.output_tokens,
-                usage.counted_events,
-                None if joules is None else round(joules, 4),
-                outcome.energy_kind,
-                decision.reason,
-                stand_in=decision.stand_in,
-            )
+            time.time(),
+            call.request_id,
+            call.way_in,
+            call.model[:_MAX_MODEL_CHARS],
+            "ok",
+            life.backend,
+            life.attempts,
+            round(outcome.ttft_s * 1000, 1),
+            round(outcome.total_s * 1000, 1),
+            usage.prompt_tokens,
+            outcome.output_tokens,
+            usage.counted_events,
+            None if joules is None else round(joules, 4),
+            outcome.energy_kind,
+            decision.reason,
+            "",
+            decision.stand_in,
         )
 
     def attempt_failed(self, backend: str, model: str, failure: Failure) -> None:
@@ -140,8 +139,19 @@ class Books:
         self._write(call, life, "left", "the client left")
 
     def _write(self, call: Call, life: Life, result: str, error: str) -> None:
-        model = call.model[:_MAX_MODEL_CHARS]
-        record = RequestRecord(
-            time.time(), call.request_id, call.way_in, model, result, life.backend, life.attempts, error=error
+        nothing = (None,) * 4
+        self._log.write(
+            time.time(),
+            call.request_id,
+            call.way_in,
+            call.model[:_MAX_MODEL_CHARS],
+            result,
+            life.backend,
+            life.attempts,
+            *nothing,
+            False,
+            None,
+            "",
+            "",
+            error,
         )
-        self._log.write(record)

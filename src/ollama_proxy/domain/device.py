@@ -74,8 +74,8 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
 class BackendView(msgspec.Struct, frozen=True, dict=True):
     """A backend at one moment. `models` is keyed by canonical name and None while the list is not known.
 
-    What follows from it alone may be remembered in its `__dict__`, which is no part of the value; what outlasts
-    changes of load and speed, in `memory`, which successive views of a backend share.
+    What follows from it alone may be remembered in its `__dict__`, which is no part of the value and not copied; what
+    outlasts changes of load and speed, in `memory`, which successive views of a backend share.
     """
 
     spec: BackendSpec

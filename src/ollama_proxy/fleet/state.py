@@ -17,6 +17,8 @@ from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
 from ollama_proxy.fleet.rates import MAX_MODELS, Observation, learn, prior
 
+#: What traffic teaches is shown this often: a decision a moment later is no worse for it, and most views then last.
+_TEACH_S = 0.1
 #: Share of a new request in the error rate and the mean latency.
 _SHARE = 0.1
 
@@ -40,6 +42,8 @@ class _Record:
         "rates",
         "seen",
         "spec",
+        "taught",
+        "taught_s",
         "version",
     )
 
@@ -59,14 +63,18 @@ class _Record:
         self.version = ""
         self.memory: dict[Any, Any] = {}
         self.ended = LastMinute()
-        #: The view as last made; None after a change.
-        self.seen: BackendView | None = None
+        #: Views since the last change of anything but load, by load: what comes back to a load comes back to its view.
+        self.seen: dict[int, BackendView] = {}
+        #: When what traffic teaches was shown last, and whether there is more since.
+        self.taught_s = 0.0
+        self.taught = False
 
     def look(self) -> BackendView:
         """The backend at this moment."""
-        if self.seen is None:
+        view = self.seen.get(self.in_flight)
+        if view is None:
             health = self.health
-            self.seen = BackendView(
+            view = self.seen[self.in_flight] = BackendView(
                 self.spec,
                 health.state,
                 health.message,
@@ -84,7 +92,7 @@ class _Record:
                 self.version,
                 self.memory,
             )
-        return self.seen
+        return view
 
 
 class Fleet:
@@ -115,13 +123,12 @@ class Fleet:
     def view(self) -> FleetView:
         """The backends at this moment."""
         if self._view is None:
-            self._view = FleetView(self._version, tuple([one.seen or one.look() for one in self._records.values()]))
+            self._view = FleetView(self._version, tuple([one.look() for one in self._records.values()]))
         return self._view
 
     def look(self, backend: str) -> BackendView:
         """One backend that is there. Raises `KeyError`."""
-        record = self._records[backend]
-        return record.seen or record.look()
+        return self._records[backend].look()
 
     def find(self, backend: str) -> BackendView | None:
         """One backend, if it is there."""
@@ -135,7 +142,7 @@ class Fleet:
         record = self._records.get(backend)
         if record is not None:
             record.in_flight += 1
-            self._touch(record)
+            self._move()
 
     def closed(self, backend: str) -> None:
         """An attempt is over, however it ended."""
@@ -145,7 +152,7 @@ class Fleet:
         record = self._records.get(backend)
         if record is not None and record.in_flight:
             record.in_flight -= 1
-            self._touch(record)
+            self._move()
 
     def _lay_ghost(self, backend: str) -> None:
         self._ghosts[backend] -= 1
@@ -158,8 +165,10 @@ class Fleet:
         if record is None:
             return
         name = canonical_model(model)
-        if record.health is not WELL:
+        news = record.health is not WELL or name not in record.loaded
+        if news:
             record.health = WELL
+            record.loaded |= {name}
         record.ended.count(now_s)
         rates = record.rates.get(name)
         record.rates = _with_rates(record.rates, name, learn(rates or prior(record.spec), seen))
@@ -167,9 +176,11 @@ class Fleet:
             record.error_rate *= 1 - _SHARE
         if seen.ttft_s is not None:
             record.avg_latency_ms = _decayed(record.avg_latency_ms, seen.ttft_s)
-        if name not in record.loaded:
-            record.loaded |= {name}
-        self._touch(record)
+        if news or not 0 <= now_s - record.taught_s < _TEACH_S:
+            record.taught_s = now_s
+            self._touch(record)
+        else:
+            record.taught = True
 
     def failed(self, backend: str, model: str, failure: Failure) -> None:
         """An attempt failed: traffic tells sooner than probes."""
@@ -222,11 +233,17 @@ class Fleet:
         for record in self._records.values():
             before = record.ended.total
             record.ended.move(now_s)
-            if record.ended.total != before:
+            if record.taught or record.ended.total != before:
                 self._touch(record)
 
     def _touch(self, record: _Record) -> None:
-        record.seen = None
+        """More than a backend's load has changed."""
+        record.seen = {}
+        record.taught = False
+        self._move()
+
+    def _move(self) -> None:
+        """The fleet is not what it was."""
         self._view = None
         self._version += 1
 

@@ -29,6 +29,11 @@ class State(enum.Enum):
     OVER = "over"
 
 
+# An enum's member costs a look-up through its metaclass; these are looked at several times a request.
+_DECIDING, _WAITING, _STREAMING, _OVER = State.DECIDING, State.WAITING, State.STREAMING, State.OVER
+_NOBODY: frozenset[str] = frozenset()
+
+
 class Life:
     """The attempts of one request."""
 
@@ -36,46 +41,46 @@ class Life:
 
     def __init__(self, max_attempts: int = MAX_ATTEMPTS) -> None:
         self._max_attempts = max_attempts
-        self.state = State.DECIDING
-        self.tried: frozenset[str] = frozenset()
+        self.state = _DECIDING
+        self.tried = _NOBODY
         self.attempts = 0
         self.backend = ""
         self.failures: tuple[tuple[str, Failure], ...] = ()
 
     def opened(self, backend: str) -> None:
         """An attempt at `backend` is under way."""
-        self.state = State.WAITING
+        self.state = _WAITING
         self.attempts += 1
         self.backend = backend
-        self.tried |= {backend}
+        self.tried = self.tried | {backend} if self.tried else frozenset((backend,))
 
     def first_byte(self) -> None:
         """The client gets the first byte of an answer."""
-        self.state = State.STREAMING
+        self.state = _STREAMING
 
     def failed(self, failure: Failure) -> ProxyError | None:
         """The attempt failed: the error to end with, or None to decide again."""
-        streaming = self.state is State.STREAMING
+        streaming = self.state is _STREAMING
         self.failures = (*self.failures, (self.backend, failure))
         if streaming or not failure.kind.retryable or self.attempts >= self._max_attempts:
-            self.state = State.OVER
+            self.state = _OVER
             return error_of_failures(self.failures)
-        self.state = State.DECIDING
+        self.state = _DECIDING
         return None
 
     def refused(self, refusal: Refusal) -> ProxyError:
         """Nobody can take it. After failed attempts the last failure tells the client more than an empty list."""
-        self.state = State.OVER
+        self.state = _OVER
         if self.failures:
             return error_of_failures(self.failures, refusal)
         return error_of_refusal(refusal)
 
     def ended(self) -> None:
         """The answer is complete."""
-        self.state = State.OVER
+        self.state = _OVER
 
     def left(self) -> bool:
         """The client has gone; whether there is still something to stop."""
-        running = self.state is not State.OVER
-        self.state = State.OVER
+        running = self.state is not _OVER
+        self.state = _OVER
         return running

@@ -166,15 +166,24 @@ class HttpAnswer:
 
 def route_lines(route: Route) -> bytes:
     """The contract's answer headers as the lines of a head."""
-    alternatives = ",".join(route.alternatives)
-    free = route.backend + route.reason + alternatives + route.decision_id
-    if route.stand_in or not (free.isascii() and free.isprintable()):
+    names = _name_lines(route.backend, route.alternatives)
+    if names is None or route.stand_in:
         return b"".join([b"%b: %b\r\n" % (name.encode(), header_text(value)) for name, value in route.headers()])
+    # The reason is printable ASCII by its making, the id by the check of the request's own.
     return (
-        f"X-Backend-Used: {route.backend}\r\nX-Routing-Reason: {route.reason}\r\n{_watts_line(route.power_watts)}"
-        f"X-Estimated-Latency-Ms: {route.latency_ms}\r\nX-Alternatives: {alternatives}\r\n"
-        f"X-Decision-ID: {route.decision_id}\r\nX-Attempts: {route.attempts}\r\nX-Energy-Kind: {route.energy_kind}\r\n"
+        f"{names[0]}{route.reason}\r\n{_watts_line(route.power_watts)}X-Estimated-Latency-Ms: {route.latency_ms}\r\n"
+        f"{names[1]}X-Decision-ID: {route.decision_id}\r\nX-Attempts: {route.attempts}\r\n"
+        f"X-Energy-Kind: {route.energy_kind}\r\n"
     ).encode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def _name_lines(backend: str, alternatives: tuple[str, ...]) -> tuple[str, str] | None:
+    """The parts of the lines that hold names, for they repeat; None for names that a header cannot hold as they are."""
+    others = ",".join(alternatives)
+    if not (backend + others).isascii() or not (backend + others).isprintable():
+        return None
+    return f"X-Backend-Used: {backend}\r\nX-Routing-Reason: ", f"X-Alternatives: {others}\r\n"
 
 
 @lru_cache(maxsize=256)

@@ -52,17 +52,17 @@ def decide(
     ranked, rejections = _rank(request, fleet, policy, tried, target.wanted, seconds_price_w)
     if not ranked:
         return explain_refusal(request, fleet, rejections, targeted=bool(target.wanted))
-    _, _, winner, model, stands_in = ranked[0]
-    stand_in = _explain_stand_in(winner.backend, request, fleet, tried) if stands_in else ""
-    ranking = tuple([entry[2] for entry in ranked])
+    best = ranked[0][1]
+    stand_in = _explain_stand_in(best.candidate.backend, request, fleet, tried) if best.stands_in else ""
+    ranking = tuple([standing.candidate for _, standing in ranked])
     return Decision(
         ranking,
         rejections,
         explain_choice(request, ranking, target.lost, seconds_price_w, stand_in),
         policy.name,
         fleet.version,
-        model,
-        stands_in,
+        best.model,
+        best.stands_in,
     )
 
 
@@ -78,7 +78,7 @@ def _rank(
     wishes = request.annotations
     # Nearly every request leaves the choice free; then a backend that is fit needs no further look.
     free = not (tried or wanted or wishes.max_power_watts or wishes.max_latency_ms)
-    kind = kind_of(request)
+    kind = kind_of(request, seconds_price_w)
     rejections: list[Rejection] = []
     ranked: list[Ranked] = []
     for view in fleet.backends:
@@ -91,10 +91,7 @@ def _rank(
             if rejection is not None:
                 rejections.append(rejection)
                 continue
-        entry = standing.ranked
-        if entry is None or standing.price_w != seconds_price_w:
-            entry = standing.rank(seconds_price_w)
-        ranked.append(entry)
+        ranked.append((standing.cost_j, standing))
     ranked.sort()
     if rejections:
         rejections.sort(key=_backend_of)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.decision import Candidate, Estimate, Policy, Rejection, RoutingRequest
+from ollama_proxy.domain.decision import Candidate, Policy, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.routing.limits import check_fitness, check_power
@@ -22,12 +22,10 @@ _MOST_KINDS = 128
 
 #: What fitness depends on: the model as looked up and as asked for, and the needs.
 Subject = tuple[str, str, frozenset[Need]]
-#: A subject and the tokens that are reckoned with.
-Kind = tuple[Subject, int]
-#: Cost, then residency, preference, default, sooner first token, lower draw, load, priority, hash, id.
+#: A subject, the tokens that are reckoned with, and the price of a second in watts.
+Kind = tuple[Subject, int, float]
+#: Residency, preference, default, sooner first token, lower draw, load, priority, hash, id.
 Tail = tuple[bool, bool, bool, float, float, int, int, int, str]
-#: Cost, all that decides between equals, the candidate, the name of the model there, whether it is a stand-in's.
-Ranked = tuple[float, Tail, Candidate, str, bool]
 
 
 class Fitness:
@@ -36,7 +34,7 @@ class Fitness:
     Whoever uses it again proves by identity that it was made of the same facts.
     """
 
-    __slots__ = ("_facts", "model", "stands_in", "unfit")
+    __slots__ = ("_facts", "easy", "model", "stands_in", "unfit")
 
     def __init__(self, view: BackendView, request: RoutingRequest) -> None:
         spec = view.spec
@@ -45,6 +43,7 @@ class Fitness:
         #: Whether it would answer with another model than the one asked for.
         self.stands_in = bool(spec.stand_in_model) and request.model not in (view.models or {})
         self.model = spec.stand_in_model if self.stands_in else _name_there(view, request)
+        self.easy = self.unfit is None and not self.stands_in
 
     def holds(self, view: BackendView) -> bool:
         """Whether it was made of a view with the same facts."""
@@ -62,40 +61,51 @@ class Fitness:
 class Standing:
     """One view against one kind of request: its fitness, the estimate, its place among equals.
 
-    It must not hold the view that holds it.
+    Standings of one decision are ordered by what decides between equal costs. One must not hold the view that holds it.
     """
 
     __slots__ = (
         "_limit_watts",
-        "_model",
+        "_load",
+        "_loaded",
         "_over",
+        "_request_model",
         "_spec",
-        "_tail",
         "_unfit",
+        "candidate",
+        "cost_j",
         "easy",
         "estimate",
+        "model",
         "policy",
-        "price_w",
-        "ranked",
         "stands_in",
     )
 
     def __init__(self, view: BackendView, request: RoutingRequest, policy: Policy, kind: Kind) -> None:
         self._spec = view.spec
+        self._loaded = view.loaded
+        self._load = view.in_flight
+        self._request_model = request.model
         self.policy = policy
-        fitness = _find_fitness(view, request, kind[0])
+        fitness = view.memory.get(kind[0])
+        if fitness is None or not fitness.holds(view):
+            fitness = _reckon_fitness(view, request, kind[0])
         self._unfit = fitness.unfit
         self.stands_in = fitness.stands_in
-        self._model = fitness.model
+        self.model = fitness.model
         #: Whether nothing but a wish of the request itself can keep it out.
-        self.easy = fitness.unfit is None and not fitness.stands_in
+        self.easy = fitness.easy
         self._limit_watts = 0.0
         self._over: Rejection | None = None
-        self.estimate = predict(view, request)
-        self._tail = _tail(self.estimate, view, request, policy)
-        #: The price of a second that `ranked` was made with.
-        self.price_w = -1.0
-        self.ranked: Ranked | None = None
+        self.estimate = estimate = predict(view, request)
+        cost_j = estimate.joules + kind[2] * estimate.e2e_s
+        self.candidate = Candidate(view.spec.id, estimate, cost_j)
+        #: In joules; so far rounded that equal sums are equal in whatever order they were added.
+        self.cost_j = round(cost_j, 6)
+
+    def __lt__(self, other: Standing) -> bool:
+        """Which of two of the same cost goes first; seldom asked, so reckoned only then."""
+        return self._tail() < other._tail()
 
     def check(self, limit_watts: float) -> Rejection | None:
         """The first limit that it fails, a power limit (0 for none) included."""
@@ -104,19 +114,29 @@ class Standing:
             self._over = check_power(self._spec, limit_watts)
         return self._unfit or self._over
 
-    def rank(self, seconds_price_w: float) -> Ranked:
-        """Cost in joules with seconds at that price, and all that decides between equals."""
-        estimate = self.estimate
-        cost_j = estimate.joules + seconds_price_w * estimate.e2e_s
-        candidate = Candidate(self._spec.id, estimate, cost_j)
-        self.price_w = seconds_price_w
-        self.ranked = ranked = (round(cost_j, 6), self._tail, candidate, self._model, self.stands_in)
-        return ranked
+    def _tail(self) -> Tail:
+        """What decides among candidates of the same cost; the hash at its end favours nobody's name."""
+        spec, policy, estimate = self._spec, self.policy, self.estimate
+        return (
+            self._request_model not in self._loaded,
+            not (spec.preferred_models and _is_preferred(spec.preferred_models, self._request_model)),
+            spec.id != policy.default_backend,
+            estimate.ttft_s if policy.auto_optimize_latency else 0.0,
+            spec.power_watts if policy.power_aware else 0.0,
+            self._load,
+            -spec.priority,
+            _hash_of(spec.id),
+            spec.id,
+        )
 
 
-def kind_of(request: RoutingRequest) -> Kind:
+#: Cost, and whose it is.
+Ranked = tuple[float, Standing]
+
+
+def kind_of(request: RoutingRequest, seconds_price_w: float) -> Kind:
     """What two requests must have in common to stand alike with everybody."""
-    return (request.model, request.requested_model, request.needs), expect_tokens(request)
+    return (request.model, request.requested_model, request.needs), expect_tokens(request), seconds_price_w
 
 
 def reckon(view: BackendView, request: RoutingRequest, policy: Policy, kind: Kind) -> Standing:
@@ -128,13 +148,11 @@ def reckon(view: BackendView, request: RoutingRequest, policy: Policy, kind: Kin
     return standing
 
 
-def _find_fitness(view: BackendView, request: RoutingRequest, subject: Subject) -> Fitness:
+def _reckon_fitness(view: BackendView, request: RoutingRequest, subject: Subject) -> Fitness:
     memory: dict[Any, Fitness] = view.memory
-    fitness = memory.get(subject)
-    if fitness is None or not fitness.holds(view):
-        if len(memory) >= _MOST_KINDS:
-            memory.clear()
-        fitness = memory[subject] = Fitness(view, request)
+    if len(memory) >= _MOST_KINDS:
+        memory.clear()
+    fitness = memory[subject] = Fitness(view, request)
     return fitness
 
 
@@ -144,22 +162,6 @@ def _name_there(view: BackendView, request: RoutingRequest) -> str:
         return request.requested_model
     facts = view.models.get(request.model)
     return request.requested_model if facts is None else facts.name
-
-
-def _tail(estimate: Estimate, view: BackendView, request: RoutingRequest, policy: Policy) -> Tail:
-    """The order among candidates of the same cost; the hash at its end favours nobody's name."""
-    spec = view.spec
-    return (
-        request.model not in view.loaded,
-        not (spec.preferred_models and _is_preferred(spec.preferred_models, request.model)),
-        spec.id != policy.default_backend,
-        estimate.ttft_s if policy.auto_optimize_latency else 0.0,
-        spec.power_watts if policy.power_aware else 0.0,
-        view.in_flight,
-        -spec.priority,
-        _hash_of(spec.id),
-        spec.id,
-    )
 
 
 @lru_cache(maxsize=1024)

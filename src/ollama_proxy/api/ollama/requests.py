@@ -23,6 +23,8 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head
 
+_OLLAMA = Dialect.OLLAMA
+_OF_GENERATE = Operation.GENERATE
 _GENERATE = frozenset((Need.GENERATE,))
 _EMBED = frozenset((Need.EMBED,))
 _SHOW = frozenset((Need.SHOW,))
@@ -72,14 +74,14 @@ def read_generation(exchange: Exchange, operation: Operation, request_id: str, n
     limit = options.num_predict or 0
     return Call(
         request_id,
-        Dialect.OLLAMA,
+        _OLLAMA,
         operation,
         facts.model,
         facts.stream is not False,
         now_s,
         lambda: read_typed(body),
         read_annotations(exchange, options.routing),
-        _generate_needs(facts) if operation is Operation.GENERATE else _chat_needs(body),
+        _generate_needs(facts) if operation is _OF_GENERATE else _chat_needs(body),
         len(facts.prompt) + len(facts.messages),
         int(limit) if limit > 0 else 0,
         RawRequest(read_raw_head(exchange), body),

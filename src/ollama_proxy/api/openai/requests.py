@@ -50,6 +50,8 @@ class _EmbedFacts(msgspec.Struct):
     routing: dict[str, Any] | None = None
 
 
+_OPENAI = Dialect.OPENAI
+_CHAT, _COMPLETE = Operation.CHAT, Operation.COMPLETE
 _GENERATE = frozenset((Need.GENERATE,))
 _WITH_IMAGES = frozenset((Need.GENERATE, Need.IMAGES))
 _EMBED = frozenset((Need.EMBED,))
@@ -61,14 +63,14 @@ def read_completion(exchange: Exchange, operation: Operation, request_id: str, n
     """The call of `/v1/chat/completions` or `/v1/completions`, and whether usage is wanted at the end of a stream."""
     body = exchange.body
     facts = decode_body(_facts, body)
-    if operation is Operation.CHAT and not facts.messages:
+    if operation is _CHAT and not facts.messages:
         raise ProxyError(ErrorKind.INVALID_REQUEST, "messages is required")
-    if operation is Operation.COMPLETE and not facts.prompt:
+    if operation is _COMPLETE and not facts.prompt:
         raise ProxyError(ErrorKind.INVALID_REQUEST, "prompt is required")
     limit = facts.max_completion_tokens or facts.max_tokens or 0
     call = Call(
         request_id,
-        Dialect.OPENAI,
+        _OPENAI,
         operation,
         facts.model,
         facts.stream is True,

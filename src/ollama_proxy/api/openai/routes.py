@@ -17,6 +17,7 @@ from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_answer import HttpAnswer
 from ollama_proxy.net.task import spawn
 
+_CHAT, _COMPLETE = Operation.CHAT, Operation.COMPLETE
 _JSON = b"application/json"
 _MODEL_PREFIX = b"/v1/models/"
 
@@ -30,8 +31,8 @@ class OpenAiApi:
         self._service = service
         self.routes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {
             b"/v1/models": {b"GET": self._models},
-            b"/v1/chat/completions": {b"POST": lambda exchange: self._complete(exchange, Operation.CHAT)},
-            b"/v1/completions": {b"POST": lambda exchange: self._complete(exchange, Operation.COMPLETE)},
+            b"/v1/chat/completions": {b"POST": self._chat},
+            b"/v1/completions": {b"POST": self._plain},
             b"/v1/embeddings": {b"POST": self._embed},
         }
         self.prefixes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {_MODEL_PREFIX: {b"GET": self._model}}
@@ -69,6 +70,12 @@ class OpenAiApi:
             self.refuse(exchange, ProxyError(ErrorKind.MODEL_NOT_FOUND, f"model '{wanted[:200]}' not found"))
         else:
             exchange.respond(200, _JSON, msgspec.json.encode(entry) + b"\n")
+
+    def _chat(self, exchange: Exchange) -> None:
+        self._complete(exchange, _CHAT)
+
+    def _plain(self, exchange: Exchange) -> None:
+        self._complete(exchange, _COMPLETE)
 
     def _complete(self, exchange: Exchange, operation: Operation) -> None:
         request_id = exchange.request_id

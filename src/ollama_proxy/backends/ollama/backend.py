@@ -26,6 +26,7 @@ from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
 from ollama_proxy.net.upstream import DecodedAttempt, RawAttempt, join_request, request_head
 
 CAPABILITIES = frozenset(Need)
+_OLLAMA, _OPENAI = Dialect.OLLAMA, Dialect.OPENAI
 _MOST_HEADS = 256
 _JSON = ((b"Content-Type", b"application/json"),)
 
@@ -45,10 +46,10 @@ class OllamaBackend:
     def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         """Send the call on the lane that fits."""
         raw = call.raw
-        if raw is not None and call.dialect is Dialect.OLLAMA:
+        if raw is not None and call.dialect is _OLLAMA:
             request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), raw.body)
             return RawAttempt(sink, read_ollama_body, read_ollama_tail).send(self._pool, request)
-        if raw is not None and call.dialect is Dialect.OPENAI and not call.raw_needs_native:
+        if raw is not None and call.dialect is _OPENAI and not call.raw_needs_native:
             request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), raw.body)
             return RawAttempt(sink, read_openai_body, read_openai_tail).send(self._pool, request)
         path, document = encode_request(call, model)

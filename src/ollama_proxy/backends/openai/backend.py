@@ -23,6 +23,8 @@ from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
 from ollama_proxy.net.upstream import DecodedAttempt, RawAttempt, join_request, request_head, with_member
 
+_OPENAI = Dialect.OPENAI
+_EMBED = Operation.EMBED
 _MOST_HEADS = 256
 CAPABILITIES = frozenset((Need.GENERATE, Need.EMBED, Need.IMAGES, Need.RAW_PROMPT))
 
@@ -55,8 +57,8 @@ class OpenAiBackend:
     def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         """Send the call on the lane that fits."""
         pool, raw = self._pool, call.raw
-        embed = call.operation is Operation.EMBED
-        if raw is not None and call.dialect is Dialect.OPENAI and (call.stream or not self._always_stream or embed):
+        embed = call.operation is _EMBED
+        if raw is not None and call.dialect is _OPENAI and (call.stream or not self._always_stream or embed):
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
             body = raw.body if model == call.model else with_member(raw.body, "model", model)
             return RawAttempt(sink, read_openai_body, read_openai_tail).send(pool, join_request(head, body))

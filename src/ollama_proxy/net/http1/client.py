@@ -134,7 +134,7 @@ class OriginPool:
         # A second try never takes another idle connection: it may be as stale as the first.
         while self._idle and upload.attempts == 1:
             connection, _ = self._idle.popitem()
-            if connection.usable:
+            if connection.is_usable():
                 connection.carry(upload, reused=True)
                 return
         upload.dialing = spawn(self._connect(upload), f"connect {self.origin.authority}")
@@ -171,7 +171,7 @@ class OriginPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Take a connection back for the next request."""
-        if connection.usable and len(self._idle) < _MAX_IDLE:
+        if connection.is_usable() and len(self._idle) < _MAX_IDLE:
             self._idle[connection] = None
         else:
             connection.abort()

@@ -76,14 +76,14 @@ class Exchange:
         #: Header lines, ends included, that this server puts on every answer.
         self.fixed_lines = b""
         self.keep_alive = head.keep_alive
-        self.started = self.ended = self.gone = False
-        self.on_disconnect: Callable[[], None] | None = None
-        self.on_pause: Callable[[], None] | None = None
-        self.on_resume: Callable[[], None] | None = None
-        self._head: bytes | None = None
-        self._chunked = False
-        self._bodiless = head.method == b"HEAD"
-        self._left: int | None = None
+        self.on_disconnect: Callable[[], None] | None
+        self.on_pause: Callable[[], None] | None
+        self.on_resume: Callable[[], None] | None
+        self._head: bytes | None
+        self._left: int | None
+        self.on_disconnect = self.on_pause = self.on_resume = self._head = self._left = None
+        self.started = self.ended = self.gone = self._chunked = False
+        self._bodiless = head.is_head
 
     @property
     def target(self) -> bytes:

@@ -40,13 +40,26 @@ class RequestHead:
     `notes` is for whoever serves the requests: what was found out about this head the first time, by who keeps it.
     """
 
-    __slots__ = ("fields", "http10", "index", "keep_alive", "method", "notes", "path", "query", "target", "upgrade")
+    __slots__ = (
+        "fields",
+        "http10",
+        "index",
+        "is_head",
+        "keep_alive",
+        "method",
+        "notes",
+        "path",
+        "query",
+        "target",
+        "upgrade",
+    )
 
     def __init__(self, line: RequestLine, fields: Headers, index: dict[bytes, bytes]) -> None:
         self.method, self.target, self.path, self.query, self.http10 = line
         self.fields = fields
         #: The first value of each name.
         self.index = index
+        self.is_head = self.method == b"HEAD"
         self.keep_alive = not self.http10
         #: What the client would rather speak on this connection, or nothing.
         self.upgrade = b""

@@ -45,8 +45,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._begun = False
         self._head_done = False
 
-    @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         """Whether another request may be sent on it."""
         return not self._lost and self._upload is None and not self.transport.is_closing()
 
@@ -96,7 +95,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._lost = True
             self.transport.abort()
             return
-        self._begun = True
         chunked = self._reader.chunked
         try:
             if chunked is not None and (begin := chunked.find_chunk(data)):
@@ -112,6 +110,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _read(self, upload: Upload, data: bytes) -> None:
         reader = self._reader
         if not self._head_done:
+            self._begun = True
             rest = reader.read_head(data, of_head=upload.request.startswith(b"HEAD "))
             if rest is None:
                 return
