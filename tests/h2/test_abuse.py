@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 import pytest
 
+from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from tests.h2.frames import (
     ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
+    END_STREAM,
     ENHANCE_YOUR_CALM,
     GOAWAY,
     HEADERS,
@@ -31,6 +33,7 @@ from tests.h2.frames import (
     grpc_block,
     grpc_call,
     headers,
+    request_block,
     reset,
     settings,
     window_update,
@@ -39,6 +42,9 @@ from tests.h2.good_client import GoodClient, Watch
 from tests.h2.hpack_blocks import write_integer, write_literal
 from tests.h2.servers import TestServer
 from tests.h2.testservice import SERVICE, load_messages
+from tests.support.lab import LabProcess
+from tests.support.processes import http_get, wait_until
+from tests.support.proxy import ProxyProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -46,6 +52,7 @@ _FLOOD = 50_000
 #: What is left of 1000 points when a client has sent its SETTINGS and acknowledged ours.
 _CREDIT = 998
 _UNKNOWN = 0xFA
+_MODEL = "qwen2.5:0.5b"
 _messages = load_messages()
 
 
@@ -181,11 +188,48 @@ def test_one_less_does_not(exact: TestServer, row: Row) -> None:
         assert client.goaway.code == PROTOCOL_ERROR, client.goaway
 
 
+def generate(stream_id: int, *, grpc: bool) -> bytes:
+    """A request of the proxy that would run for a while, and its reset."""
+    if grpc:
+        block = grpc_block(b"/compute.v1.ComputeService/GenerateStream")
+        whole = grpc_call(stream_id, block, compute_pb2.GenerateRequest(prompt="hi", model=_MODEL).SerializeToString())
+    else:
+        body = b'{"model":"%s","prompt":"hi"}' % _MODEL.encode()
+        block = request_block(b"/api/generate", b"POST")
+        whole = headers(stream_id, block, END_HEADERS) + frame(DATA, END_STREAM, stream_id, body)
+    return whole + reset(stream_id)
+
+
+@pytest.mark.parametrize("port", ["grpc", "http"])
+def test_rapid_resets_of_generating_requests(lab: LabProcess, lab_proxy: ProxyProcess, port: str) -> None:
+    """The proxy as it runs: the devices are told, other clients are served, memory stays."""
+    number = lab_proxy.grpc_port if port == "grpc" else lab_proxy.http_port
+    wait_until(lambda: http_get(lab_proxy.url + "/health")[0] == 200, "the proxy to be well")
+    with Watch(lab_proxy.child.pid) as watch, RawClient(number) as client:
+        pieces = (generate(odd(n), grpc=port == "grpc") for n in range(_FLOOD))
+        sent = client.flood(with_a_call(pieces, lambda: http_get(lab_proxy.url + "/health")[0] == 200, watch))
+        client.read_to_the_end()
+        assert http_get(lab_proxy.url + "/health")[0] == 200
+    assert sent < _FLOOD
+    wait_until(lambda: sum(lab.state(name)["in_flight"] for name in lab.ports) == 0, "the devices to rest")
+    print(f"ended after {sent} were handed over; the proxy grew by {watch.growth_bytes / 2**20:.1f} MiB")
+
+
 def with_a_good_client(pieces: Iterable[bytes], good: GoodClient, watch: Watch) -> Iterator[bytes]:
     """The pieces of a flood; every now and then a good client calls between two of them."""
+
+    def call() -> bool:
+        good.call()
+        return True
+
+    return with_a_call(pieces, call, watch)
+
+
+def with_a_call(pieces: Iterable[bytes], call: Callable[[], bool], watch: Watch) -> Iterator[bytes]:
+    """The same with any call that must come true."""
     for number, piece in enumerate(pieces):
         if number % 500 == 1:
-            good.call()
+            assert call()
             watch.sample()
         yield piece
 
