@@ -2,90 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from ollama_proxy.domain.call import Call, Embedding, Generation, Operation, Sampling
+from ollama_proxy.domain.call import Call, Embedding, Generation, Message, Operation, Sampling
+
+_CHAT = Operation.CHAT
+_NO_SAMPLING = Sampling()
+_OPTIONS = tuple(name for name in Sampling.__struct_fields__ if name != "extra")
 
 
-def encode_request(call: Call, model: str) -> tuple[bytes, dict[str, Any]]:
+class _Asked(msgspec.Struct, omit_defaults=True, gc=False):
+    """What both kinds of requests for text have; what is at its default stays out."""
+
+    model: str
+    stream: bool
+    format: Any = None
+    think: bool | str | None = None
+    keep_alive: Any = None
+    options: Sampling | Mapping[str, Any] | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+
+
+class _Generate(_Asked):
+    # Required members stand behind optional ones here, so this one is optional by its form only.
+    prompt: str | None = None
+    suffix: str = ""
+    system: str = ""
+    template: str = ""
+    raw: bool = False
+    images: tuple[str, ...] = ()
+    context: tuple[int, ...] = ()
+
+
+class _Chat(_Asked):
+    messages: list[_Turn] | None = None
+    tools: tuple[Any, ...] = ()
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: msgspec.Raw
+
+
+class _Use(msgspec.Struct):
+    id: str
+    function: _Function
+
+
+class _Turn(msgspec.Struct, omit_defaults=True):
+    role: str
+    content: str
+    thinking: str = ""
+    images: tuple[str, ...] = ()
+    tool_calls: list[_Use] | None = None
+    tool_name: str = ""
+    tool_call_id: str = ""
+
+
+class _Embed(msgspec.Struct, omit_defaults=True):
+    model: str
+    input: tuple[str, ...]
+    dimensions: int | None = None
+    truncate: bool | None = None
+    keep_alive: Any = None
+    options: Mapping[str, Any] | None = None
+
+
+def encode_request(call: Call, model: str) -> tuple[bytes, msgspec.Struct]:
     """Path and document of the native request for a typed call."""
     typed = call.typed()
     if isinstance(typed, Embedding):
-        return b"/api/embed", _without_none(
-            model=model,
-            input=list(typed.inputs),
-            dimensions=typed.dimensions,
-            truncate=typed.truncate,
-            keep_alive=typed.keep_alive,
-            options=dict(typed.options) or None,
-        )
-    common = _without_none(
-        model=model,
-        stream=call.stream,
-        format=typed.format,
-        think=typed.think,
-        keep_alive=typed.keep_alive,
-        options=encode_options(typed.sampling) or None,
-        logprobs=typed.logprobs or None,
-        top_logprobs=typed.top_logprobs or None,
+        return b"/api/embed", _encode_embedding(typed, model)
+    if typed.messages or call.operation is _CHAT:
+        return b"/api/chat", _complete(_encode_chat(call, typed, model), typed)
+    document = _Generate(
+        model,
+        call.stream,
+        prompt=typed.prompt,
+        suffix=typed.suffix,
+        system=typed.system,
+        template=typed.template,
+        raw=typed.raw,
+        images=typed.images,
+        context=typed.context,
     )
-    if typed.messages or call.operation is Operation.CHAT:
-        return b"/api/chat", {**common, **_encode_chat(typed)}
-    return b"/api/generate", {
-        **common,
-        **_without_none(
-            prompt=typed.prompt,
-            suffix=typed.suffix or None,
-            system=typed.system or None,
-            template=typed.template or None,
-            raw=typed.raw or None,
-            images=list(typed.images) or None,
-            context=list(typed.context) or None,
-        ),
-    }
+    return b"/api/generate", _complete(document, typed)
 
 
-def _encode_chat(typed: Generation) -> dict[str, Any]:
-    messages = []
-    for message in typed.messages:
-        uses = [
-            {"id": use.id, "function": {"name": use.name, "arguments": msgspec.Raw(use.arguments.encode() or b"{}")}}
-            for use in message.tool_uses
-        ]
-        messages.append(
-            _without_none(
-                role=message.role,
-                content=message.content,
-                thinking=message.thinking or None,
-                images=list(message.images) or None,
-                tool_calls=uses or None,
-                tool_name=message.tool_name or None,
-                tool_call_id=message.tool_call_id or None,
-            )
-        )
-    tools = list(typed.tools) if typed.tool_choice != "none" else []
-    return _without_none(messages=messages, tools=tools or None)
+def _complete(document: _Asked, typed: Generation) -> _Asked:
+    """With the members that both kinds have."""
+    document.format = typed.format
+    document.think = typed.think
+    document.keep_alive = typed.keep_alive
+    document.options = encode_options(typed.sampling)
+    document.logprobs = typed.logprobs
+    document.top_logprobs = typed.top_logprobs
+    return document
 
 
-def encode_options(sampling: Sampling) -> dict[str, Any]:
-    """Ollama's `options`; the names are its own."""
-    options = _without_none(
-        num_predict=sampling.num_predict,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        seed=sampling.seed,
-        stop=list(sampling.stop) if sampling.stop is not None else None,
-        repeat_penalty=sampling.repeat_penalty,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        num_ctx=sampling.num_ctx,
+def _encode_embedding(typed: Embedding, model: str) -> _Embed:
+    options = typed.options or None
+    return _Embed(model, typed.inputs, typed.dimensions, typed.truncate, typed.keep_alive, options)
+
+
+def _encode_chat(call: Call, typed: Generation, model: str) -> _Chat:
+    tools = typed.tools if typed.tool_choice != "none" else ()
+    return _Chat(model, call.stream, messages=[_encode_message(message) for message in typed.messages], tools=tools)
+
+
+def _encode_message(message: Message) -> _Turn:
+    uses = [
+        _Use(use.id, _Function(use.name, msgspec.Raw(use.arguments.encode() or b"{}"))) for use in message.tool_uses
+    ]
+    return _Turn(
+        message.role,
+        message.content,
+        message.thinking,
+        message.images,
+        uses or None,
+        message.tool_name,
+        message.tool_call_id,
     )
-    return {**options, **sampling.extra}
 
 
-def _without_none(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
+def encode_options(sampling: Sampling) -> Sampling | Mapping[str, Any] | None:
+    """Ollama's `options`: the names are its own, so what needs no more is written as it is."""
+    if sampling.extra:
+        known = {name: value for name in _OPTIONS if (value := getattr(sampling, name)) is not None}
+        return {**known, **sampling.extra}
+    return sampling if sampling != _NO_SAMPLING else None

@@ -4,48 +4,108 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Message, Operation, Sampling
 
-_PATHS = {Operation.CHAT: b"/chat/completions", Operation.GENERATE: b"/chat/completions"}
+_COMPLETE = Operation.COMPLETE
+_OPENAI = Dialect.OPENAI
+#: Ollama's clients expect Ollama's defaults, which differ from OpenAI's; those every server knows are sent in full.
+_NATIVE_TEMPERATURE, _NATIVE_TOP_P = 0.8, 0.9
+_WITH_USAGE = {"include_usage": True}
 
 
-def encode_request(call: Call, model: str, *, stream: bool) -> tuple[bytes, dict[str, Any]]:
+class _Asked(msgspec.Struct, omit_defaults=True, gc=False):
+    """What both kinds of requests for text have; what is at its default stays out."""
+
+    model: str
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+    stream: bool = False
+    stream_options: dict[str, Any] | None = None
+
+
+class _Complete(_Asked):
+    # Required members stand behind optional ones here, so this one is optional by its form only.
+    prompt: str | None = None
+
+
+class _Chat(_Asked):
+    messages: list[_Turn] | None = None
+    tools: tuple[Any, ...] = ()
+    tool_choice: Any = None
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str
+
+
+class _Use(msgspec.Struct):
+    id: str
+    function: _Function
+    type: str = "function"
+
+
+class _Turn(msgspec.Struct, omit_defaults=True):
+    role: str
+    content: str | list[dict[str, Any]]
+    tool_calls: list[_Use] | None = None
+    tool_call_id: str = ""
+
+
+class _Embed(msgspec.Struct, omit_defaults=True):
+    model: str
+    input: tuple[str, ...]
+    dimensions: int | None = None
+
+
+def encode_request(call: Call, model: str, *, stream: bool) -> tuple[bytes, msgspec.Struct]:
     """Path and document for a typed call."""
     typed = call.typed()
     if isinstance(typed, Embedding):
-        return b"/embeddings", _without_none(model=model, input=list(typed.inputs), dimensions=typed.dimensions)
-    common = {"model": model, **_encode_sampling(typed.sampling, call.dialect), **_encode_rest(typed)}
+        return b"/embeddings", _Embed(model, typed.inputs, typed.dimensions)
+    document: _Asked
+    if typed.raw or call.operation is _COMPLETE:
+        path, document = b"/completions", _Complete(model, prompt=typed.prompt)
+    else:
+        path, document = b"/chat/completions", _encode_chat(typed, model)
+    _fill_sampling(document, typed.sampling, native=call.dialect is not _OPENAI)
+    _fill_wishes(document, typed)
     if stream:
-        common |= {"stream": True, "stream_options": {"include_usage": True}}
-    if typed.raw or call.operation is Operation.COMPLETE:
-        return b"/completions", {**common, "prompt": typed.prompt}
-    return _PATHS[call.operation], {**common, **_encode_chat(typed)}
+        document.stream, document.stream_options = True, _WITH_USAGE
+    return path, document
 
 
-def _encode_chat(typed: Generation) -> dict[str, Any]:
+def _encode_chat(typed: Generation, model: str) -> _Chat:
     messages = typed.messages
     if not messages:
         system = (Message("system", typed.system),) if typed.system else ()
         messages = (*system, Message("user", typed.prompt, images=typed.images))
-    return _without_none(
-        messages=[_encode_message(message) for message in messages],
-        tools=list(typed.tools) or None,
-        tool_choice=typed.tool_choice,
-    )
+    turns = [_encode_message(message) for message in messages]
+    return _Chat(model, messages=turns, tools=typed.tools, tool_choice=typed.tool_choice)
 
 
-def _encode_message(message: Message) -> dict[str, Any]:
-    content: Any = message.content
+def _encode_message(message: Message) -> _Turn:
+    content: str | list[dict[str, Any]] = message.content
     if message.images:
         parts = [{"type": "image_url", "image_url": {"url": image_url(image)}} for image in message.images]
         content = [{"type": "text", "text": message.content}, *parts] if message.content else parts
-    uses = [
-        {"id": use.id, "type": "function", "function": {"name": use.name, "arguments": use.arguments or "{}"}}
-        for use in message.tool_uses
-    ]
-    return _without_none(
-        role=message.role, content=content, tool_calls=uses or None, tool_call_id=message.tool_call_id or None
-    )
+    uses = [_Use(use.id, _Function(use.name, use.arguments or "{}")) for use in message.tool_uses]
+    return _Turn(message.role, content, uses or None, message.tool_call_id)
 
 
 def image_url(image: str) -> str:
@@ -56,43 +116,33 @@ def image_url(image: str) -> str:
     return f"data:image/jpeg;base64,{image}"
 
 
-def _encode_sampling(sampling: Sampling, dialect: Dialect) -> dict[str, Any]:
-    # Ollama's clients expect Ollama's defaults, which differ from OpenAI's; those every server knows are sent in full.
-    native = dialect is not Dialect.OPENAI
-    temperature = 0.8 if native and sampling.temperature is None else sampling.temperature
-    top_p = 0.9 if native and sampling.top_p is None else sampling.top_p
-    limit = sampling.num_predict
-    return _without_none(
-        max_tokens=limit if limit is not None and limit > 0 else None,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        seed=sampling.seed if sampling.seed is None or sampling.seed >= 0 else None,
-        stop=list(sampling.stop) if sampling.stop else None,
-        repeat_penalty=sampling.repeat_penalty,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-    )
+def _fill_sampling(document: _Asked, sampling: Sampling, *, native: bool) -> None:
+    limit, seed, temperature, top_p = sampling.num_predict, sampling.seed, sampling.temperature, sampling.top_p
+    if native:
+        temperature = _NATIVE_TEMPERATURE if temperature is None else temperature
+        top_p = _NATIVE_TOP_P if top_p is None else top_p
+    document.max_tokens = limit if limit is not None and limit > 0 else None
+    document.temperature = temperature
+    document.top_p = top_p
+    document.top_k = sampling.top_k
+    document.min_p = sampling.min_p
+    document.seed = seed if seed is None or seed >= 0 else None
+    document.stop = sampling.stop or None
+    document.repeat_penalty = sampling.repeat_penalty
+    document.presence_penalty = sampling.presence_penalty
+    document.frequency_penalty = sampling.frequency_penalty
 
 
-def _encode_rest(typed: Generation) -> dict[str, Any]:
-    rest: dict[str, Any] = {}
-    if typed.format == "json":
-        rest["response_format"] = {"type": "json_object"}
-    elif isinstance(typed.format, dict):
-        schema = {"name": "answer", "schema": typed.format}
-        rest["response_format"] = {"type": "json_schema", "json_schema": schema}
-    if isinstance(typed.think, str):
-        rest["reasoning_effort"] = typed.think
-    elif typed.think is not None:
-        rest["chat_template_kwargs"] = {"enable_thinking": typed.think}
+def _fill_wishes(document: _Asked, typed: Generation) -> None:
+    wanted, think = typed.format, typed.think
+    if wanted == "json":
+        document.response_format = {"type": "json_object"}
+    elif isinstance(wanted, dict):
+        schema = {"name": "answer", "schema": wanted}
+        document.response_format = {"type": "json_schema", "json_schema": schema}
+    if isinstance(think, str):
+        document.reasoning_effort = think
+    elif think is not None:
+        document.chat_template_kwargs = {"enable_thinking": think}
     if typed.logprobs:
-        rest["logprobs"] = True
-        if typed.top_logprobs:
-            rest["top_logprobs"] = typed.top_logprobs
-    return rest
-
-
-def _without_none(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
+        document.logprobs, document.top_logprobs = True, typed.top_logprobs
