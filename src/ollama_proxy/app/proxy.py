@@ -13,6 +13,7 @@ from ollama_proxy.api.status import build_status_app
 from ollama_proxy.app.dispatch import Dispatcher, Job
 from ollama_proxy.app.embedding import EmbeddedBackend
 from ollama_proxy.app.front import Front
+from ollama_proxy.app.garbage import Garbage
 from ollama_proxy.app.ports import Ports
 from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
@@ -70,6 +71,7 @@ class Proxy:
         )
         self._embedded = EmbeddedBackend(config.embedded, self._join, self._leave)
         self._ports = Ports(config, self._build_front(), ComputeApi(self))
+        self._garbage = Garbage()
         self._tasks: list[asyncio.Task[None]] = []
 
     def _build_front(self) -> Front:
@@ -89,6 +91,7 @@ class Proxy:
         if embedded == "always" or (embedded == "auto" and nobody):
             await self._embedded.start()
         self._dispatcher.started()
+        self._garbage.begin(self._loop.time())
         self._tasks.append(spawn(self._prober.run(), "probes"))
         self._tasks.append(spawn(self._sweep(), "sweep"))
 
@@ -120,6 +123,7 @@ class Proxy:
             now_s = self._loop.time()
             self._dispatcher.sweep(now_s)
             self._ports.sweep(now_s)
+            self._garbage.sweep(now_s, idle=not self._dispatcher.running)
 
     # -- backends that come and go ----------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -37,9 +36,6 @@ async def _serve(config: Config, config_path: str) -> int:
     try:
         if starting.done():
             starting.result()
-            # What was made for the start lives as long as the process: the collector need not look at it again.
-            gc.collect()
-            gc.freeze()
             host = config.server.host
             banner = write_banner(
                 proxy.fleet(), host, proxy.http_port, proxy.grpc_port, config_path, proxy.embedded_problem

@@ -10,7 +10,7 @@ import msgspec
 from ollama_proxy.domain.answer import Finished, Usage
 
 #: How many of the last pieces of a stream are kept to look at: finish reason, usage and end marker may come apart.
-TAIL_PIECES = 8
+TAIL_PIECES = 5
 
 
 class _OllamaEnd(msgspec.Struct):

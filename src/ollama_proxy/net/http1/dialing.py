@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
@@ -58,6 +59,7 @@ async def dial(origin: Origin, make: Callable[[], P], tls: ssl.SSLContext | None
     return protocol
 
 
+@lru_cache(maxsize=1024)
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
