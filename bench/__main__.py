@@ -62,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("what", nargs="?", choices=("run", "profile"), default="run")
     parser.add_argument("kind", nargs="?", choices=PROFILES, default="unary", help="of the profile")
-    parser.add_argument("--quick", action="store_true", help="fewer participants, two short rounds: under five minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer participants, short rounds: under five minutes")
     parser.add_argument("--only", type=_names(PARTICIPANTS), help=f"participants: {','.join(PARTICIPANTS)}")
     parser.add_argument("--measures", type=_names(NAMES), help=f"measures: {','.join(NAMES)}")
     parser.add_argument("--rounds", type=int, help="5 unless told")
@@ -105,7 +105,7 @@ def measure(asked: argparse.Namespace) -> int:
     names = asked.only or (list(_QUICK_PARTICIPANTS) if asked.quick else list(PARTICIPANTS))
     installed = install_all([name for name in names if name in PARTICIPANTS], asked.tools, say, results)
     measures = asked.measures or [name for name in NAMES if not (asked.quick and name in _QUICK_LEFT_OUT)]
-    rounds = asked.rounds or (2 if asked.quick else 5)
+    rounds = asked.rounds or (3 if asked.quick else 5)
     scale = 0.5 if asked.quick else 1.0
     run = Run(installed, measures, rounds, scale, asked.tools, programs, ghz, say, results)
     say(f"Plan: {rounds} rounds, about {run.expected_s() / 60:.0f} minutes.")

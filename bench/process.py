@@ -49,14 +49,19 @@ class Process:
     def wait_ready(self, port: int, path: str, limit_s: float) -> float:
         """Seconds from exec to the first answer. Raises Failed when it ends before, or takes too long."""
         while time.monotonic() - self._began_s < limit_s:
-            if self._child.poll() is not None:
-                raise Failed(f"ended with code {self._child.returncode}: {self._last_words()}")
-            if _answers(port, path):
-                took_s = time.monotonic() - self._began_s
+            answers = _answers(port, path)
+            took_s = time.monotonic() - self._began_s
+            self.check_alive()  # or it was somebody else who answered
+            if answers:
                 self._members = find_session(self._child.pid)
                 return took_s
             time.sleep(_POLL_S)
         raise Failed(f"not ready within {limit_s:.0f} s: {self._last_words()}")
+
+    def check_alive(self) -> None:
+        """Raises Failed with its last words when it has ended."""
+        if self._child.poll() is not None:
+            raise Failed(f"ended with code {self._child.returncode}: {self._last_words()}")
 
     def find_members(self) -> None:
         """Look again for children: some servers start their workers late."""

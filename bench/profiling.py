@@ -118,7 +118,8 @@ def render_profile(kind: str, plain: Found, found: Found, rows: list[Row]) -> li
     lines = [
         f"{kind}: {plain['cpu_us']:.1f} us each without the profiler, {found['cpu_us']:.1f} with it; "
         f"{found['count']:.0f} profiled.",
-        f"Python and what it calls directly: {total_us:.1f} us each as profiled. Own time, largest first:",
+        f"Python and what it calls directly: {total_us:.1f} us each as profiled. The event loop's own calls, reads and",
+        "writes of sockets above all, are in the functions that make them. Own time, largest first:",
         "",
         "  calls      us  share  function",
     ]

@@ -66,6 +66,13 @@ class Mock:
         url = f"http://127.0.0.1:{self.port}/mock/pace?interval_ms={interval_ms:g}&tokens={tokens}"
         urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10).close()
 
+    def check_alive(self) -> None:
+        """Raises Failed when it has ended: what was measured then says nothing about the participant."""
+        try:
+            self._process.check_alive()
+        except Failed as error:
+            raise Failed(f"the mock upstream {error}") from error
+
     def stop(self) -> None:
         """End it."""
         self._process.stop()

@@ -95,10 +95,12 @@ class Run:
     def _measure(self, participant: Participant, measure: Measure, stage: Stage) -> None:
         smaller = self._saturated_before(participant, measure.name)
         if smaller:
-            self._note(participant, measure.name, f"not tried: {smaller} already took all of its core")
+            self.results.problems[participant.name, measure.name] = f"not tried: it could not keep up at {smaller}"
             return
         try:
-            self.results.add(participant.name, measure.name, measure.run(stage))
+            found = measure.run(stage)
+            stage.mock.check_alive()
+            self.results.add(participant.name, measure.name, found)
         except (Failed, OSError, ValueError, KeyError, TypeError) as error:
             self._note(participant, measure.name, f"{type(error).__name__}: {error}")
 
@@ -130,6 +132,7 @@ class Run:
                 server = Process(launch.command, work, SERVER_CORE, launch.env)
                 start_s = server.wait_ready(port if launch.ready_path else port + 1, launch.ready_path, READY_LIMIT_S)
             yield Stage(plan, mock, self.programs, self.ghz, server, start_s, self.scale)
+            mock.check_alive()
         finally:
             for process in (server, mock):
                 if process is not None:

@@ -35,7 +35,7 @@ def _streams(size: int) -> Table:
     return Table(
         f"{size:,} streams",
         "CPU is that of a token passed on while all streams are open; delay is from the upstream's write to the "
-        "client's read. A core in bold was used up: its participant set the pace itself.",
+        "client's read. Where the core is in bold, the participant could not keep up with the pace.",
         (
             Column("CPU, us a chunk", measure, "cpu_us", 1, ratio_to="nginx", shows_range=True),
             Column("core", measure, "core", 2),

@@ -7,7 +7,9 @@ import (
 
 const (
 	marker = "bench-answer"
-	asking = "Please summarise the following notes about rivers, foxes and lazy dogs in a few short sentences. "
+	// In every chunk of the mock's own OpenAI streams, and in none that was made from Ollama's.
+	upstreamId = "chatcmpl-bench"
+	asking     = "Please summarise the following notes about rivers, foxes and lazy dogs in a few short sentences. "
 )
 
 // makeRequest is head and body of a chat request of about 1 KB.

@@ -100,14 +100,14 @@ func (r *streamResult) exchange(asked options, request []byte, shared *tally) er
 		text, _ := io.ReadAll(io.LimitReader(lines, 200))
 		return fmt.Errorf("status %d: %q", found.status, text)
 	}
-	if err := r.readLines(lines, client, began, shared); err != nil {
+	if err := r.readLines(asked, lines, client, began, shared); err != nil {
 		return err
 	}
 	return client.finish(found)
 }
 
 // readLines wants tokens, an end that says so, the dialect's last marker, and nothing cut short.
-func (r *streamResult) readLines(lines *bufio.Reader, client *client, began time.Time, shared *tally) error {
+func (r *streamResult) readLines(asked options, lines *bufio.Reader, client *client, began time.Time, shared *tally) error {
 	ended, last := false, []byte(nil)
 	for {
 		line, err := lines.ReadSlice('\n')
@@ -119,6 +119,9 @@ func (r *streamResult) readLines(lines *bufio.Reader, client *client, began time
 		}
 		if stamp := findStamp(line); stamp > 0 {
 			r.note(client.readAt, stamp, began, shared)
+		}
+		if asked.native && bytes.Contains(line, []byte(upstreamId)) {
+			return fmt.Errorf("passed on, not translated: %.100q", line)
 		}
 		if bytes.Contains(line, []byte(`"error"`)) {
 			return fmt.Errorf("error within the stream: %.200q", line)
