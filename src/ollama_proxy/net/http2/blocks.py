@@ -27,11 +27,25 @@ class HeaderBlocks:
     `spend` takes the client's credit for lists that are too large.
     """
 
+    __slots__ = (
+        "_bad",
+        "_decoder",
+        "_ended",
+        "_heads_bytes",
+        "_limits",
+        "_pieces",
+        "_size",
+        "_spend",
+        "heads",
+        "stream_id",
+    )
+
     def __init__(self, limits: Http2Limits, spend: Callable[[int], None]) -> None:
         self._limits = limits
         self._spend = spend
         self._decoder = Decoder(most_list_bytes=_READ_LISTS * limits.list_bytes)
-        self._heads: dict[bytes, RequestHead] = {}
+        #: By the bytes of their blocks.
+        self.heads: dict[bytes, RequestHead] = {}
         self._heads_bytes = 0
         self._pieces: list[bytes] = []
         self._size = 0
@@ -60,7 +74,7 @@ class HeaderBlocks:
 
     def read(self, stream_id: int, block: bytes) -> RequestHead:
         """The head of a request. Raises `ConnectionFault`, or `StreamFault` with the table in step."""
-        head = self._heads.get(block)
+        head = self.heads.get(block)
         if head is not None:
             return head
         changes = self._decoder.changes
@@ -75,8 +89,8 @@ class HeaderBlocks:
 
     def _keep(self, block: bytes, head: RequestHead) -> None:
         size = self._heads_bytes + len(block) + head.list_bytes
-        if size <= _HEADS_KEPT_BYTES and len(self._heads) < _HEADS_KEPT:
-            self._heads[block] = head
+        if size <= _HEADS_KEPT_BYTES and len(self.heads) < _HEADS_KEPT:
+            self.heads[block] = head
             self._heads_bytes = size
 
     def read_trailers(self, stream_id: int, block: bytes) -> None:
@@ -92,7 +106,7 @@ class HeaderBlocks:
         changes = decoder.changes
         fields = decoder.decode(block)
         if decoder.changes != changes:
-            self._heads.clear()
+            self.heads.clear()
             self._heads_bytes = 0
         above = decoder.list_bytes - self._limits.list_bytes
         if above > 0:

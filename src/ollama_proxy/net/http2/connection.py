@@ -16,7 +16,6 @@ from .frames import (
     END_HEADERS,
     END_STREAM,
     FRAME_BYTES,
-    HAS_PRIORITY,
     HEAD,
     HEAD_BYTES,
     MAX_WINDOW,
@@ -33,12 +32,14 @@ from .ids import StreamIds
 from .limits import Http2Limits
 from .liveness import Liveness
 from .output import Output
+from .padding import DECORATED, strip_headers, strip_padding
 from .stream import Stream
 
 OpenStream = Callable[["Connection", int, RequestHead], Stream]
 
 _unpack_head = HEAD.unpack_from
 _MASK = 0x7FFFFFFF
+_CONTINUATION = frames.CONTINUATION
 
 
 class Connection(Output):
@@ -59,6 +60,8 @@ class Connection(Output):
         self._blocks = HeaderBlocks(limits, self.spend)
         self._rest = b""
         self._receive_left = limits.connection_window_bytes
+        #: Below it, what was received is given back.
+        self._receive_low = limits.connection_window_bytes >> 1
         self._handlers = (
             self._on_data,
             self._on_headers,
@@ -124,7 +127,7 @@ class Connection(Output):
             if stop > end:
                 break
             stream_id &= _MASK
-            if blocks.stream_id and (kind != frames.CONTINUATION or stream_id != blocks.stream_id):
+            if blocks.stream_id and (kind != _CONTINUATION or stream_id != blocks.stream_id):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame inside a header block")
             try:
                 if kind < 10:
@@ -147,18 +150,14 @@ class Connection(Output):
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on a stream that clients cannot open")
-        if flags & PADDED:
-            payload = _strip_padding(payload)
-        depends_on_itself = False
-        if flags & HAS_PRIORITY:
-            if len(payload) < 5:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS are too short")
-            depends_on_itself = int.from_bytes(payload[:4], "big") & _MASK == stream_id
-            payload = payload[5:]
-        if not flags & END_HEADERS:
-            self._blocks.begin(stream_id, payload, ended=bool(flags & END_STREAM), bad=depends_on_itself)
-            return
-        self._take_block(stream_id, payload, ended=bool(flags & END_STREAM), bad=depends_on_itself)
+        bad = False
+        if flags & DECORATED:
+            payload, bad = strip_headers(flags, stream_id, payload)
+        ended = flags & END_STREAM != 0
+        if flags & END_HEADERS:
+            self._take_block(stream_id, payload, ended, bad)
+        else:
+            self._blocks.begin(stream_id, payload, ended=ended, bad=bad)
 
     def _on_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not self._blocks.stream_id:
@@ -168,26 +167,26 @@ class Connection(Output):
         self._blocks.add(payload)
         if flags & END_HEADERS:
             block, ended, bad = self._blocks.finish()
-            self._take_block(stream_id, block, ended=ended, bad=bad)
+            self._take_block(stream_id, block, ended, bad)
 
-    def _take_block(self, stream_id: int, block: bytes, *, ended: bool, bad: bool) -> None:
-        if stream_id <= self.ids.last:
+    def _take_block(self, stream_id: int, block: bytes, ended: bool, bad: bool) -> None:
+        ids, blocks, streams = self.ids, self._blocks, self.streams
+        if stream_id <= ids.last:
             self._take_trailers(stream_id, block, ended=ended)
             return
-        self.ids.open(stream_id)
-        head = self._blocks.read(stream_id, block)
+        ids.open(stream_id)
+        head = blocks.heads.get(block) or blocks.read(stream_id, block)
         if bad:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "a stream depends on itself")
-        if stream_id > self.liveness.final_id or len(self.streams) >= self.limits.streams:
+        if stream_id > self.liveness.final_id or len(streams) >= self.limits.streams:
             raise StreamFault(stream_id, ErrorCode.REFUSED_STREAM, "no more streams now")
-        stream = self._open_stream(self, stream_id, head)
-        self.streams[stream_id] = stream
-        if head.content_length is not None:
-            stream.content_left = head.content_length
-        if ended and not stream.content_left:
-            stream.remote_closed = True
+        stream = streams[stream_id] = self._open_stream(self, stream_id, head)
+        if not ended:
+            stream.opened()
+            return
+        stream.remote_closed = not stream.content_left
         stream.opened()
-        if ended and stream_id in self.streams:
+        if stream_id in streams:
             self._end_remote(stream, b"")
 
     def _take_trailers(self, stream_id: int, block: bytes, *, ended: bool) -> None:
@@ -208,17 +207,16 @@ class Connection(Output):
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
-        self._receive_left -= size
-        if self._receive_left < self.limits.connection_window_bytes >> 1:
+        self._receive_left = left = self._receive_left - size
+        if left < self._receive_low:
             self._open_window(size)
         stream = self.streams.get(stream_id)
         if stream is None or stream.remote_closed:
             self._take_late_data(stream_id, stream, size)
             return
         if flags & PADDED:
-            payload = _strip_padding(payload)
-        ended = flags & END_STREAM
-        if not ended:
+            payload = strip_padding(payload)
+        if not flags & END_STREAM:
             if not payload:
                 self.spend(1)
             self._use_stream_window(stream, size)
@@ -228,7 +226,7 @@ class Connection(Output):
             stream.content_left -= len(payload)
             if stream.content_left < 0:
                 raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "more DATA than content-length says")
-        if ended:
+        if flags & END_STREAM:
             self._end_remote(stream, payload)
         else:
             stream.received(payload, ended=False)
@@ -308,7 +306,7 @@ class Connection(Output):
     def forget(self, stream_id: int) -> None:
         """The stream has ended on both sides."""
         stream = self.streams.pop(stream_id, None)
-        if stream is not None and self.waiting.pop(stream_id, None) is not None:
+        if self.waiting and stream is not None and self.waiting.pop(stream_id, None) is not None:
             self.queued_bytes -= stream.queued_bytes
             stream.drop_queue()
         if not self.streams:
@@ -401,9 +399,3 @@ class Connection(Output):
             stream.local_closed = stream.remote_closed = True
             stream.drop_queue()
             stream.lost()
-
-
-def _strip_padding(payload: bytes) -> bytes:
-    if not payload or payload[0] >= len(payload):
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "more padding than payload")
-    return payload[1 : len(payload) - payload[0]]

@@ -25,6 +25,7 @@ FRAME_BYTES = 16_384
 #: Length (high byte, low half), type, flags, stream.
 HEAD = Struct(">BHBBI")
 HEAD_BYTES = HEAD.size
+_PONG_HEAD = HEAD.pack(0, 8, PING, ACK, 0)
 _LONG = Struct(">BHBBII")
 _GOAWAY = Struct(">BHBBIII")
 _SETTING = Struct(">HI")
@@ -50,6 +51,11 @@ def build_window_update(stream_id: int, increment: int) -> bytes:
 def build_reset(stream_id: int, code: int) -> bytes:
     """RST_STREAM."""
     return _LONG.pack(0, 4, RST_STREAM, 0, stream_id, code)
+
+
+def build_pong(payload: bytes) -> bytes:
+    """The answer to a PING."""
+    return _PONG_HEAD + payload
 
 
 def build_goaway(last_stream_id: int, code: int, reason: str = "") -> bytes:

@@ -11,6 +11,8 @@ _SKIPS_KEPT = 128
 class StreamIds:
     """Ids grow; those below the last were used or skipped, so no set of closed ones is needed."""
 
+    __slots__ = ("_resets", "_skipped", "last")
+
     def __init__(self) -> None:
         self.last = 0
         self._skipped: list[tuple[int, int]] = []

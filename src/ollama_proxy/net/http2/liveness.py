@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import ConnectionFault, ErrorCode
-from .frames import ACK, MAX_WINDOW, PING, build_frame, build_goaway
+from .frames import MAX_WINDOW, PING, build_frame, build_goaway, build_pong
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -19,6 +19,18 @@ _DRAIN_ANSWER_S = 1.0
 
 class Liveness:
     """What a connection owes to time. Call `sweep` about once a second."""
+
+    __slots__ = (
+        "_asked_s",
+        "_connection",
+        "_drain_s",
+        "_mark",
+        "_pinged_s",
+        "_strikes",
+        "began_s",
+        "final_id",
+        "used_s",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -50,7 +62,7 @@ class Liveness:
             if self._strikes > _STRIKES:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too_many_pings")
         self._pinged_s = now_s
-        connection.out.append(build_frame(PING, ACK, 0, payload))
+        connection.out.append(build_pong(payload))
 
     def _take_answer(self, payload: bytes) -> None:
         if payload == _ALIVE_PING:

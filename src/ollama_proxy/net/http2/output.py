@@ -35,6 +35,7 @@ class Output:
         self.send_granted = 0
         self.frame_bytes = FRAME_BYTES
         self.credit: float = limits.credit
+        self._most_credit = limits.credit
         self._credit_s = clock()
 
     def wake(self) -> None:
@@ -76,7 +77,8 @@ class Output:
         self.send_granted += increment
         if self.send_left > MAX_WINDOW:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
-        self.push_waiting()
+        if self.waiting:
+            self.push_waiting()
 
     def apply_setting(self, key: int, value: int) -> None:
         """One of the client's SETTINGS. Raises `ConnectionFault` when it is out of range."""
@@ -103,16 +105,18 @@ class Output:
 
         It grows with time, finished calls and sent messages, so that only clients who do nothing but ask run out.
         """
-        self.credit -= points
-        if self.credit < 0:
-            now_s = self.clock()
-            self.credit += (now_s - self._credit_s) * self.limits.credit_per_s
-            self._credit_s = now_s
-            if self.credit < 0:
+        self.credit = credit = self.credit - points
+        if 0 <= credit <= self._most_credit:
+            return
+        now_s = self.clock()
+        if credit < 0:
+            credit += (now_s - self._credit_s) * self.limits.credit_per_s
+            if credit < 0:
+                self.credit = credit
+                self._credit_s = now_s
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
-        if self.credit > self.limits.credit:
-            self.credit = self.limits.credit
-            self._credit_s = self.clock()
+        self.credit = min(credit, self._most_credit)
+        self._credit_s = now_s
 
     def send_reset(self, stream_id: int, code: int) -> None:
         """RST_STREAM; the stream is no more."""
