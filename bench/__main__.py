@@ -17,6 +17,7 @@ from bench.machine import describe_machine, read_ticks, stolen_share
 from bench.measures import NAMES
 from bench.participant import Unavailable
 from bench.participants import PARTICIPANTS
+from bench.participants.debian import install_program
 from bench.process import Failed
 from bench.programs import build_programs, find_ghz
 from bench.report import render_report
@@ -99,7 +100,7 @@ def measure(asked: argparse.Namespace) -> int:
     began_s = time.monotonic()
     results = Results()
     lock = take_lock(asked.tools)
-    programs, ghz = build_programs(asked.tools), find_ghz(asked.tools)
+    programs, ghz = build_programs(asked.tools), install_grpc_tools(asked.tools)
     machine, ticks = describe_machine(), read_ticks()
     say("Participants:")
     names = asked.only or (list(_QUICK_PARTICIPANTS) if asked.quick else list(PARTICIPANTS))
@@ -118,6 +119,16 @@ def measure(asked: argparse.Namespace) -> int:
         print(f"written: {write_documents(results, machine, rounds, folder)}")
     lock.close()
     return 0 if results.values else 1
+
+
+def install_grpc_tools(tools: Path) -> str:
+    """The path of ghz. Without it or h2load the measures of gRPC fail, by name, and the others go on."""
+    try:
+        install_program("h2load", "nghttp2-client")
+        return find_ghz(tools)
+    except Unavailable as error:
+        say(f"gRPC will not be measured: {error}")
+        return "ghz"
 
 
 def take_lock(tools: Path) -> IO[str]:
