@@ -73,10 +73,10 @@ class Output:
 
     def widen(self, increment: int) -> None:
         """The client gives us more of the connection's window."""
+        if self.send_left + increment > MAX_WINDOW:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
         self.send_left += increment
         self.send_granted += increment
-        if self.send_left > MAX_WINDOW:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "the connection's window overflows")
         if self.waiting:
             self.push_waiting()
 
