@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
@@ -106,7 +107,6 @@ class Job:
         "_paused",
         "_relayed",
         "_request",
-        "_silence_s",
         "_sink",
         "_view",
         "call",
@@ -134,7 +134,6 @@ class Job:
         self._head: tuple[int, bytes, int | None] | None = None
         self._opened_s = self._last_s = call.arrived_s
         self._first_s: float | None = None
-        self._silence_s = 0.0
         self._alone = True
         self._paused = False
         #: How much of the attempt's relaying was seen by the last look at its silence.
@@ -159,9 +158,6 @@ class Job:
         self._view = view = fleet.look(chosen)
         self._decision = decision
         self._alone = not view.in_flight
-        timeouts = owner.timeouts
-        loaded = self._request.model in view.loaded
-        self._silence_s = timeouts.first_byte_loaded_s if loaded else timeouts.first_byte_cold_s
         self._head = None
         self._relayed = 0
         self._opened_s = self._last_s = owner.clock()
@@ -250,7 +246,6 @@ class Job:
     def _begin(self) -> None:
         """The first byte of the answer: from here on nothing is tried again."""
         self._first_s = self._last_s
-        self._silence_s = self._owner.timeouts.idle_s
         self.life.first_byte()
         self._sink.routed(self._route())
         if self._head is not None:
@@ -300,9 +295,21 @@ class Job:
         if attempt is not None and attempt.relayed != self._relayed:
             self._relayed = attempt.relayed
             self._last_s = now_s
-        running = self.life.state in (State.WAITING, State.STREAMING) and not self._paused
-        if not running or now_s - self._last_s < self._silence_s:
+        silence_s = self._longest_silence_s()
+        if now_s - self._last_s < silence_s:
             return
         if attempt is not None:
             attempt.abort()
-        self.on_failure(Failure(FailureKind.TIMEOUT, f"timeout: silent for {self._silence_s:g} s"))
+        self.on_failure(Failure(FailureKind.TIMEOUT, f"timeout: silent for {silence_s:g} s"))
+
+    def _longest_silence_s(self) -> float:
+        """How long the backend may say nothing as things stand; a model that is not loaded may load for minutes."""
+        timeouts, state = self._owner.timeouts, self.life.state
+        if self._paused or self._view is None:
+            return math.inf
+        if state is State.STREAMING:
+            return timeouts.idle_s
+        if state is State.WAITING:
+            loaded = self._request.model in self._view.loaded
+            return timeouts.first_byte_loaded_s if loaded else timeouts.first_byte_cold_s
+        return math.inf

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ollama_proxy.net.http1.limits import HttpLimits
 from tests.support.wire import hear, serve_bytes
 
 LINES = st.lists(
@@ -57,3 +58,12 @@ def test_a_bad_length_behind_good_ones_is_refused(last: bytes) -> None:
 def test_an_answer_of_no_length_is_heard_as_such() -> None:
     heard = hear(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", [], close=False)
     assert (heard.status, heard.body, heard.ends, heard.kept) == (200, b"", ["complete"], True)
+
+
+def test_a_length_known_from_elsewhere_is_held_against_this_servers_limit() -> None:
+    message = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
+    small, large = message % (10, b"x" * 10), message % (60, b"x" * 60)
+    assert serve_bytes(large * 2, [len(large)])[1] == [200, 200]
+    limits = HttpLimits(body_bytes=50)
+    read, statuses, closed = serve_bytes(small + large, [len(small), len(large)], limits=limits)
+    assert ([body for _, _, body in read], statuses, closed) == ([b"x" * 10], [200, 413], True)

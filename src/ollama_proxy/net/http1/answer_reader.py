@@ -46,6 +46,7 @@ class AnswerReader:
         "_held",
         "_known",
         "_left",
+        "_repeats",
         "by_close",
         "chunked",
         "done",
@@ -60,10 +61,16 @@ class AnswerReader:
         self.status = 0
         self.fields: Headers = []
         self._known: KnownAnswer | None = None
+        #: Whether the head of this answer was read by comparison, and nothing has surprised us since.
+        self._repeats = False
         self.begin()
 
     def begin(self) -> None:
         """Expect a new answer."""
+        if self._repeats:
+            # The last one changed nothing but what the next one sets anew.
+            self.done = False
+            return
         self._held = b""
         self._head_bytes = 0
         self._left = 0
@@ -90,6 +97,7 @@ class AnswerReader:
             end = data.find(b"\r\n\r\n")
             if end > 0 and self._read_again(self._known, data[:end]):
                 return data[end + 4 :]
+        self._repeats = False
         at = 0
         while True:
             begin = at
@@ -132,7 +140,7 @@ class AnswerReader:
         self.fields = [*known.fields, (b"content-length", length)]
         self._left = int(length)
         self.done = not self._left
-        self.keep_alive = True
+        self.keep_alive = self._repeats = True
         return True
 
     def ends_with(self, rest: bytes) -> bool:
@@ -186,6 +194,7 @@ class AnswerReader:
 
     def read_body(self, data: bytes) -> bytes:
         """The body in these bytes; `done`, `surplus` and `fault` tell the rest."""
+        self._repeats = False
         if self.done:
             self.surplus = bool(data)
             return b""

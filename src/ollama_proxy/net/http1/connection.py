@@ -87,11 +87,12 @@ class HttpConnection(asyncio.Protocol):
         if self._over:
             self._drop(len(data))
             return
+        if self._active is None and not self._write_paused and not self._reads_on:
+            self._read_on(data)
+            return
         reader = self._reader
         reader.feed(data)
-        if self._active is None and not self._write_paused:
-            self._read_on()
-        elif not self._read_paused and self._reader.held_bytes > self._server.limits.ahead_bytes:
+        if not self._read_paused and reader.held_bytes > self._server.limits.ahead_bytes:
             self._read_paused = True
             self.transport.pause_reading()
 
@@ -114,29 +115,35 @@ class HttpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._write_paused = False
         if self._active is None:
-            self._loop.call_soon(self._read_on)
+            self._loop.call_soon(self._read_again)
         elif self._active.on_resume is not None:
             self._active.on_resume()
 
     # -- serving -------------------------------------------------------------
 
-    def _read_on(self) -> None:
-        """Serve requests until one is under way, or nothing whole is left."""
+    def _read_on(self, data: bytes = b"") -> None:
+        """Serve requests, the next bytes first, until one is under way, or nothing whole is left."""
         if self._reads_on or self._over:
             return
         reader = self._reader
         self._reads_on = True
         try:
-            while self._active is None and not self._write_paused and not self._over:
-                exchange = reader.next()
-                if exchange is None:
-                    self._wait()
-                    break
+            exchange = reader.take(data) if data else reader.next()
+            while exchange is not None:
                 self._serve(exchange)
+                if self._active is not None or self._write_paused or self._over:
+                    return
+                exchange = reader.next()
+            self._wait()
         except Refusal as refusal:
             self._refuse(refusal)
         finally:
             self._reads_on = False
+
+    def _read_again(self) -> None:
+        """Go on with what has come, unless something else has begun meanwhile."""
+        if self._active is None and not self._write_paused:
+            self._read_on()
 
     def _wait(self) -> None:
         """More bytes are needed."""
@@ -177,7 +184,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
         elif self._reader.unread and not self._reads_on:
             # From the loop, not from here: what is answered at once must not nest.
-            self._loop.call_soon(self._read_on)
+            self._loop.call_soon(self._read_again)
 
     def hand_over(self, exchange: Exchange) -> bytes:
         self._active = None

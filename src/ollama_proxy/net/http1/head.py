@@ -205,7 +205,7 @@ def check_host(host: bytes | None, *, http10: bool) -> None:
 
 def read_length(value: bytes, limits: HttpLimits) -> int:
     """RFC 9112, 6.3: one number. Raises `Refusal`."""
-    length = _seen_lengths[value]
+    length = seen_lengths[value]
     if length > limits.body_bytes:
         raise Refusal(413, f"the body is larger than {limits.body_bytes} bytes")
     return length
@@ -227,7 +227,8 @@ class _SeenLengths(dict[bytes, int]):
         return length
 
 
-_seen_lengths = _SeenLengths()
+#: Lengths of bodies by their digits; all of them within no limit yet.
+seen_lengths = _SeenLengths()
 
 
 def check_coding(fields: Headers, *, http10: bool, has_length: bool) -> None:

@@ -30,6 +30,7 @@ from .head import (
     good_hosts,
     read_length,
     read_request_line,
+    seen_lengths,
     seen_lines,
 )
 from .limits import HttpLimits
@@ -117,6 +118,25 @@ class RequestReader:
             self._line_from -= at
             self._at = 0
         self.unread = data
+
+    def take(self, data: bytes) -> Exchange | None:
+        """Take the next bytes; the next whole request, or None when more bytes are needed. Raises `Refusal`.
+
+        Nearly always they are a request like the last one, whole and alone: then nothing is kept in between.
+        """
+        known = self._known
+        if known is not None and not self.unread and self.pending is None:
+            end = data.find(b"\r\n\r\n")
+            before, _, rest = data[: max(end, 0)].partition(known.mark)
+            length, _, after = rest.partition(b"\r\n")
+            size, limits = len(data) - end - 4, self._limits
+            same = before == known.before and after == known.after and size == seen_lengths.get(length)
+            if same and known.has_length and end <= limits.head_bytes and size <= limits.body_bytes:
+                exchange = Exchange(self._owner, known.head, self._peer)
+                exchange.body = data[end + 4 :]
+                return exchange
+        self.feed(data)
+        return self.next()
 
     def take_rest(self) -> bytes:
         """Give away what is not read: it belongs to another protocol."""
