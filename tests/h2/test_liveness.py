@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from tests.h2.core import Core
 from tests.h2.frames import (
+    CANCEL,
+    DATA,
     END_HEADERS,
     ENHANCE_YOUR_CALM,
     GOAWAY,
+    INITIAL_WINDOW_SIZE,
     PING,
+    RST_STREAM,
     frame,
     grpc_block,
     headers,
+    settings,
     window_update,
 )
 
@@ -54,3 +59,17 @@ def test_a_patient_client_may_ping_for_ever() -> None:
     for _ in range(100):
         core.now_s += core.connection.limits.ping_every_s
         assert [one.kind for one in core.exchange(_PING)] == [PING]
+
+
+def test_a_client_that_opens_its_window_bit_by_bit_is_not_stalled() -> None:
+    core = Core()
+    core.exchange(settings({INITIAL_WINDOW_SIZE: 0}))
+    open_stream(core)
+    core.streams[1].send_data(bytes(60))
+    almost_s = core.connection.limits.stall_s - 1
+    for _ in range(5):
+        assert core.pass_time(almost_s) == []
+        assert [(one.kind, len(one.payload)) for one in core.exchange(window_update(1, 10))] == [(DATA, 10)]
+    assert core.pass_time(almost_s) == []
+    assert [(one.kind, one.code) for one in core.pass_time(2)] == [(RST_STREAM, CANCEL)]
+    assert core.connection.queued_bytes == 0
