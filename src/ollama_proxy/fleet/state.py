@@ -39,6 +39,7 @@ class _Record:
         "loaded_entries",
         "memory",
         "models",
+        "now",
         "rates",
         "seen",
         "spec",
@@ -65,16 +66,18 @@ class _Record:
         self.ended = LastMinute()
         #: Views since the last change of anything but load, by load: what comes back to a load comes back to its view.
         self.seen: dict[int, BackendView] = {}
+        #: The one of them that holds now, if it is made.
+        self.now: BackendView | None = None
         #: When what traffic teaches was shown last, and whether there is more since.
         self.taught_s = 0.0
         self.taught = False
 
     def look(self) -> BackendView:
         """The backend at this moment."""
-        view = self.seen.get(self.in_flight)
+        view = self.now = self.now or self.seen.get(self.in_flight)
         if view is None:
             health = self.health
-            view = self.seen[self.in_flight] = BackendView(
+            view = self.now = self.seen[self.in_flight] = BackendView(
                 self.spec,
                 health.state,
                 health.message,
@@ -123,7 +126,7 @@ class Fleet:
     def view(self) -> FleetView:
         """The backends at this moment."""
         if self._view is None:
-            self._view = FleetView(self._version, tuple([one.look() for one in self._records.values()]))
+            self._view = FleetView(self._version, tuple([one.now or one.look() for one in self._records.values()]))
         return self._view
 
     def look(self, backend: str) -> BackendView:
@@ -142,6 +145,7 @@ class Fleet:
         record = self._records.get(backend)
         if record is not None:
             record.in_flight += 1
+            record.now = record.seen.get(record.in_flight)
             self._move()
 
     def closed(self, backend: str) -> None:
@@ -152,6 +156,7 @@ class Fleet:
         record = self._records.get(backend)
         if record is not None and record.in_flight:
             record.in_flight -= 1
+            record.now = record.seen.get(record.in_flight)
             self._move()
 
     def _lay_ghost(self, backend: str) -> None:
@@ -239,6 +244,7 @@ class Fleet:
     def _touch(self, record: _Record) -> None:
         """More than a backend's load has changed."""
         record.seen = {}
+        record.now = None
         record.taught = False
         self._move()
 

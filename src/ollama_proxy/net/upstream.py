@@ -288,6 +288,27 @@ class DecodedAttempt(HttpAttempt):
         super().__init__(sink)
         self._decoder = decoder
 
+    def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer: it is read to its end before anybody hears of it, so another backend can still be asked."""
+        if status != 200:
+            super().on_answer(status, headers, body)
+            return
+        decoder = self._decoder
+        try:
+            events = decoder.feed(body)
+            more, finished = decoder.end()
+        except EventTooLong as error:
+            self._fail(Failure(FailureKind.GARBAGE, str(error)))
+        except DecodeError as error:
+            self._fail(Failure(FailureKind.GARBAGE, f"unreadable answer: {error}"))
+        except UpstreamError as error:
+            self._fail(Failure(FailureKind.SERVER_ERROR, str(error)))
+        else:
+            self._tell([*events, *more] if events else more, finished)
+
+    def on_chunk(self, chunk: bytes, begin: int) -> None:
+        self.on_body(chunk[begin:-2])
+
     def _begin(self, length: bytes) -> None:
         return
 
@@ -298,11 +319,17 @@ class DecodedAttempt(HttpAttempt):
 
     def _end(self) -> None:
         events, finished = self._decoder.end()
+        self._tell(events, finished)
+
+    def _tell(self, events: Sequence[AnswerEvent], finished: Finished | None) -> None:
+        """The last events, and the end."""
         if finished is None:
             self._fail(Failure(FailureKind.CUT, "the stream ended without its end marker"))
             return
         if events:
             self._owner.on_events(events)
+            if self._over:
+                return
         self._over = True
         self._owner.on_end(finished)
 

@@ -58,6 +58,8 @@ _embedded = msgspec.json.Decoder(_Embedded)
 class AnswerDecoder:
     """NDJSON streams and unary objects of generate and chat alike: a unary body is a stream of one line."""
 
+    __slots__ = ("_calls", "_finished", "_lines")
+
     def __init__(self) -> None:
         self._lines = LineBuffer()
         self._finished: Finished | None = None
@@ -65,6 +67,10 @@ class AnswerDecoder:
 
     def feed(self, data: bytes) -> Sequence[AnswerEvent]:
         events: list[AnswerEvent] = []
+        if data.startswith(b"{") and data.find(b"\n") == len(data) - 1 and not self._lines.held:
+            # Nearly always: one line, whole.
+            self._read(data, events)
+            return events
         for line in self._lines.feed(data):
             self._read(line, events)
         return events
@@ -84,28 +90,34 @@ class AnswerDecoder:
         if chunk.error is not None:
             raise UpstreamError(chunk.error)
         message = chunk.message
-        thinking = message.thinking if message else chunk.thinking
-        text = message.content if message else chunk.response
+        if message is None:
+            text, thinking, uses = chunk.response, chunk.thinking, chunk.tool_calls
+        else:
+            text, thinking, uses = message.content, message.thinking, message.tool_calls
         if thinking:
             events.append(ThinkingDelta(thinking))
         if text:
             events.append(TextDelta(text))
-        for use in (message.tool_calls if message else chunk.tool_calls) or ():
-            events.append(ToolCall(self._calls, use.id, use.function.name, bytes(use.function.arguments).decode()))
-            self._calls += 1
+        if uses:
+            self._take_uses(uses, events)
         if chunk.done:
             reason = "tool_calls" if self._calls else chunk.done_reason or "stop"
             self._finished = Finished(reason, _usage(chunk))
 
+    def _take_uses(self, uses: Sequence[_Use], events: list[AnswerEvent]) -> None:
+        for use in uses:
+            events.append(ToolCall(self._calls, use.id, use.function.name, bytes(use.function.arguments).decode()))
+            self._calls += 1
+
 
 def _usage(chunk: _Chunk) -> Usage:
     return Usage(
-        prompt_tokens=chunk.prompt_eval_count,
-        output_tokens=chunk.eval_count,
-        total_ns=chunk.total_duration,
-        load_ns=chunk.load_duration,
-        prompt_ns=chunk.prompt_eval_duration,
-        decode_ns=chunk.eval_duration,
+        chunk.prompt_eval_count,
+        chunk.eval_count,
+        chunk.total_duration,
+        chunk.load_duration,
+        chunk.prompt_eval_duration,
+        chunk.eval_duration,
     )
 
 

@@ -48,11 +48,14 @@ class _Timings(msgspec.Struct):
     predicted_ms: float | None = None
 
 
+_NO_ERROR = msgspec.Raw(b"null")
+
+
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     timings: _Timings | None = None
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = _NO_ERROR
 
 
 class _Vector(msgspec.Struct):
@@ -82,7 +85,7 @@ class _Reading:
             chunk = _chunks.decode(data)
         except msgspec.DecodeError as error:
             raise DecodeError(str(error)) from None
-        if bytes(chunk.error) != b"null":
+        if chunk.error is not _NO_ERROR and bytes(chunk.error) != b"null":
             raise UpstreamError(error_text(data) or "error in the answer")
         if chunk.usage is not None or chunk.timings is not None:
             self._take_usage(chunk)
@@ -95,10 +98,12 @@ class _Reading:
             thinking = part.reasoning or part.reasoning_content
             if thinking:
                 events.append(ThinkingDelta(thinking))
-            if part.content:
-                events.append(TextDelta(part.content))
-            for order, tool in enumerate(part.tool_calls or ()):
-                self._take_tool(tool, tool.index if choice.delta else order)
+            text = part.content
+            if text:
+                events.append(TextDelta(text))
+            if part.tool_calls:
+                for order, tool in enumerate(part.tool_calls):
+                    self._take_tool(tool, tool.index if choice.delta else order)
         elif choice.text:
             events.append(TextDelta(choice.text))
         if choice.finish_reason:
@@ -126,6 +131,19 @@ class _Reading:
         return Finished(self._reason or "stop", self._usage)
 
 
+_PREFIX_BYTES = len(b"data: ")
+
+
+def _is_one_event(data: bytes) -> bool:
+    """Whether a piece is one whole event with an object in one line, as nearly all of a stream are."""
+    return (
+        data.startswith(b"data: {")
+        and data.endswith(b"\n\n")
+        and data.find(b"\n") == len(data) - 2
+        and b"\r" not in data
+    )
+
+
 class _StreamDecoder(_Reading):
     """A stream of `data:` events up to `[DONE]`."""
 
@@ -136,6 +154,9 @@ class _StreamDecoder(_Reading):
 
     def feed(self, data: bytes) -> Sequence[AnswerEvent]:
         events: list[AnswerEvent] = []
+        if _is_one_event(data) and not self._events.held:
+            self._read(data[_PREFIX_BYTES:], events)
+            return events
         for payload in self._events.feed(data):
             if payload == b"[DONE]":
                 self._done = True
