@@ -7,10 +7,14 @@ from ollama_proxy.domain.device import BackendView, FleetView
 _MAX_MODELS = 4
 
 
-def write_banner(view: FleetView, host: str, http_port: int, grpc_port: int, config_path: str, problem: str) -> str:
+def write_banner(
+    view: FleetView, host: str, http_port: int, grpc_port: int, config_path: str, problem: str, *, tls: bool = False
+) -> str:
     """The lines, plain text."""
     shown = f"[{host}]" if ":" in host else "localhost" if host in ("127.0.0.1", "localhost") else host
-    lines = [f"Ollama Compute Proxy  http://{shown}:{http_port}  grpc {shown}:{grpc_port}  (config {config_path})", ""]
+    scheme, plaintext = ("https", "") if tls else ("http", "-plaintext ")
+    url, address = f"{scheme}://{shown}:{http_port}", f"{shown}:{grpc_port}"
+    lines = [f"Ollama Compute Proxy  {url}  grpc {address}  (config {config_path})", ""]
     width = max((len(backend.id) for backend in view.backends), default=0)
     lines += [f"  {_mark(backend)} {backend.id:<{width}}  {_describe(backend)}" for backend in view.backends]
     if not any(backend.health.serves for backend in view.backends):
@@ -21,10 +25,10 @@ def write_banner(view: FleetView, host: str, http_port: int, grpc_port: int, con
     lines += [
         "",
         "Try:",
-        f"  curl http://{shown}:{http_port}/health",
-        f"""  curl http://{shown}:{http_port}/api/generate -d '{{"model": "{model}", "prompt": "What is 2+2?"}}'""",
-        f"""  grpcurl -plaintext -d '{{"prompt": "What is 2+2?", "model": "{model}"}}' \\""",
-        f"    {shown}:{grpc_port} compute.v1.ComputeService/Generate",
+        f"  curl {url}/health",
+        f"""  curl {url}/api/generate -d '{{"model": "{model}", "prompt": "What is 2+2?"}}'""",
+        f"""  grpcurl {plaintext}-d '{{"prompt": "What is 2+2?", "model": "{model}"}}' \\""",
+        f"    {address} compute.v1.ComputeService/Generate",
         "Stop with Ctrl-C.",
     ]
     return "\n".join(lines)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from typing import Protocol
 
 from ollama_proxy.api.compute.methods import SERVICE, ComputeApi
 from ollama_proxy.app.front import Front
-from ollama_proxy.config.schema import Config
+from ollama_proxy.config.schema import Config, Tls
 from ollama_proxy.net.grpc.server import GrpcServer
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.http2.connection import Connection
@@ -17,6 +18,7 @@ from ollama_proxy.net.http2.head import RequestHead
 from ollama_proxy.net.http2.server import Http2Server
 from ollama_proxy.net.http2.stream import Stream
 from ollama_proxy.net.port import HttpPort
+from ollama_proxy.net.tls import TlsError, make_server_context
 
 _log = logging.getLogger(__name__)
 
@@ -25,8 +27,8 @@ _BACKLOG = 2048
 _METRICS_GRACE_S = 0.1
 
 
-class PortTaken(Exception):
-    """A port that cannot be bound; the text says which and what to do."""
+class CannotListen(Exception):
+    """A port that cannot be bound, or has no certificate to show; the text says which and what to do."""
 
 
 class Server(Protocol):
@@ -55,25 +57,25 @@ class Ports:
         self.http = self.grpc = 0
 
     async def bind(self) -> None:
-        """Listen. Raises `PortTaken`."""
+        """Listen. Raises `CannotListen`."""
         server, monitoring = self._config.server, self._config.monitoring
-        self.http = await self._bind(self._http, server.http_port, "http")
-        self.grpc = await self._bind(self._grpc, server.grpc_port, "grpc")
+        self.http = await self._bind(self._http, server.http_port, "http", _make_context(server.tls, "h2", "http/1.1"))
+        self.grpc = await self._bind(self._grpc, server.grpc_port, "grpc", _make_context(server.tls, "h2"))
         extra = monitoring.prometheus_port
         if monitoring.enabled and extra and extra != self.http:
             try:
                 await self._bind(self._metrics, extra, "prometheus")
-            except PortTaken as error:
+            except CannotListen as error:
                 # /metrics on the HTTP port answers as well, so this is no reason not to serve.
                 _log.warning("%s; metrics stay on port %d", error, self.http)
 
-    async def _bind(self, server: Server, port: int, name: str) -> int:
+    async def _bind(self, server: Server, port: int, name: str, tls: ssl.SSLContext | None = None) -> int:
         host = self._config.server.host.strip("[]")
         loop = asyncio.get_running_loop()
         try:
-            listener = await loop.create_server(server.protocol_factory, host, port, backlog=_BACKLOG)
+            listener = await loop.create_server(server.protocol_factory, host, port, backlog=_BACKLOG, ssl=tls)
         except OSError:
-            raise PortTaken(_describe_taken(port, name)) from None
+            raise CannotListen(_describe_taken(port, name)) from None
         self._listeners.append(listener)
         bound: int = listener.sockets[0].getsockname()[1]
         return bound
@@ -91,6 +93,15 @@ class Ports:
             group.create_task(self._http.drain(grace_s))
             group.create_task(self._grpc.drain(grace_s))
             group.create_task(self._metrics.drain(min(grace_s, _METRICS_GRACE_S)))
+
+
+def _make_context(tls: Tls, *alpn: str) -> ssl.SSLContext | None:
+    if not tls.enabled:
+        return None
+    try:
+        return make_server_context(tls.cert_file, tls.key_file, client_ca_file=tls.client_ca_file or None, alpn=alpn)
+    except TlsError as error:
+        raise CannotListen(f"server.tls: {error}") from None
 
 
 def _build_http(front: Front, grpc: GrpcServer) -> HttpPort:

@@ -82,7 +82,7 @@ class Proxy:
     # -- start and stop --------------------------------------------------------
 
     async def start(self) -> None:
-        """Look at the backends, start the embedded model if it is needed, then listen. Raises `PortTaken`."""
+        """Look at the backends, start the embedded model if it is needed, then listen. Raises `CannotListen`."""
         self._dispatcher.starting = True
         await self._ports.bind()
         await self._prober.probe_all()

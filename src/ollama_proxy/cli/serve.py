@@ -22,7 +22,7 @@ def serve(config: Config, config_path: str) -> int:
 
 async def _serve(config: Config, config_path: str) -> int:
     from ollama_proxy.app.banner import write_banner
-    from ollama_proxy.app.ports import PortTaken
+    from ollama_proxy.app.ports import CannotListen
     from ollama_proxy.app.proxy import Proxy
 
     loop = asyncio.get_running_loop()
@@ -36,13 +36,19 @@ async def _serve(config: Config, config_path: str) -> int:
     try:
         if starting.done():
             starting.result()
-            host = config.server.host
+            server, problem = config.server, proxy.embedded_problem
             banner = write_banner(
-                proxy.fleet(), host, proxy.http_port, proxy.grpc_port, config_path, proxy.embedded_problem
+                proxy.fleet(),
+                server.host,
+                proxy.http_port,
+                proxy.grpc_port,
+                config_path,
+                problem,
+                tls=server.tls.enabled,
             )
             print(banner, file=sys.stderr, flush=True)
             await stopping
-    except PortTaken as error:
+    except CannotListen as error:
         print(f"ollama-proxy: {error}", file=sys.stderr)
         return 2
     finally:

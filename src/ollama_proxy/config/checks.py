@@ -29,8 +29,10 @@ def _check_server(config: Config) -> list[Problem]:
             problems.append(Problem("server.host", message))
     if server.http_port and server.http_port == server.grpc_port:
         problems.append(Problem("server.http_port", f"is the same as server.grpc_port ({server.grpc_port})"))
+    for name in ("cert_file", "key_file"):
+        if server.tls.enabled and not getattr(server.tls, name):
+            problems.append(Problem(f"server.tls.{name}", "is needed when server.tls.enabled is true"))
     for where, asked in (
-        ("server.tls.enabled", server.tls.enabled),
         ("server.auth.enabled", server.auth.enabled),
         ("server.rate_limit.enabled", server.rate_limit.enabled),
         ("pipelines.enabled", config.pipelines.enabled),

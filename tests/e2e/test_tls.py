@@ -1,0 +1,80 @@
+"""TLS on both ports, from the configuration: what is agreed, who is let in, what a bad file says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab import LabProcess
+from tests.support.processes import find_tool
+from tests.support.proxy import ProxyProcess
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(not shutil.which("openssl") or not shutil.which("curl"), reason="needs openssl and curl"),
+]
+
+
+@pytest.fixture(scope="module")
+def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two certificates that sign themselves."""
+    folder = tmp_path_factory.mktemp("pems")
+    for name in ("server", "client"):
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+        command += ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")]
+        subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def make_proxy(work: Path, lab: LabProcess, pems: Path, **more: str) -> ProxyProcess:
+    files = {"cert_file": str(pems / "server.pem"), "key_file": str(pems / "server.key"), **more}
+    return ProxyProcess(work, lab.endpoints, changes={"server": {"tls": {"enabled": True, **files}}}, speed=lab.speed)
+
+
+def curl(pems: Path, *arguments: str) -> tuple[int, str]:
+    command = ["curl", "-sS", "--max-time", "20", "--cacert", str(pems / "server.pem"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_http_grpc_and_streams_over_tls(work: Path, lab: LabProcess, pems: Path) -> None:
+    body = json.dumps({"model": "qwen2.5:0.5b", "prompt": "Count", "options": {"num_predict": 20}})
+    with make_proxy(work, lab, pems) as proxy:
+        url = f"https://127.0.0.1:{proxy.http_port}"
+        assert f"https://localhost:{proxy.http_port}" in proxy.child.text()
+        for version, flag in (("2", "--http2"), ("1.1", "--http1.1")):
+            code, text = curl(pems, flag, "-w", "%{http_version}", "-d", body, f"{url}/api/generate")
+            *lines, spoken = text.splitlines()
+            assert (code, spoken, json.loads(lines[-1])["done"]) == (0, version, True)
+            assert len(lines) > 5
+        grpcurl = find_tool("grpcurl")
+        if grpcurl is not None:
+            asked = ["-d", json.dumps({"prompt": "Hi", "model": "qwen2.5:0.5b"})]
+            method = "compute.v1.ComputeService/Generate"
+            for port in (proxy.grpc_port, proxy.http_port):
+                command = [grpcurl, "-cacert", str(pems / "server.pem"), *asked, f"127.0.0.1:{port}", method]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+                assert json.loads(done.stdout)["backendUsed"].startswith("ollama-")
+        assert curl(pems, f"http://127.0.0.1:{proxy.http_port}/health")[0] != 0
+
+
+def test_only_clients_of_the_authority_are_let_in(work: Path, lab: LabProcess, pems: Path) -> None:
+    with make_proxy(work, lab, pems, client_ca_file=str(pems / "client.pem")) as proxy:
+        url = f"https://127.0.0.1:{proxy.http_port}/health"
+        assert curl(pems, url)[0] != 0
+        code, text = curl(pems, "--cert", str(pems / "client.pem"), "--key", str(pems / "client.key"), url)
+        assert code == 0
+        assert "ollama-npu" in text
+
+
+def test_a_file_that_is_no_use_is_named_and_nothing_is_served(work: Path, lab: LabProcess, pems: Path) -> None:
+    missing = str(pems / "nobody.pem")
+    proxy = make_proxy(work, lab, pems, cert_file=missing)
+    with pytest.raises(AssertionError, match="exit code 2"):
+        proxy.start()
+    assert f"server.tls: cannot use {missing}" in proxy.child.text()
