@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -83,6 +85,66 @@ def test_openai_round_trip(
     assert finished is not None
     assert finished.reason == ("tool_calls" if tools else "length")
     assert finished.usage.output_tokens == 5
+
+
+def without_times(line: bytes) -> bytes:
+    return re.sub(rb'(?<="created_at":")[0-9T:.-]{26}(?=Z")', b"now", line)
+
+
+@given(st.text(max_size=8), texts, st.sampled_from((Operation.CHAT, Operation.GENERATE)))
+def test_a_line_of_text_is_what_the_plain_encoding_writes(model: str, text: str, operation: Operation) -> None:
+    line = OllamaWriter(model, operation, stream=True).write_events([TextDelta(text)])
+    body = {"message": {"role": "assistant", "content": text}} if operation is Operation.CHAT else {"response": text}
+    plain = {"model": model, "created_at": "nowZ", **body, "done": False}
+    assert without_times(line) == msgspec.json.encode(plain) + b"\n"
+
+
+@given(st.text(max_size=8), texts, st.sampled_from((Operation.CHAT, Operation.COMPLETE)))
+def test_a_chunk_of_text_is_what_the_plain_encoding_writes(model: str, text: str, operation: Operation) -> None:
+    chat = operation is Operation.CHAT
+    writer = OpenAiWriter(model, operation, "x", stream=True)
+    writer.write_events([TextDelta("first")])
+    chunk = writer.write_events([TextDelta(text)])
+    (created,) = re.findall(rb'"created":([0-9]+),', chunk)[:1]
+    body = {"delta": {"content": text}} if chat else {"text": text}
+    plain = {
+        "id": "chatcmpl-x" if chat else "cmpl-x",
+        "object": "chat.completion.chunk" if chat else "text_completion",
+        "created": int(created),
+        "model": model,
+        "choices": [{"index": 0, **body, "finish_reason": None}],
+    }
+    assert chunk == b"data: %b\n\n" % msgspec.json.encode(plain)
+
+
+@given(st.lists(st.sampled_from((b"{}", b'{"response":"a"}', b'{"response":"b"}', b"", b"\r")), max_size=6), cuts)
+def test_lines_of_ollama_read_the_same_however_cut(lines: list[bytes], sizes: list[int]) -> None:
+    data = b"\n".join([*lines, b'{"done":true}\n'])
+    assert feed(AnswerDecoder(), data, sizes) == feed(AnswerDecoder(), data, [1] * len(data))
+
+
+_CHUNK = b'{"choices":[{"delta":{"content":"a"}}]}'
+_EVENTS = (
+    b"data: " + _CHUNK,
+    b"data:" + _CHUNK,
+    b"data: " + _CHUNK + b"\r",
+    b": x",
+    b"data: {}\ndata: ",
+    b"data: {\r }",
+)
+
+
+@given(st.lists(st.sampled_from(_EVENTS), max_size=5), cuts)
+def test_events_of_openai_read_the_same_however_cut(events: list[bytes], sizes: list[int]) -> None:
+    data = b"\n\n".join([*events, b"data: [DONE]\n\n"])
+
+    def read(pieces: list[int]) -> object:
+        try:
+            return feed(choose_decoder(Operation.CHAT, stream=True), data, pieces)
+        except DecodeError:
+            return "unreadable"
+
+    assert read(sizes) == read([1] * len(data)) == read([len(event) + 2 for event in events])
 
 
 @pytest.mark.parametrize("base64", [False, True])

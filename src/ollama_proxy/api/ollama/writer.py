@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http_answer import Gathered
 
 _JSON = b"application/json; charset=utf-8"
+_encode = msgspec.json.Encoder().encode
 
 
 class OllamaWriter:
@@ -25,6 +27,8 @@ class OllamaWriter:
         self._operation = operation
         self._legacy = legacy
         self._gathered = Gathered()
+        #: What stands around time and text in a line that has nothing else; made when the first is written.
+        self._around_text: tuple[bytes, bytes, bytes] | None = None
 
     def content_type(self) -> bytes:
         return b"application/x-ndjson" if self.stream else _JSON
@@ -37,12 +41,15 @@ class OllamaWriter:
         if not self.stream:
             self._gathered.add(events)
             return b""
-        return b"".join(self._line(event) for event in events)
+        if len(events) == 1:
+            return self._line(events[0])
+        return b"".join([self._line(event) for event in events])
 
     def _line(self, event: AnswerEvent) -> bytes:
         match event:
-            case TextDelta(text):
-                return self._object(text=text)
+            case TextDelta():
+                around = self._around_text or self._cut_line()
+                return b"%b%b%b%b%b" % (around[0], now_text(), around[1], _encode(event.text), around[2])
             case ThinkingDelta(text):
                 return self._object(thinking=text)
             case ToolCall():
@@ -50,8 +57,16 @@ class OllamaWriter:
             case Embeddings():
                 return b""
 
+    def _cut_line(self) -> tuple[bytes, bytes, bytes]:
+        chat = self._operation is Operation.CHAT
+        before = b'{"model":%b,"created_at":"' % _encode(self._model)
+        between = b'","message":{"role":"assistant","content":' if chat else b'","response":'
+        after = b'},"done":false}\n' if chat else b',"done":false}\n'
+        self._around_text = before, between, after
+        return before, between, after
+
     def _object(self, text: str = "", thinking: str = "", calls: Sequence[Any] = (), **last: Any) -> bytes:
-        document: dict[str, Any] = {"model": self._model, "created_at": now_text()}
+        document: dict[str, Any] = {"model": self._model, "created_at": now_text().decode()}
         if self._operation is Operation.CHAT:
             message: dict[str, Any] = {"role": "assistant", "content": text}
             if thinking:
@@ -121,6 +136,12 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "function": function} if call.id else {"function": function}
 
 
-def now_text() -> str:
+def now_text() -> bytes:
     """The time of day as Ollama writes it (RFC 3339, UTC)."""
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    now_us = time.time_ns() // 1000
+    return b"%b.%06dZ" % (_second_text(now_us // 1_000_000), now_us % 1_000_000)
+
+
+@lru_cache(maxsize=4)
+def _second_text(unix_s: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_s)).encode()

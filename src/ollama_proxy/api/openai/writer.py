@@ -16,6 +16,7 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http_answer import Gathered
 
 _JSON = b"application/json"
+_encode = msgspec.json.Encoder().encode
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -49,6 +50,8 @@ class OpenAiWriter:
         self._base64 = base64
         self._begun = False
         self._gathered = Gathered()
+        #: What stands around the text in a chunk that has nothing else; made when the first is written.
+        self._around_text: tuple[bytes, bytes] | None = None
 
     def content_type(self) -> bytes:
         return b"text/event-stream" if self.stream else _JSON
@@ -61,24 +64,33 @@ class OpenAiWriter:
         if not self.stream:
             self._gathered.add(events)
             return b""
-        return b"".join([self._first(), *(self._event(event) for event in events)])
+        pieces = [self._event(event) for event in events]
+        if not self._begun:
+            pieces.insert(0, self._first())
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _first(self) -> bytes:
-        if self._begun or not self._chat:
+        if self._begun:
             return b""
         self._begun = True
-        return self._chunk({"role": "assistant", "content": ""})
+        return self._chunk({"role": "assistant", "content": ""}) if self._chat else b""
 
     def _event(self, event: AnswerEvent) -> bytes:
         match event:
-            case TextDelta(text):
-                return self._chunk({"content": text})
+            case TextDelta():
+                around = self._around_text or self._cut_chunk()
+                return b"%b%b%b" % (around[0], _encode(event.text), around[1])
             case ThinkingDelta(text):
                 return self._chunk({"reasoning": text})
             case ToolCall():
                 return self._chunk({"tool_calls": [_tool_call(event)]})
             case Embeddings():
                 return b""
+
+    def _cut_chunk(self) -> tuple[bytes, bytes]:
+        before, _, after = self._chunk({"content": ""}).rpartition(b'""')
+        self._around_text = before, after
+        return before, after
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
         choice: dict[str, Any] = {"index": 0}

@@ -134,16 +134,6 @@ class _Reading:
 _PREFIX_BYTES = len(b"data: ")
 
 
-def _is_one_event(data: bytes) -> bool:
-    """Whether a piece is one whole event with an object in one line, as nearly all of a stream are."""
-    return (
-        data.startswith(b"data: {")
-        and data.endswith(b"\n\n")
-        and data.find(b"\n") == len(data) - 2
-        and b"\r" not in data
-    )
-
-
 class _StreamDecoder(_Reading):
     """A stream of `data:` events up to `[DONE]`."""
 
@@ -154,7 +144,9 @@ class _StreamDecoder(_Reading):
 
     def feed(self, data: bytes) -> Sequence[AnswerEvent]:
         events: list[AnswerEvent] = []
-        if _is_one_event(data) and not self._events.held:
+        # Nearly always: one whole event of one line.
+        one = data.startswith(b"data: {") and data.endswith(b"\n\n") and data.find(b"\n") == len(data) - 2
+        if one and data.find(b"\r") < 0 and not self._events.held:
             self._read(data[_PREFIX_BYTES:], events)
             return events
         for payload in self._events.feed(data):
