@@ -193,13 +193,14 @@ class Job:
 
     def on_whole(self, status: int, content_type: bytes, body: bytes, finished: Finished) -> None:
         self._first_s = self._last_s = self._owner.clock()
-        route = self._route()
-        self._settle(finished)
+        # Over before it is sent, so that nothing which sending sets off can end it once more; the books can wait.
+        self.life.ended()
         try:
-            self._sink.routed(route)
+            self._sink.routed(self._route())
             self._sink.send_whole(status, content_type, body)
         except Exception:  # noqa: BLE001  # the client must not be left waiting, whatever its answer trips over
             self._fail_to_write()
+        self._settle(finished)
 
     def on_end(self, finished: Finished) -> None:
         self._last_s = self._owner.clock()
