@@ -190,8 +190,14 @@ def fill_route(to: compute_pb2.RoutingMetadata, route: Route) -> None:
 
 def fill_stats(to: compute_pb2.GenerationStats, outcome: Outcome) -> None:
     """The stats message; energy is left at zero, proto3's "absent", when nothing is known of it."""
-    to.time_to_first_token_ms = as_int32(outcome.ttft_s * 1000)
-    to.total_time_ms = as_int32(outcome.total_s * 1000)
-    to.tokens_generated = as_int32(outcome.output_tokens)
+    joules = outcome.joules
     to.tokens_per_second = outcome.tokens_per_second
-    to.energy_wh = (outcome.joules or 0.0) / 3600
+    to.energy_wh = joules / 3600 if joules else 0.0
+    try:
+        to.time_to_first_token_ms = round(outcome.ttft_s * 1000)
+        to.total_time_ms = round(outcome.total_s * 1000)
+        to.tokens_generated = outcome.output_tokens
+    except ValueError:  # one of them is beyond int32
+        to.time_to_first_token_ms = as_int32(outcome.ttft_s * 1000)
+        to.total_time_ms = as_int32(outcome.total_s * 1000)
+        to.tokens_generated = as_int32(outcome.output_tokens)

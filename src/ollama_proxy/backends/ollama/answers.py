@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
-from ollama_proxy.net.framing import LineBuffer
+from ollama_proxy.net.framing import MAX_EVENT_BYTES, LineBuffer
 from ollama_proxy.net.upstream import DecodeError, UpstreamError
 
 
@@ -67,11 +67,18 @@ class AnswerDecoder:
 
     def feed(self, data: bytes) -> Sequence[AnswerEvent]:
         events: list[AnswerEvent] = []
-        if data.startswith(b"{") and data.find(b"\n") == len(data) - 1 and not self._lines.held:
-            # Nearly always: one line, whole.
-            self._read(data, events)
-            return events
-        for line in self._lines.feed(data):
+        lines = self._lines
+        if data.startswith(b"{") and not lines.held:
+            end = data.find(b"\n")
+            if end == len(data) - 1:
+                # Nearly always: one line, whole.
+                self._read(data, events)
+                return events
+            if end < 0 and len(data) <= MAX_EVENT_BYTES:
+                # Unary bodies have no line end.
+                lines.held = data
+                return events
+        for line in lines.feed(data):
             self._read(line, events)
         return events
 
