@@ -1,4 +1,5 @@
-"""The command: `bin/bench [--quick] [--only A,B] [--measures X,Y] [--rounds N] [--write-docs]`, `bin/bench profile`."""
+"""The command: `bin/bench [--quick] [--only A,B] [--measures X,Y] [--rounds N] [--write-docs]`, `bin/bench profile`,
+`bin/bench soak`."""
 
 from __future__ import annotations
 
@@ -50,6 +51,10 @@ def main() -> int:
             from bench.profiling import print_profile  # noqa: PLC0415  # reads --source when it is imported
 
             return print_profile(asked.kind, asked.tools)
+        if asked.what == "soak":
+            from bench.soak import run_soak  # noqa: PLC0415  # as above
+
+            return run_soak(asked.requests, asked.streams, asked.tools)
         return measure(asked)
     except (Unavailable, Failed) as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -61,8 +66,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bin/bench", description="What a request costs, through us and through others."
     )
-    parser.add_argument("what", nargs="?", choices=("run", "profile"), default="run")
+    parser.add_argument("what", nargs="?", choices=("run", "profile", "soak"), default="run")
     parser.add_argument("kind", nargs="?", choices=PROFILES, default="unary", help="of the profile")
+    parser.add_argument("--requests", type=int, default=1_000_000, help="of the soak")
+    parser.add_argument("--streams", type=int, default=10_000, help="of the soak")
     parser.add_argument("--quick", action="store_true", help="fewer participants, short rounds: under five minutes")
     parser.add_argument("--only", type=_names(PARTICIPANTS), help=f"participants: {','.join(PARTICIPANTS)}")
     parser.add_argument("--measures", type=_names(NAMES), help=f"measures: {','.join(NAMES)}")

@@ -58,6 +58,11 @@ class Process:
             time.sleep(_POLL_S)
         raise Failed(f"not ready within {limit_s:.0f} s: {self._last_words()}")
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started; taskset has become it."""
+        return self._child.pid
+
     def check_alive(self) -> None:
         """Raises Failed with its last words when it has ended."""
         if self._child.poll() is not None:

@@ -357,3 +357,26 @@ def test_a_fetch_that_takes_too_long_is_a_timeout_and_leaves_nothing() -> None:
         await until(lambda: pool.open == 0)
 
     talk_to(talk, scene)
+
+
+def test_connections_that_nobody_uses_are_closed() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while await reader.read(65536):
+            writer.write(ANSWER)
+
+    async def scene(shared: OriginPool) -> None:
+        pool = OriginPool(shared.origin, idle_s=0.2)
+        sinks = [Gathered() for _ in range(3)]
+        for sink in sinks:
+            pool.send(REQUEST, sink)
+        for sink in sinks:
+            await sink.over.wait()
+        assert (pool.open, pool.idle) == (3, 3)
+        await until(lambda: pool.open == 0)
+        again = Gathered()
+        pool.send(REQUEST, again)
+        await again.over.wait()
+        assert again.ends == ["complete"]
+        pool.close()
+
+    talk_to(talk, scene)

@@ -109,12 +109,22 @@ class Upload:
 class OriginPool:
     """Connections to one origin."""
 
-    def __init__(self, origin: Origin, *, connect_timeout_s: float = 5.0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        connect_timeout_s: float = 5.0,
+        idle_s: float = 60.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """A connection that nobody has used for `idle_s` is closed."""
         self.origin = origin
+        self._idle_s = idle_s
         self._connect_timeout_s = connect_timeout_s
         self._tls = tls
-        #: In the order of their last use; a dictionary, so that one that closes is taken out in one step.
-        self._idle: dict[UpstreamConnection, None] = {}
+        #: Since when each is idle, the longest first; a dictionary, so that one that closes is taken out in one step.
+        self._idle: dict[UpstreamConnection, float] = {}
+        self._expiry: asyncio.TimerHandle | None = None
         self.open = 0
 
     @property
@@ -172,8 +182,23 @@ class OriginPool:
     def release(self, connection: UpstreamConnection) -> None:
         """Take a connection back for the next request."""
         if connection.is_usable() and len(self._idle) < _MAX_IDLE:
-            self._idle[connection] = None
+            loop = asyncio.get_running_loop()
+            self._idle[connection] = loop.time()
+            if self._expiry is None:
+                self._expiry = loop.call_later(self._idle_s, self._expire)
         else:
+            connection.abort()
+
+    def _expire(self) -> None:
+        """Close what nobody needed for a while: a burst must not hold the server's connections for ever."""
+        loop = asyncio.get_running_loop()
+        self._expiry = None
+        for connection, since_s in list(self._idle.items()):
+            left_s = since_s + self._idle_s - loop.time()
+            if left_s > 0:
+                self._expiry = loop.call_later(left_s, self._expire)
+                break
+            del self._idle[connection]
             connection.abort()
 
     def forget(self, connection: UpstreamConnection) -> None:
@@ -183,5 +208,8 @@ class OriginPool:
 
     def close(self) -> None:
         """Close the idle connections."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
         while self._idle:
             self._idle.popitem()[0].abort()
