@@ -207,7 +207,8 @@ class Exchange:
     def relay(self) -> Callable[[bytes], None] | None:
         """What writes a chunk that comes with the framing of HTTP/1.1 as it is, for an answer in that framing which has
         begun; None for others. To be called no more once the client is gone."""
-        return self._owner.transport.write if self._chunked and self._head is None and not self.gone else None
+        framed = self._chunked and not self._bodiless and self._head is None
+        return self._owner.transport.write if framed and not self.gone else None
 
     def end(self) -> None:
         """The answer is complete."""
