@@ -211,8 +211,14 @@ class GrpcStream(Stream):
         if method is not None and not method.server_streaming:
             self._answer = message
             return
-        self._start()
-        self.send_data(_pack_prefix(0, len(message)) + message)
+        if not self._started:
+            self._start()
+        length = len(message)
+        size = length + _PREFIX_BYTES
+        if self.take_window(size):
+            self.send_frame(_pack_data(size >> 16, size & 0xFFFF, DATA, 0, self.id, 0, length) + message)
+        else:
+            self.send_data(_pack_prefix(0, length) + message)
 
     def _start(self) -> None:
         if not self._started:
@@ -254,7 +260,7 @@ class GrpcStream(Stream):
 
     def _send_answer(self, answer: bytes, tail: bytes) -> None:
         size, block = len(answer) + _PREFIX_BYTES, _HEAD_BLOCK + self._initial
-        if self._started or len(block) > FRAME_BYTES or len(tail) > FRAME_BYTES or not self.fits(size):
+        if self._started or len(block) > FRAME_BYTES or len(tail) > FRAME_BYTES or not self.take_window(size):
             self._start()
             self.send_data(_pack_prefix(0, len(answer)) + answer)
             self.send_trailers(tail)
@@ -268,7 +274,7 @@ class GrpcStream(Stream):
             _pack_head(0, len(tail), HEADERS, END_HEADERS | END_STREAM, stream_id),
             tail,
         )
-        self.send_whole(b"".join(frames), size)
+        self.send_whole(b"".join(frames))
 
     # -- ends that nobody here asked for -----------------------------------------------
 

@@ -99,23 +99,10 @@ class Stream:
         """The next bytes of the answer's body."""
         if self.local_closed or self._ending is not None:
             return
-        connection = self.connection
         size = len(data)
-        if (
-            self._queue is None
-            and size <= connection.frame_bytes
-            and size <= self.send_left
-            and size <= connection.send_left
-            and not connection.write_paused
-        ):
-            self.send_left -= size
-            connection.send_left -= size
-            connection.credit += _DATA_CREDIT
-            connection.out.append(
-                _pack_head(size >> 16, size & 0xFFFF, DATA, END_STREAM if ended else 0, self.id) + data
-            )
-            if not connection.awake:
-                connection.wake()
+        if self.take_window(size):
+            head = _pack_head(size >> 16, size & 0xFFFF, DATA, END_STREAM if ended else 0, self.id)
+            self.send_frame(head + data)
             if ended:
                 self._close_local()
             return
@@ -132,22 +119,32 @@ class Stream:
         else:
             self._ending = block
 
-    def fits(self, size: int) -> bool:
-        """Whether so many bytes may go out in one frame at once."""
+    def take_window(self, size: int) -> bool:
+        """Whether so many bytes may go out in one DATA frame at once; then they are off the windows."""
         connection = self.connection
-        return (
-            self._queue is None
-            and size <= connection.frame_bytes
-            and size <= self.send_left
-            and size <= connection.send_left
-            and not connection.write_paused
-        )
+        if (
+            self._queue is not None
+            or size > connection.frame_bytes
+            or size > self.send_left
+            or size > connection.send_left
+            or connection.write_paused
+        ):
+            return False
+        self.send_left -= size
+        connection.send_left -= size
+        return True
 
-    def send_whole(self, frames: bytes, data_bytes: int) -> None:
-        """All frames of an answer, made by the caller after `fits(data_bytes)`; they end the stream."""
+    def send_frame(self, frame: bytes) -> None:
+        """A DATA frame, made by the caller after `take_window`."""
         connection = self.connection
-        self.send_left -= data_bytes
-        connection.send_left -= data_bytes
+        connection.credit += _DATA_CREDIT
+        connection.out.append(frame)
+        if not connection.awake:
+            connection.wake()
+
+    def send_whole(self, frames: bytes) -> None:
+        """All frames of an answer, made by the caller after `take_window`; they end the stream."""
+        connection = self.connection
         connection.out.append(frames)
         if not connection.awake:
             connection.wake()
