@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -66,6 +67,10 @@ def event(dialect: str, text: str) -> bytes:
 
 
 def run(dialect: str, chunks: list[bytes], reads: list[int], *, relays: bool) -> Client:
+    return asyncio.run(play(dialect, chunks, reads, relays=relays))
+
+
+async def play(dialect: str, chunks: list[bytes], reads: list[int], *, relays: bool) -> Client:
     client = Client(relays=relays)
     ends = (read_openai_body, read_openai_tail) if dialect == "openai" else (read_ollama_body, read_ollama_tail)
     attempt = RawAttempt(client, *ends)

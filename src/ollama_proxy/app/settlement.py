@@ -12,7 +12,7 @@ from ollama_proxy.domain.decision import Decision
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.errors import Failure, ProxyError
 from ollama_proxy.energy.model import energy_kind, model_energy
-from ollama_proxy.fleet.rates import Observation
+from ollama_proxy.fleet.rates import NOTHING_SEEN, Observation
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import Life
 from ollama_proxy.observability.logs import RequestLog
@@ -64,16 +64,25 @@ def sum_up(finished: Finished, timing: Timing, view: BackendView) -> Outcome:
     """
     usage = finished.usage
     tokens = usage.output_tokens or 0
-    total_s = timing.ended_s - timing.arrived_s
+    ended_s = timing.ended_s
+    total_s = ended_s - timing.arrived_s
     ttft_s = timing.first_s - timing.arrived_s
-    decode_s = usage.decode_ns / 1e9 if usage.decode_ns else 0.0
-    if decode_s and timing.ended_s - timing.first_s < 0.5 * decode_s:
-        ttft_s = max(0.0, total_s - decode_s)
-    decode_s = decode_s or total_s - ttft_s
+    if usage.decode_ns:
+        decode_s = usage.decode_ns / 1e9
+        if ended_s - timing.first_s < 0.5 * decode_s:
+            ttft_s = max(0.0, total_s - decode_s)
+    else:
+        decode_s = total_s - ttft_s
     watts = view.spec.power_watts
-    joules = model_energy(watts, timing.ended_s - timing.opened_s)
-    speed = tokens / decode_s if decode_s > 0 and tokens else 0.0
-    return Outcome(finished, ttft_s, total_s, tokens, speed, joules, energy_kind(watts, emulated=view.emulated))
+    return Outcome(
+        finished,
+        ttft_s,
+        total_s,
+        tokens,
+        tokens / decode_s if decode_s > 0 and tokens else 0.0,
+        model_energy(watts, ended_s - timing.opened_s),
+        energy_kind(watts, emulated=view.emulated),
+    )
 
 
 def observe(outcome: Outcome, timing: Timing) -> Observation:
@@ -81,12 +90,10 @@ def observe(outcome: Outcome, timing: Timing) -> Observation:
     usage = outcome.finished.usage
     if usage.decode_ns is None and (not timing.streamed or timing.ended_s - timing.first_s < _LEAST_GAP_S):
         # A whole answer without the server's own times shows neither when it began nor how fast it came.
-        return Observation(None, None, outcome.total_s)
+        return NOTHING_SEEN
     ttft_s = outcome.ttft_s - (timing.opened_s - timing.arrived_s) - (usage.load_ns or 0) / 1e9
     enough = outcome.output_tokens >= _LEAST_TOKENS and outcome.tokens_per_second > 0
-    return Observation(
-        ttft_s if timing.alone and ttft_s > 0 else None, outcome.tokens_per_second if enough else None, outcome.total_s
-    )
+    return Observation(ttft_s if timing.alone and ttft_s > 0 else None, outcome.tokens_per_second if enough else None)
 
 
 class Books:

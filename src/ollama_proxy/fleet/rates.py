@@ -24,7 +24,9 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
 
     ttft_s: float | None
     decode_tps: float | None
-    total_s: float
+
+
+NOTHING_SEEN = Observation(None, None)
 
 
 def prior(spec: BackendSpec) -> Rates:

@@ -175,8 +175,9 @@ class Fleet:
             record.health = WELL
             record.loaded |= {name}
         record.ended.count(now_s)
-        rates = record.rates.get(name)
-        record.rates = _with_rates(record.rates, name, learn(rates or prior(record.spec), seen))
+        if seen.ttft_s is not None or seen.decode_tps is not None:
+            rates = record.rates.get(name)
+            record.rates = _with_rates(record.rates, name, learn(rates or prior(record.spec), seen))
         if record.error_rate:
             record.error_rate *= 1 - _SHARE
         if seen.ttft_s is not None:

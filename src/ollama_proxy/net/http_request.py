@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -62,8 +62,7 @@ def read_raw_head(exchange: Exchange) -> RawHead:
                 _raw_heads.clear()
             found = _raw_heads[key] = RawHead(*key)
         exchange.notes[_RAW_HEAD] = found
-    assert isinstance(found, RawHead)
-    return found
+    return cast(RawHead, found)
 
 
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

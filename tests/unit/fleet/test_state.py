@@ -30,8 +30,8 @@ def fleet_of(*names: str, threshold: int = 3) -> Fleet:
     return fleet
 
 
-def seen(ttft_s: float | None = 0.5, decode_tps: float | None = 10.0, total_s: float = 1.0) -> Observation:
-    return Observation(ttft_s, decode_tps, total_s)
+def seen(ttft_s: float | None = 0.5, decode_tps: float | None = 10.0) -> Observation:
+    return Observation(ttft_s, decode_tps)
 
 
 def look(fleet: Fleet, name: str = "a") -> BackendView:

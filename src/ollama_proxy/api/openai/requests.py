@@ -76,11 +76,13 @@ def read_completion(exchange: Exchange, operation: Operation, request_id: str, n
         facts.stream is True,
         now_s,
         lambda: read_typed(body),
-        _read_annotations(exchange, facts.routing, facts.metadata),
+        _read_annotations(exchange, facts.routing, facts.metadata)
+        if facts.routing or facts.metadata
+        else read_annotations(exchange),
         _WITH_IMAGES if b'"image_url"' in body else _GENERATE,
         len(facts.messages) + len(facts.prompt),
-        max(0, limit),
-        _raw(exchange, with_routing=facts.routing is not None),
+        limit if limit > 0 else 0,
+        _raw(exchange, with_routing=True) if facts.routing is not None else RawRequest(read_raw_head(exchange), body),
         # Ollama's own /v1 layer ignores this field.
         raw_needs_native=facts.max_completion_tokens is not None and facts.max_tokens is None,
         way_in=exchange.path.decode("ascii"),

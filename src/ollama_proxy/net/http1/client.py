@@ -117,13 +117,15 @@ class OriginPool:
         idle_s: float = 60.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """A connection that nobody has used for `idle_s` is closed."""
+        """A connection that nobody has used for `idle_s` is closed, at the latest after twice that."""
         self.origin = origin
         self._idle_s = idle_s
         self._connect_timeout_s = connect_timeout_s
         self._tls = tls
-        #: Since when each is idle, the longest first; a dictionary, so that one that closes is taken out in one step.
-        self._idle: dict[UpstreamConnection, float] = {}
+        #: Since which period each is idle, the longest first; a dictionary, so that one that closes is taken out in one
+        #: step. Periods last `idle_s`, and what was idle through a whole one is closed.
+        self._idle: dict[UpstreamConnection, int] = {}
+        self._period = 0
         self._expiry: asyncio.TimerHandle | None = None
         self.open = 0
 
@@ -182,24 +184,23 @@ class OriginPool:
     def release(self, connection: UpstreamConnection) -> None:
         """Take a connection back for the next request."""
         if connection.is_usable() and len(self._idle) < _MAX_IDLE:
-            loop = asyncio.get_running_loop()
-            self._idle[connection] = loop.time()
+            self._idle[connection] = self._period
             if self._expiry is None:
-                self._expiry = loop.call_later(self._idle_s, self._expire)
+                self._expiry = asyncio.get_running_loop().call_later(self._idle_s, self._expire)
         else:
             connection.abort()
 
     def _expire(self) -> None:
         """Close what nobody needed for a while: a burst must not hold the server's connections for ever."""
-        loop = asyncio.get_running_loop()
         self._expiry = None
-        for connection, since_s in list(self._idle.items()):
-            left_s = since_s + self._idle_s - loop.time()
-            if left_s > 0:
-                self._expiry = loop.call_later(left_s, self._expire)
+        for connection, since in list(self._idle.items()):
+            if since == self._period:
                 break
             del self._idle[connection]
             connection.abort()
+        self._period += 1
+        if self._idle:
+            self._expiry = asyncio.get_running_loop().call_later(self._idle_s, self._expire)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """A connection has gone."""
