@@ -13,6 +13,10 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|^[ \t]|[ \t]$")
 _PSEUDO = frozenset((b":method", b":scheme", b":path", b":authority"))
 _OF_THE_CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+#: Short fields that were checked before: a head that is new is new in one of them, such as its deadline.
+_sound: set[Field] = set()
+_MOST_SOUND = 1024
+_SHORT_BYTES = 64
 
 
 class MalformedHead(Exception):
@@ -57,7 +61,10 @@ def read_head(fields: list[Field]) -> RequestHead:
             cookies.append(value)
         else:
             regular.append(field)
-        _check_field(name, value)
+        if field not in _sound:
+            _check_field(name, value)
+            if len(name) + len(value) <= _SHORT_BYTES:
+                _remember(field)
     if cookies:
         regular.append((b"cookie", b"; ".join(cookies)))
     _check_pseudo(pseudo)
@@ -71,6 +78,12 @@ def check_trailers(fields: list[Field]) -> None:
         if name[:1] == b":":
             raise MalformedHead("a pseudo-header in the trailers")
         _check_field(name, value)
+
+
+def _remember(field: Field) -> None:
+    if len(_sound) >= _MOST_SOUND:
+        _sound.clear()
+    _sound.add(field)
 
 
 def _check_field(name: bytes, value: bytes) -> None:
