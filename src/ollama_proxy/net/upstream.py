@@ -1,38 +1,23 @@
-"""One attempt at an HTTP upstream: head, error bodies, and the two lanes of the answer.
+"""One attempt at an HTTP upstream: the request, the answer's head, error bodies and what they mean.
 
-`RawAttempt` hands bytes on as they came, cut at event borders; `DecodedAttempt` turns them into events. Both end in
-exactly one of `on_end` and `on_failure`, and turn a clean end without the dialect's end marker into a failure.
+What becomes of the answer is the lane's: `fast_lane.py` hands bytes on as they came, `translate_lane.py` turns them
+into events. Both tell exactly one end, and turn a clean end without the dialect's end marker into a failure.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import msgspec
 
-from ollama_proxy.domain.answer import AnswerEvent, Finished, Usage
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
-from ollama_proxy.net.endings import TAIL_PIECES, error_text
-from ollama_proxy.net.framing import EventBuffer, EventTooLong, LineBuffer
+from ollama_proxy.net.endings import error_text
+from ollama_proxy.net.framing import EventTooLong
 from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
 from ollama_proxy.net.http1.exchange import Headers
 
-_STREAMED = (b"application/x-ndjson", b"text/event-stream")
 _MAX_ERROR_BYTES = 64 * 1024
-#: A unary answer up to this size is held until it is whole, so that a cut can still be mended elsewhere.
-_MAX_HELD_BYTES = 8 * 1024 * 1024
-
-
-class _FirstEvent(msgspec.Struct):
-    error: msgspec.Raw = msgspec.Raw(b"null")
-
-
-_first_event = msgspec.json.Decoder(_FirstEvent)
-
-EndReader = Callable[[bytes], Finished | None]
 
 
 class DecodeError(Exception):
@@ -41,16 +26,6 @@ class DecodeError(Exception):
 
 class UpstreamError(Exception):
     """The upstream reported an error inside its answer."""
-
-
-class Decoder(Protocol):
-    """Turns the bytes of one answer into events. Raises `DecodeError` and `UpstreamError`."""
-
-    def feed(self, data: bytes) -> Sequence[AnswerEvent]:
-        """The events that `data` completes."""
-
-    def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
-        """Last events, and the regular end, or None when its marker never came."""
 
 
 class HttpAttempt(Upload):
@@ -155,200 +130,6 @@ class HttpAttempt(Upload):
         # What the client did wrong is a 400 to it, whatever the server called it.
         status = 400 if kind is FailureKind.REJECTED and self._status >= 500 else self._status
         return Failure(kind, message, status, body, self._content_type, self._retry_after_s)
-
-
-class RawAttempt(HttpAttempt):
-    """The fast lane: bytes as they came."""
-
-    _border: LineBuffer | EventBuffer | None = None
-    _length: int | None = None
-    _held: list[bytes] | None = None
-    _held_size = 0
-    #: The last pieces, each with where its body begins: behind 0 comes a body, behind more a chunk with its framing.
-    _tail: deque[tuple[bytes, int]]
-    _fresh = True
-    _events = 0
-    _event_end = b""
-    _relay: Callable[[bytes], None] | None = None
-
-    def __init__(self, sink: AttemptSink, read_body: EndReader, read_tail: EndReader) -> None:
-        self._owner = sink
-        self._read_body = read_body
-        self._read_tail = read_tail
-
-    def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
-        if status != 200:
-            super().on_answer(status, headers, body)
-            return
-        content_type = dict(headers).get(b"content-type", b"")
-        finished = None if content_type.startswith(_STREAMED) else self._read_body(body)
-        if finished is None:
-            super().on_answer(status, headers, body)
-        else:
-            self._over = True
-            self._owner.on_whole(status, content_type, body, finished)
-
-    def _begin(self, length: bytes) -> None:
-        if self._content_type.startswith(b"application/x-ndjson"):
-            self._border = LineBuffer()
-            self._event_end = b"\n\r\n"
-        elif self._content_type.startswith(b"text/event-stream"):
-            self._border = EventBuffer()
-            self._event_end = b"\n\n\r\n"
-        else:
-            self._held = []
-            self._length = int(length) if length.isdigit() else None
-            return
-        self._tail = deque(maxlen=TAIL_PIECES)
-        self._owner.on_head(self._status, self._content_type, None)
-
-    def _take(self, data: bytes) -> None:
-        border = self._border
-        if border is None:
-            self._hold(data)
-            return
-        data = border.feed_whole(data)
-        if not data:
-            return
-        fresh = self._fresh
-        if fresh:
-            self._fresh = False
-            check_first_event(data)
-        self._events += data.count(b"\n")
-        self._tail.append((data, 0))
-        self._owner.on_raw(data)
-        if fresh and not self._over:
-            self._relay = self._owner.relay()
-
-    def on_chunk(self, chunk: bytes, begin: int) -> None:
-        """Nearly all of a stream: a chunk that holds whole events goes on as it came, framing and all."""
-        border, relay = self._border, self._relay
-        if relay is not None and border is not None and not border.held and chunk.endswith(self._event_end):
-            self._tail.append((chunk, begin))
-            self._events += chunk.count(b"\n") - 2
-            self.relayed += 1
-            relay(chunk)
-        else:
-            self.on_body(chunk[begin:-2])
-
-    def _hold(self, data: bytes) -> None:
-        held = self._held
-        if held is None:
-            self._owner.on_raw(data)
-            return
-        held.append(data)
-        self._held_size += len(data)
-        if self._held_size > _MAX_HELD_BYTES:
-            self._held = None
-            self._owner.on_head(self._status, self._content_type, self._length)
-            self._owner.on_raw(b"".join(held))
-
-    def _end(self) -> None:
-        if self._border is None:
-            self._end_unary()
-            return
-        rest = self._border.rest()
-        tail = b"".join([piece[begin:-2] if begin else piece for piece, begin in self._tail]) + rest
-        finished = self._read_tail(tail)
-        if finished is None:
-            text = error_text(tail.rstrip().rsplit(b"\n", 1)[-1].removeprefix(b"data: "))
-            self._fail(Failure(FailureKind.CUT, text or "the stream ended without its end marker"))
-            return
-        if rest:
-            self._owner.on_raw(rest)
-        self._over = True
-        self._owner.on_end(self._with_count(finished))
-
-    def _with_count(self, finished: Finished) -> Finished:
-        """Where the stream carries no usage, its events stand for tokens: servers send one a token."""
-        if finished.usage.output_tokens is not None:
-            return finished
-        per_event = 2 if isinstance(self._border, EventBuffer) else 1
-        counted = max(0, self._events // per_event - 2)
-        return Finished(finished.reason, Usage(finished.usage.prompt_tokens, counted, counted_events=True))
-
-    def _end_unary(self) -> None:
-        held = self._held
-        if held is None:
-            self._over = True
-            self._owner.on_end(Finished())
-            return
-        body = held[0] if len(held) == 1 else b"".join(held)
-        finished = self._read_body(body)
-        if finished is None and body:
-            raise DecodeError("the body is not the JSON that was expected")
-        self._over = True
-        self._owner.on_whole(self._status, self._content_type, body, finished or Finished())
-
-
-class DecodedAttempt(HttpAttempt):
-    """The translate lane: events."""
-
-    def __init__(self, sink: AttemptSink, decoder: Decoder) -> None:
-        super().__init__(sink)
-        self._decoder = decoder
-
-    def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """A whole answer: it is read to its end before anybody hears of it, so another backend can still be asked."""
-        if status != 200:
-            super().on_answer(status, headers, body)
-            return
-        decoder = self._decoder
-        try:
-            events = decoder.feed(body)
-            more, finished = decoder.end()
-        except EventTooLong as error:
-            self._fail(Failure(FailureKind.GARBAGE, str(error)))
-        except DecodeError as error:
-            self._fail(Failure(FailureKind.GARBAGE, f"unreadable answer: {error}"))
-        except UpstreamError as error:
-            self._fail(Failure(FailureKind.SERVER_ERROR, str(error)))
-        else:
-            self._tell([*events, *more] if events else more, finished)
-
-    def on_chunk(self, chunk: bytes, begin: int) -> None:
-        self.on_body(chunk[begin:-2])
-
-    def _begin(self, length: bytes) -> None:
-        return
-
-    def _take(self, data: bytes) -> None:
-        events = self._decoder.feed(data)
-        if events:
-            self._owner.on_events(events)
-
-    def _end(self) -> None:
-        events, finished = self._decoder.end()
-        self._tell(events, finished)
-
-    def _tell(self, events: Sequence[AnswerEvent], finished: Finished | None) -> None:
-        """The last events, and the end."""
-        if finished is None:
-            self._fail(Failure(FailureKind.CUT, "the stream ended without its end marker"))
-            return
-        if events:
-            self._owner.on_events(events)
-            if self._over:
-                return
-        self._over = True
-        self._owner.on_end(finished)
-
-
-def check_first_event(data: bytes) -> None:
-    """Look into a stream once, at its first event, while another backend can still be asked.
-
-    Raises `DecodeError` when it is not JSON, `UpstreamError` when it is an error.
-    """
-    line = next((one for one in data.split(b"\n") if one.startswith((b"data:", b"{"))), b"")
-    payload = line.removeprefix(b"data:").strip()
-    if payload == b"[DONE]":
-        return
-    try:
-        first = _first_event.decode(payload)
-    except msgspec.DecodeError as error:
-        raise DecodeError(str(error)) from None
-    if bytes(first.error) != b"null":
-        raise UpstreamError(error_text(payload) or "error in the answer")
 
 
 def failure_kind(status: int, text: str) -> FailureKind:

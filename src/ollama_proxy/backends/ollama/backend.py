@@ -21,9 +21,11 @@ from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport
 from ollama_proxy.net.endings import read_ollama_body, read_ollama_tail, read_openai_body, read_openai_tail
+from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
-from ollama_proxy.net.upstream import DecodedAttempt, RawAttempt, join_request, request_head
+from ollama_proxy.net.translate_lane import DecodedAttempt
+from ollama_proxy.net.upstream import join_request, request_head
 
 CAPABILITIES = frozenset(Need)
 _OLLAMA, _OPENAI = Dialect.OLLAMA, Dialect.OPENAI

@@ -19,9 +19,11 @@ from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport
 from ollama_proxy.net.endings import error_text, read_openai_body, read_openai_tail
+from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
-from ollama_proxy.net.upstream import DecodedAttempt, RawAttempt, join_request, request_head, with_member
+from ollama_proxy.net.translate_lane import DecodedAttempt
+from ollama_proxy.net.upstream import join_request, request_head, with_member
 
 _OPENAI = Dialect.OPENAI
 _EMBED = Operation.EMBED

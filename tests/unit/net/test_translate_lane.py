@@ -9,7 +9,7 @@ import pytest
 from ollama_proxy.backends.ollama.answers import AnswerDecoder
 from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta
 from ollama_proxy.domain.errors import Failure, FailureKind
-from ollama_proxy.net.upstream import DecodedAttempt
+from ollama_proxy.net.translate_lane import DecodedAttempt
 
 JSON = [(b"content-type", b"application/json")]
 TEXT = b'{"response":"a"}'

@@ -1,0 +1,174 @@
+"""The fast lane: an answer in the client's own dialect, its bytes handed on as they came, cut at event borders.
+
+Nothing is parsed on the way but the first event, while another backend can still be asked; usage and end marker are
+read from the tail.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from ollama_proxy.domain.answer import Finished, Usage
+from ollama_proxy.domain.errors import Failure, FailureKind
+from ollama_proxy.domain.ports import AttemptSink
+from ollama_proxy.net.endings import TAIL_PIECES, error_text
+from ollama_proxy.net.framing import EventBuffer, LineBuffer
+from ollama_proxy.net.http1.exchange import Headers
+from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError
+
+_STREAMED = (b"application/x-ndjson", b"text/event-stream")
+#: A unary answer up to this size is held until it is whole, so that a cut can still be mended elsewhere.
+_MAX_HELD_BYTES = 8 * 1024 * 1024
+
+
+class _FirstEvent(msgspec.Struct):
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_first_event = msgspec.json.Decoder(_FirstEvent)
+
+EndReader = Callable[[bytes], Finished | None]
+
+
+class RawAttempt(HttpAttempt):
+    """The fast lane: bytes as they came."""
+
+    _border: LineBuffer | EventBuffer | None = None
+    _length: int | None = None
+    _held: list[bytes] | None = None
+    _held_size = 0
+    #: The last pieces, each with where its body begins: behind 0 comes a body, behind more a chunk with its framing.
+    _tail: deque[tuple[bytes, int]]
+    _fresh = True
+    _events = 0
+    _event_end = b""
+    _relay: Callable[[bytes], None] | None = None
+
+    def __init__(self, sink: AttemptSink, read_body: EndReader, read_tail: EndReader) -> None:
+        self._owner = sink
+        self._read_body = read_body
+        self._read_tail = read_tail
+
+    def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        if status != 200:
+            super().on_answer(status, headers, body)
+            return
+        content_type = dict(headers).get(b"content-type", b"")
+        finished = None if content_type.startswith(_STREAMED) else self._read_body(body)
+        if finished is None:
+            super().on_answer(status, headers, body)
+        else:
+            self._over = True
+            self._owner.on_whole(status, content_type, body, finished)
+
+    def _begin(self, length: bytes) -> None:
+        if self._content_type.startswith(b"application/x-ndjson"):
+            self._border = LineBuffer()
+            self._event_end = b"\n\r\n"
+        elif self._content_type.startswith(b"text/event-stream"):
+            self._border = EventBuffer()
+            self._event_end = b"\n\n\r\n"
+        else:
+            self._held = []
+            self._length = int(length) if length.isdigit() else None
+            return
+        self._tail = deque(maxlen=TAIL_PIECES)
+        self._owner.on_head(self._status, self._content_type, None)
+
+    def _take(self, data: bytes) -> None:
+        border = self._border
+        if border is None:
+            self._hold(data)
+            return
+        data = border.feed_whole(data)
+        if not data:
+            return
+        fresh = self._fresh
+        if fresh:
+            self._fresh = False
+            check_first_event(data)
+        self._events += data.count(b"\n")
+        self._tail.append((data, 0))
+        self._owner.on_raw(data)
+        if fresh and not self._over:
+            self._relay = self._owner.relay()
+
+    def on_chunk(self, chunk: bytes, begin: int) -> None:
+        """Nearly all of a stream: a chunk that holds whole events goes on as it came, framing and all."""
+        border, relay = self._border, self._relay
+        if relay is not None and border is not None and not border.held and chunk.endswith(self._event_end):
+            self._tail.append((chunk, begin))
+            self._events += chunk.count(b"\n") - 2
+            self.relayed += 1
+            relay(chunk)
+        else:
+            self.on_body(chunk[begin:-2])
+
+    def _hold(self, data: bytes) -> None:
+        held = self._held
+        if held is None:
+            self._owner.on_raw(data)
+            return
+        held.append(data)
+        self._held_size += len(data)
+        if self._held_size > _MAX_HELD_BYTES:
+            self._held = None
+            self._owner.on_head(self._status, self._content_type, self._length)
+            self._owner.on_raw(b"".join(held))
+
+    def _end(self) -> None:
+        if self._border is None:
+            self._end_unary()
+            return
+        rest = self._border.rest()
+        tail = b"".join([piece[begin:-2] if begin else piece for piece, begin in self._tail]) + rest
+        finished = self._read_tail(tail)
+        if finished is None:
+            text = error_text(tail.rstrip().rsplit(b"\n", 1)[-1].removeprefix(b"data: "))
+            self._fail(Failure(FailureKind.CUT, text or "the stream ended without its end marker"))
+            return
+        if rest:
+            self._owner.on_raw(rest)
+        self._over = True
+        self._owner.on_end(self._with_count(finished))
+
+    def _with_count(self, finished: Finished) -> Finished:
+        """Where the stream carries no usage, its events stand for tokens: servers send one a token."""
+        if finished.usage.output_tokens is not None:
+            return finished
+        per_event = 2 if isinstance(self._border, EventBuffer) else 1
+        counted = max(0, self._events // per_event - 2)
+        return Finished(finished.reason, Usage(finished.usage.prompt_tokens, counted, counted_events=True))
+
+    def _end_unary(self) -> None:
+        held = self._held
+        if held is None:
+            self._over = True
+            self._owner.on_end(Finished())
+            return
+        body = held[0] if len(held) == 1 else b"".join(held)
+        finished = self._read_body(body)
+        if finished is None and body:
+            raise DecodeError("the body is not the JSON that was expected")
+        self._over = True
+        self._owner.on_whole(self._status, self._content_type, body, finished or Finished())
+
+
+def check_first_event(data: bytes) -> None:
+    """Look into a stream once, at its first event, while another backend can still be asked.
+
+    Raises `DecodeError` when it is not JSON, `UpstreamError` when it is an error.
+    """
+    line = next((one for one in data.split(b"\n") if one.startswith((b"data:", b"{"))), b"")
+    payload = line.removeprefix(b"data:").strip()
+    if payload == b"[DONE]":
+        return
+    try:
+        first = _first_event.decode(payload)
+    except msgspec.DecodeError as error:
+        raise DecodeError(str(error)) from None
+    if bytes(first.error) != b"null":
+        raise UpstreamError(error_text(payload) or "error in the answer")

@@ -1,0 +1,76 @@
+"""The translate lane: an answer in another dialect than the client's, as events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ollama_proxy.domain.answer import AnswerEvent, Finished
+from ollama_proxy.domain.errors import Failure, FailureKind
+from ollama_proxy.domain.ports import AttemptSink
+from ollama_proxy.net.framing import EventTooLong
+from ollama_proxy.net.http1.exchange import Headers
+from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError
+
+
+class Decoder(Protocol):
+    """Turns the bytes of one answer into events. Raises `DecodeError` and `UpstreamError`."""
+
+    def feed(self, data: bytes) -> Sequence[AnswerEvent]:
+        """The events that `data` completes."""
+
+    def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        """Last events, and the regular end, or None when its marker never came."""
+
+
+class DecodedAttempt(HttpAttempt):
+    """The translate lane: events."""
+
+    def __init__(self, sink: AttemptSink, decoder: Decoder) -> None:
+        super().__init__(sink)
+        self._decoder = decoder
+
+    def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer: it is read to its end before anybody hears of it, so another backend can still be asked."""
+        if status != 200:
+            super().on_answer(status, headers, body)
+            return
+        decoder = self._decoder
+        try:
+            events = decoder.feed(body)
+            more, finished = decoder.end()
+        except EventTooLong as error:
+            self._fail(Failure(FailureKind.GARBAGE, str(error)))
+        except DecodeError as error:
+            self._fail(Failure(FailureKind.GARBAGE, f"unreadable answer: {error}"))
+        except UpstreamError as error:
+            self._fail(Failure(FailureKind.SERVER_ERROR, str(error)))
+        else:
+            self._tell([*events, *more] if events else more, finished)
+
+    def on_chunk(self, chunk: bytes, begin: int) -> None:
+        self.on_body(chunk[begin:-2])
+
+    def _begin(self, length: bytes) -> None:
+        return
+
+    def _take(self, data: bytes) -> None:
+        events = self._decoder.feed(data)
+        if events:
+            self._owner.on_events(events)
+
+    def _end(self) -> None:
+        events, finished = self._decoder.end()
+        self._tell(events, finished)
+
+    def _tell(self, events: Sequence[AnswerEvent], finished: Finished | None) -> None:
+        """The last events, and the end."""
+        if finished is None:
+            self._fail(Failure(FailureKind.CUT, "the stream ended without its end marker"))
+            return
+        if events:
+            self._owner.on_events(events)
+            if self._over:
+                return
+        self._over = True
+        self._owner.on_end(finished)
