@@ -15,6 +15,7 @@ import ollama_proxy
 from ollama_proxy.domain.device import BackendView, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Control
+from ollama_proxy.net.unreadable import UNREADABLE
 
 _DEVICE_CLASSES = ("npu", "igpu", "nvidia", "cpu")
 _THERMAL_FIELDS = ("Temperature", "FanSpeed", "FanPercent", "PowerDraw", "Utilization", "Throttling", "UpdatedAt")
@@ -123,7 +124,7 @@ def _read_mode(body: bytes) -> str:
         return text
     try:
         document = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {error}") from None
     mode = document.get("mode") if isinstance(document, dict) else document
     if not isinstance(mode, str):

@@ -99,6 +99,9 @@ class Prober:
             report = await backend.probe(timeout_s)
         except ProbeError as error:
             self._fleet.probe_failed(name, str(error), int(time.time()), hard=error.hard)
+        except Exception:  # noqa: BLE001  # the root of a probe: what trips over one backend must not end the others'
+            _log.exception("the probe of %s failed", name)
+            self._fleet.probe_failed(name, "its answer could not be read", int(time.time()), hard=False)
         else:
             self._fleet.probed(name, report, int(time.time()))
         self._probed_s[name] = self._clock()

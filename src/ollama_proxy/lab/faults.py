@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.unreadable import UNREADABLE
 
 FaultKind = Literal["none", "refuse", "reset", "stall", "cut", "status", "slow", "garbage"]
 
@@ -37,7 +38,7 @@ def read_fault(body: bytes) -> Fault:
     """Read a fault from JSON. Raises `ProxyError(INVALID_REQUEST)`."""
     try:
         return _decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid fault: {error}") from None
 
 

@@ -11,6 +11,7 @@ from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations, annotat
 from ollama_proxy.domain.call import RawHead
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http1.exchange import Exchange, Header
+from ollama_proxy.net.unreadable import UNREADABLE
 
 T = TypeVar("T")
 
@@ -73,7 +74,7 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid request: {error}") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {error}") from None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import pytest
@@ -205,3 +207,26 @@ def test_every_error_kind_is_rendered_in_each_dialect(kind: ErrorKind) -> None:
         assert content_type.startswith(b"application/json")
         assert b"what and why" in body
         assert b"what and why" in writer.write_error_event(error)
+
+
+NO_TEXT = b"caf\xff"
+TOO_DEEP = b"[" * 200_000
+STREAM = partial(choose_decoder, Operation.CHAT, stream=True)
+BODY = partial(choose_decoder, Operation.CHAT, stream=False)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "data"),
+    [
+        (AnswerDecoder, b'{"response":"%b"}\n' % NO_TEXT),
+        (AnswerDecoder, b'{"message":%b\n' % TOO_DEEP),
+        (STREAM, b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % NO_TEXT),
+        (STREAM, b'data: {"error":%b\n\n' % TOO_DEEP),
+        (BODY, b'{"choices":[{"message":{"content":"%b"}}]}' % NO_TEXT),
+        (BODY, b'{"error":%b' % TOO_DEEP),
+    ],
+    ids=["ollama text", "ollama depth", "stream text", "stream depth", "body text", "body depth"],
+)
+def test_what_is_no_text_or_too_deep_is_the_backends_fault(decoder: Callable[[], Decoder], data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        feed(decoder(), data, [])

@@ -8,6 +8,7 @@ import msgspec
 
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.net.framing import MAX_EVENT_BYTES, LineBuffer
+from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, UpstreamError
 
 
@@ -92,7 +93,7 @@ class AnswerDecoder:
     def _read(self, line: bytes, events: list[AnswerEvent]) -> None:
         try:
             chunk = _chunks.decode(line)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise DecodeError(str(error)) from None
         if chunk.error is not None:
             raise UpstreamError(chunk.error)
@@ -141,7 +142,7 @@ class EmbedDecoder:
     def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
         try:
             answer = _embedded.decode(bytes(self._body))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise DecodeError(str(error)) from None
         usage = Usage(
             prompt_tokens=answer.prompt_eval_count,

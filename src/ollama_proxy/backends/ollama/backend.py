@@ -25,6 +25,7 @@ from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
 from ollama_proxy.net.translate_lane import DecodedAttempt
+from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
 
 CAPABILITIES = frozenset(Need)
@@ -117,7 +118,7 @@ def _entries(body: bytes) -> list[dict[str, Any]]:
     try:
         document = msgspec.json.decode(body)
         entries = document.get("models") or [] if isinstance(document, dict) else None
-    except msgspec.DecodeError:
+    except UNREADABLE:
         entries = None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ProbeError("the model list is unreadable; is this an Ollama server?")
@@ -139,7 +140,7 @@ def _read_models(body: bytes) -> Mapping[str, ModelFacts]:
 def _read_version(body: bytes) -> str:
     try:
         document = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return ""
     version = document.get("version") if isinstance(document, dict) else ""
     return version if isinstance(version, str) else ""

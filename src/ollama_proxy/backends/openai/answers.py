@@ -10,6 +10,7 @@ from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDe
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.net.endings import error_text
 from ollama_proxy.net.framing import EventBuffer
+from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, UpstreamError
 
 
@@ -83,7 +84,7 @@ class _Reading:
     def _read(self, data: bytes, events: list[AnswerEvent]) -> None:
         try:
             chunk = _chunks.decode(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise DecodeError(str(error)) from None
         if chunk.error is not _NO_ERROR and bytes(chunk.error) != b"null":
             raise UpstreamError(error_text(data) or "error in the answer")
@@ -191,7 +192,7 @@ class _VectorDecoder:
     def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
         try:
             answer = _vectors.decode(bytes(self._body))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise DecodeError(str(error)) from None
         ordered = sorted(answer.data, key=lambda vector: vector.index)
         usage = Usage(prompt_tokens=answer.usage.prompt_tokens if answer.usage else None, output_tokens=0)

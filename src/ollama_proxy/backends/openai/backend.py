@@ -23,6 +23,7 @@ from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
 from ollama_proxy.net.translate_lane import DecodedAttempt
+from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head, with_member
 
 _OPENAI = Dialect.OPENAI
@@ -139,7 +140,7 @@ _lists = msgspec.json.Decoder(_List)
 def _read_models(body: bytes) -> dict[str, ModelFacts]:
     try:
         listed = _lists.decode(body).data or []
-    except msgspec.DecodeError:
+    except UNREADABLE:
         raise ProbeError("the model list is unreadable; is this an OpenAI-compatible server?") from None
     found: dict[str, ModelFacts] = {}
     for one in listed:
