@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -29,10 +29,15 @@ def list_models(view: FleetView) -> bytes:
         for name, facts in (backend.models or {}).items():
             entry = _entry(backend, facts)
             known = found.get(name)
-            if known is None or str(entry["modified_at"]) > str(known["modified_at"]):
+            if known is None or _modified(entry) > _modified(known):
                 found[name] = entry
-    ordered = sorted(found.values(), key=lambda entry: str(entry["modified_at"]), reverse=True)
+    ordered = sorted(found.values(), key=_modified, reverse=True)
     return msgspec.json.encode({"models": ordered})
+
+
+def _modified(entry: Mapping[str, Any]) -> str:
+    """When an entry says it was modified; servers may leave it out."""
+    return str(entry.get("modified_at", ""))
 
 
 def _entry(backend: BackendView, facts: ModelFacts) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_answer import HttpAnswer
-from ollama_proxy.net.task import spawn
+from ollama_proxy.net.later import answer_later
 
 JSON = b"application/json; charset=utf-8"
 
@@ -52,10 +52,10 @@ class OllamaApi:
         exchange.respond(200, JSON, b'{"version":"%b"}' % lowest_version(self._service.fleet()).encode("ascii"))
 
     def _tags(self, exchange: Exchange) -> None:
-        spawn(self._list(exchange, list_models), "ollama tags")
+        answer_later(exchange, self._list(exchange, list_models), "ollama tags", self.refuse)
 
     def _ps(self, exchange: Exchange) -> None:
-        spawn(self._list(exchange, list_loaded), "ollama ps")
+        answer_later(exchange, self._list(exchange, list_loaded), "ollama ps", self.refuse)
 
     async def _list(self, exchange: Exchange, render: Callable[..., bytes]) -> None:
         view = await self._service.refresh()

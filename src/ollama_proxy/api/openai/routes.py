@@ -15,7 +15,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_answer import HttpAnswer
-from ollama_proxy.net.task import spawn
+from ollama_proxy.net.later import answer_later
 
 _CHAT, _COMPLETE = Operation.CHAT, Operation.COMPLETE
 _JSON = b"application/json"
@@ -48,12 +48,11 @@ class OpenAiApi:
         self.refuse(exchange, ProxyError(ErrorKind.NOT_FOUND, f"no such route: {path}"))
 
     def _models(self, exchange: Exchange) -> None:
-        spawn(self._list(exchange, ""), "openai models")
+        answer_later(exchange, self._list(exchange, ""), "openai models", self.refuse)
 
     def _model(self, exchange: Exchange) -> None:
-        spawn(
-            self._list(exchange, exchange.path.removeprefix(_MODEL_PREFIX).decode("utf-8", "replace")), "openai model"
-        )
+        wanted = exchange.path.removeprefix(_MODEL_PREFIX).decode("utf-8", "replace")
+        answer_later(exchange, self._list(exchange, wanted), "openai model", self.refuse)
 
     async def _list(self, exchange: Exchange, wanted: str) -> None:
         view = await self._service.refresh()
