@@ -141,3 +141,45 @@ def test_only_chunks_of_whole_events_are_relayed() -> None:
         attempt.on_chunk(chunk, chunk.index(b"\n") + 1)
     assert relayed == [b"a\r\ndata: {}\n\n\r\n"] * 2
     assert (client.body, attempt.relayed) == (b"data: {}\n\n" * 2, 2)
+
+
+async def hear(*reads: bytes) -> Client:
+    """What a client gets of these reads behind the head of a stream."""
+    client = Client(relays=True)
+    attempt = RawAttempt(client, read_ollama_body, read_ollama_tail)
+    connection = UpstreamConnection(OriginPool(Origin("x", 80)))
+    connection.connection_made(Wire())
+    attempt.request = b"POST"
+    connection.carry(attempt, reused=False)
+    connection.data_received(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    for read in reads:
+        connection.data_received(read)
+    connection.connection_lost(None)
+    return client
+
+
+def chunk(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+def test_half_an_event_is_no_sentence() -> None:
+    client = asyncio.run(hear(chunk(event("ollama", "x")), chunk(b'{"response":"sec')))
+    assert isinstance(client.end, Failure)
+    assert "sec" not in client.end.message
+    assert not client.end.told
+
+
+def test_an_error_that_the_client_has_is_not_told_again() -> None:
+    client = asyncio.run(hear(chunk(event("ollama", "x")), chunk(b'{"error":"out of memory"}\n'), b"0\r\n\r\n"))
+    assert isinstance(client.end, Failure)
+    assert (client.end.message, client.end.told) == ("out of memory", True)
+    assert client.body.endswith(b'{"error":"out of memory"}\n')
+
+
+@pytest.mark.parametrize("after", [b"0\r\nbad trailer\r\n\r\n", b"zz\r\n", b""])
+def test_what_breaks_behind_the_end_breaks_nothing(after: bytes) -> None:
+    client = asyncio.run(hear(chunk(event("ollama", "x")), chunk(ENDS["ollama"]), *([after] if after else [])))
+    assert isinstance(client.end, Finished)
+    assert client.body == event("ollama", "x") + ENDS["ollama"]

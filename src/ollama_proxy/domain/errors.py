@@ -59,7 +59,7 @@ class ProxyError(Exception):
     """A request that ends without a full answer.
 
     `status`, `body` and `content_type` are set when a backend refused the request itself (a 4xx): an API of the
-    same dialect passes them on as they came.
+    same dialect passes them on as they came. `told` says that the client has read of it in the stream already.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class ProxyError(Exception):
         body: bytes = b"",
         content_type: bytes = b"",
         retry_after_s: float = 0.0,
+        told: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -81,6 +82,7 @@ class ProxyError(Exception):
         self.body = body
         self.content_type = content_type
         self.retry_after_s = retry_after_s
+        self.told = told
 
 
 class FailureKind(enum.Enum):
@@ -123,3 +125,5 @@ class Failure(msgspec.Struct, frozen=True):
     body: bytes = b""
     content_type: bytes = b""
     retry_after_s: float = 0.0
+    #: The client has it already, in the backend's own words.
+    told: bool = False

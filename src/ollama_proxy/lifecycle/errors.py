@@ -43,7 +43,8 @@ def error_of_failures(failures: Sequence[tuple[str, Failure]], refusal: Refusal 
     kind = _kind_of(failure.kind, refusal)
     told = "; ".join([*(f"{name}: {one.message}" for name, one in failures), *_others(failures, refusal)])
     start = "No healthy backends available" if kind is ErrorKind.NO_HEALTHY_BACKEND else "no backend could answer"
-    return ProxyError(kind, f"{start}: {told}", backend=backend, retry_after_s=failure.retry_after_s)
+    text = f"{start}: {told}"
+    return ProxyError(kind, text, backend=backend, retry_after_s=failure.retry_after_s, told=failure.told)
 
 
 def _kind_of(failure: FailureKind, refusal: Refusal | None) -> ErrorKind:

@@ -5,9 +5,13 @@ The fast lane never parses a stream; these functions look once, at the end, at i
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import msgspec
 
 from ollama_proxy.domain.answer import Finished, Usage
+from ollama_proxy.net.unreadable import UNREADABLE
 
 #: How many of the last pieces of a stream are kept to look at: finish reason, usage and end marker may come apart.
 TAIL_PIECES = 5
@@ -47,13 +51,15 @@ class _OpenAiEnd(msgspec.Struct):
 
 _ollama = msgspec.json.Decoder(_OllamaEnd)
 _openai = msgspec.json.Decoder(_OpenAiEnd)
+#: At the start of a line only: a model may say the same words, inside of JSON.
+_DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 
 
 def read_ollama_line(line: bytes) -> Finished | None:
     """The end that one NDJSON line tells of; None when it is not the end."""
     try:
         end = _ollama.decode(line)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     if not end.done or bytes(end.error) != b"null":
         return None
@@ -64,7 +70,7 @@ def read_ollama_body(body: bytes) -> Finished | None:
     """The end that a unary body tells of; embeddings have no `done`."""
     try:
         end = _ollama.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     return Finished(end.done_reason or "stop", ollama_usage(end))
 
@@ -90,7 +96,7 @@ def read_openai_body(body: bytes) -> Finished | None:
     """The end that a unary OpenAI answer tells of; embeddings and lists have usage only."""
     try:
         end = _openai.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     reason = end.choices[0].finish_reason if end.choices else None
     return Finished(reason or "stop", openai_usage(end.usage, end.timings))
@@ -112,7 +118,7 @@ def _nanoseconds(milliseconds: float | None) -> int | None:
 
 def read_openai_tail(tail: bytes) -> Finished | None:
     """The end of an OpenAI event stream: `[DONE]`, and finish reason and usage from the last chunks."""
-    if b"data: [DONE]" not in tail and b"data:[DONE]" not in tail:
+    if not _DONE.search(tail):
         return None
     reason = "stop"
     usage = Usage()
@@ -121,7 +127,7 @@ def read_openai_tail(tail: bytes) -> Finished | None:
             continue
         try:
             end = _openai.decode(line[5:])
-        except msgspec.DecodeError:
+        except UNREADABLE:
             continue
         if end.choices and end.choices[0].finish_reason:
             reason = end.choices[0].finish_reason
@@ -133,9 +139,20 @@ def read_openai_tail(tail: bytes) -> Finished | None:
 def error_text(body: bytes) -> str:
     """The sentence in an error body of any dialect, or its beginning as text."""
     try:
-        document = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+        return _error_of(msgspec.json.decode(body))
+    except UNREADABLE:
         return body[:200].decode("utf-8", "replace").strip()
+
+
+def error_in_event(line: bytes) -> str:
+    """The sentence of an error that is a stream's last line; nothing for anything else, half an event above all."""
+    try:
+        return _error_of(msgspec.json.decode(line.removeprefix(b"data:")))
+    except UNREADABLE:
+        return ""
+
+
+def _error_of(document: Any) -> str:
     error = document.get("error") if isinstance(document, dict) else None
     if isinstance(error, dict):
         error = error.get("message")

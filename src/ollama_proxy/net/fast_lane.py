@@ -14,9 +14,10 @@ import msgspec
 from ollama_proxy.domain.answer import Finished, Usage
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
-from ollama_proxy.net.endings import TAIL_PIECES, error_text
+from ollama_proxy.net.endings import TAIL_PIECES, error_in_event, error_text
 from ollama_proxy.net.framing import EventBuffer, LineBuffer
 from ollama_proxy.net.http1.exchange import Headers
+from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError
 
 _STREAMED = (b"application/x-ndjson", b"text/event-stream")
@@ -107,6 +108,17 @@ class RawAttempt(HttpAttempt):
         else:
             self.on_body(chunk[begin:-2])
 
+    def on_error(self, failure: Failure) -> None:
+        """What breaks behind the end marker breaks nothing: the client has it all."""
+        if not self._over and self._border is not None and self._read_tail(self._read_last()) is not None:
+            self._end()
+        else:
+            super().on_error(failure)
+
+    def _read_last(self) -> bytes:
+        """The last pieces that went on, without their framing."""
+        return b"".join([piece[begin:-2] if begin else piece for piece, begin in self._tail])
+
     def _hold(self, data: bytes) -> None:
         held = self._held
         if held is None:
@@ -124,11 +136,12 @@ class RawAttempt(HttpAttempt):
             self._end_unary()
             return
         rest = self._border.rest()
-        tail = b"".join([piece[begin:-2] if begin else piece for piece, begin in self._tail]) + rest
+        tail = self._read_last() + rest
         finished = self._read_tail(tail)
         if finished is None:
-            text = error_text(tail.rstrip().rsplit(b"\n", 1)[-1].removeprefix(b"data: "))
-            self._fail(Failure(FailureKind.CUT, text or "the stream ended without its end marker"))
+            text = error_in_event(tail.rstrip().rsplit(b"\n", 1)[-1])
+            message = text or "the stream ended without its end marker"
+            self._fail(Failure(FailureKind.CUT, message, told=bool(text and not rest)))
             return
         if rest:
             self._owner.on_raw(rest)
@@ -168,7 +181,7 @@ def check_first_event(data: bytes) -> None:
         return
     try:
         first = _first_event.decode(payload)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise DecodeError(str(error)) from None
     if bytes(first.error) != b"null":
         raise UpstreamError(error_text(payload) or "error in the answer")

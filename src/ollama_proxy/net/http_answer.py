@@ -145,7 +145,8 @@ class HttpAnswer:
             # The head promised a length that will not be reached: breaking off is the only honest end.
             exchange.abort()
         else:
-            exchange.write(self._writer.write_error_event(error))
+            if not error.told:
+                exchange.write(self._writer.write_error_event(error))
             exchange.end()
 
     def _start_stream(self) -> None:
