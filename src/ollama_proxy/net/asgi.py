@@ -102,6 +102,10 @@ class _Conversation:
         self._exchange.start(int(self._begun["status"]), content_type, length, rest)
 
 
+def _with_length(header: tuple[bytes, bytes], body: bytes) -> tuple[bytes, bytes]:
+    return (header[0], b"%d" % len(body)) if header[0] == b"content-length" else header
+
+
 def _scope(exchange: Exchange) -> Scope:
     host, _, port = exchange.peer.rpartition(":")
     return {
@@ -114,7 +118,8 @@ def _scope(exchange: Exchange) -> Scope:
         "raw_path": exchange.path,
         "query_string": exchange.query,
         "root_path": "",
-        "headers": exchange.headers,
+        # Of equal heads on a connection, one is shared: its length is that of the first.
+        "headers": [_with_length(header, exchange.body) for header in exchange.headers],
         "client": (host, int(port)) if port.isdigit() else None,
         "server": None,
     }

@@ -9,6 +9,7 @@ import pytest
 import uvloop
 
 from ollama_proxy.domain.errors import FailureKind
+from ollama_proxy.net.http1 import upstream_connection
 from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
 from ollama_proxy.net.http1.fetch import fetch
 from tests.support.http1 import (
@@ -257,5 +258,26 @@ def test_a_connection_whose_last_answer_was_paused_is_not_left_so() -> None:
         assert await outcome(sink) == (200, b"x", ["complete"])
         assert await ask_once(pool) == (200, b"x", ["complete"])
         assert pool.open == 1
+
+    talk_to(talk, scene)
+
+
+def test_a_server_that_may_have_worked_on_the_request_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what ends at once was ended before; anything later is a failure that somebody must hear of."""
+    monkeypatch.setattr(upstream_connection, "_STALE_S", -1.0)
+    asked: list[int] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while await reader.read(65536):
+            asked.append(number)
+            if len(asked) == 2:
+                writer.transport.abort()
+                return
+            writer.write(ANSWER)
+
+    async def scene(pool: OriginPool) -> None:
+        assert await ask_once(pool) == (200, b"x", ["complete"])
+        assert (await ask_once(pool))[2] == [FailureKind.RESET]
+        assert asked == [1, 1]
 
     talk_to(talk, scene)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from typing import cast
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ollama_proxy.net.http1.answer_reader import AnswerReader
+from ollama_proxy.net.http1.exchange import ExchangeOwner
 from ollama_proxy.net.http1.limits import HttpLimits
+from ollama_proxy.net.http1.request_reader import RequestReader
 from tests.support.wire import hear, serve_bytes
 
 LINES = st.lists(
@@ -67,3 +73,38 @@ def test_a_length_known_from_elsewhere_is_held_against_this_servers_limit() -> N
     limits = HttpLimits(body_bytes=50)
     read, statuses, closed = serve_bytes(small + large, [len(small), len(large)], limits=limits)
     assert ([body for _, _, body in read], statuses, closed) == ([b"x" * 10], [200, 413], True)
+
+
+def test_an_answer_without_a_body_behind_repeated_ones_has_none() -> None:
+    reader, alone = AnswerReader(), AnswerReader()
+    for _ in range(3):
+        reader.begin()
+        rest = reader.read_head(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody")
+        assert rest == b"body"
+        assert reader.ends_with(rest)
+    reader.begin()
+    alone.begin()
+    for one in (reader, alone):
+        rest = one.read_head(b"HTTP/1.1 204 No Content\r\n\r\nbody")
+        assert rest == b"body"
+        assert not one.ends_with(rest)
+        assert one.read_body(rest) == b""
+        assert (one.done, one.surplus) == (True, True)
+
+
+def test_a_body_in_pieces_of_two_bytes_takes_no_more_than_its_size_and_a_read() -> None:
+    limits, size = HttpLimits(), 1 << 20
+    reader = RequestReader(cast(ExchangeOwner, None), "peer", limits)
+    reader.feed(b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert reader.next() is None
+    tracemalloc.start()
+    for _ in range(size // 2 // 8192):
+        reader.feed(b"2\r\nab\r\n" * 8192)
+        assert reader.next() is None
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    reader.feed(b"0\r\n\r\n")
+    exchange = reader.next()
+    assert exchange is not None
+    assert exchange.body == b"ab" * (size // 2)
+    assert peak_bytes < 3 * size

@@ -70,6 +70,7 @@ class AnswerReader:
         if self._repeats:
             # The last one changed nothing but what the next one sets anew.
             self.done = False
+            self._left = 0
             return
         self._held = b""
         self._head_bytes = 0

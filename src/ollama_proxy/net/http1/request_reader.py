@@ -102,7 +102,8 @@ class RequestReader:
         self.continue_due = False
         self._left = 0
         self._chunked: ChunkedReader | None = None
-        self._body: list[bytes] = []
+        #: Of a pending request. One buffer: pieces of a few bytes would cost many times what they hold.
+        self._body = bytearray()
         self.body_bytes = 0
 
     @property
@@ -247,7 +248,7 @@ class RequestReader:
         return self._begin_body(exchange)
 
     def _begin_body(self, exchange: Exchange) -> Exchange | None:
-        self._body, self.body_bytes = [], 0
+        self._body, self.body_bytes = bytearray(), 0
         self.continue_due = not exchange.head.http10 and exchange.header(b"expect", b"").lower() == b"100-continue"
         return self._next_of_body()
 
@@ -270,15 +271,15 @@ class RequestReader:
             return None
         exchange, self.pending, self._chunked = self.pending, None, None
         if exchange is not None:
-            body, self._body = self._body, []
-            exchange.body = body[0] if len(body) == 1 else b"".join(body)
+            body, self._body = self._body, bytearray()
+            exchange.body = bytes(body)
         return exchange
 
     def _feed_length(self) -> bool:
         stop = min(self._at + self._left, len(self.unread))
         piece = self.unread[self._at : stop]
         self._go(stop)
-        self._body.append(piece)
+        self._body += piece
         self._left -= len(piece)
         self.body_bytes += len(piece)
         return not self._left
@@ -293,7 +294,8 @@ class RequestReader:
             self.body_bytes += sum(map(len, pieces))
         if self.body_bytes > self._limits.body_bytes:
             raise Refusal(413, f"the body is larger than {self._limits.body_bytes} bytes")
-        self._body += pieces
+        for piece in pieces:
+            self._body += piece
         return chunked.done
 
     def _wait_for_head(self) -> None:

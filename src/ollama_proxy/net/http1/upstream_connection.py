@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: A connection that was closed before we used it says so within a round trip.
+_STALE_S = 0.1
+
 
 class UpstreamConnection(asyncio.Protocol):
     """The protocol object of one upstream connection."""
 
     __slots__ = (
         "_begun",
+        "_carried_s",
         "_head_done",
         "_lost",
         "_paused",
@@ -40,6 +44,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._upload: Upload | None = None
         self._sink: ResponseSink
         self._reused = False
+        #: When the last request was sent, on a connection that had carried another before.
+        self._carried_s = 0.0
         self._lost = False
         self._paused = False
         self._begun = False
@@ -59,6 +65,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._upload = upload
         self._sink = upload.sink
         self._reused = reused
+        if reused:
+            self._carried_s = asyncio.get_running_loop().time()
         self._begun = self._head_done = False
         self._reader.begin()
         upload.attach(self)
@@ -146,13 +154,20 @@ class UpstreamConnection(asyncio.Protocol):
         upload.detach()
         if self._head_done and self._reader.by_close and exc is None:
             upload.sink.on_complete()
-        elif self._reused and not self._begun and upload.attempts == 1:
+        elif self._reused and not self._begun and upload.attempts == 1 and self._is_stale():
             # The server closed an idle connection as we used it: nothing was read of the request, a fresh one is safe.
             self._pool.start(upload)
         elif self._head_done:
             upload.sink.on_error(Failure(FailureKind.CUT, "connection lost in mid-answer"))
         else:
             upload.sink.on_error(Failure(FailureKind.RESET, "connection reset"))
+
+    def _is_stale(self) -> bool:
+        """Whether it went so soon after the request was sent that the server cannot have worked on it.
+
+        Later than that the request may have been read: then it has failed, and whoever asked decides what to do.
+        """
+        return asyncio.get_running_loop().time() - self._carried_s < _STALE_S
 
     # -- ends ----------------------------------------------------------------
 

@@ -47,12 +47,12 @@ class Http2Exchange(Stream):
     _head_block: bytes | None = None
     _bodiless = False
     _left: int | None = None
-    _body_bytes = 0
 
     def __init__(self, connection: Connection, stream_id: int, head: RequestHead, service: HttpService) -> None:
         super().__init__(connection, stream_id, head)
         self._service = service
-        self._pieces: list[bytes] = []
+        #: One buffer: pieces of a few bytes would cost many times what they hold.
+        self._gathered = bytearray()
         self.method = head.method
         self.target = head.path
         self.path, _, self.query = head.path.partition(b"?")
@@ -86,19 +86,18 @@ class Http2Exchange(Stream):
     def received(self, data: bytes, *, ended: bool) -> None:
         if self.ended:
             return
-        if data:
-            self._body_bytes += len(data)
-            self._pieces.append(data)
-            if self._body_bytes > self._service.body_bytes:
-                self._refuse_size()
-                return
-        if ended:
-            self.body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            self._pieces = []
+        gathered = self._gathered
+        if len(gathered) + len(data) > self._service.body_bytes:
+            self._refuse_size()
+        elif not ended:
+            gathered += data
+        else:
+            self.body = bytes(gathered + data) if gathered else data
+            self._gathered = bytearray()
             self._serve()
 
     def _refuse_size(self) -> None:
-        self._pieces = []
+        self._gathered = bytearray()
         self._service.refuse(self, 413, f"the body is larger than {self._service.body_bytes} bytes")
 
     def _serve(self) -> None:
@@ -200,7 +199,7 @@ class Http2Exchange(Stream):
 
     def lost(self) -> None:
         self.gone = True
-        self._pieces = []
+        self._gathered = bytearray()
         callback, self.on_disconnect = self.on_disconnect, None
         self.on_pause = self.on_resume = None
         if callback is not None and not self.ended:
