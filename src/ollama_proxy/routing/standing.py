@@ -71,6 +71,7 @@ class Standing:
         "_over",
         "_request_model",
         "_spec",
+        "_tail",
         "_unfit",
         "candidate",
         "cost_j",
@@ -97,6 +98,7 @@ class Standing:
         self.easy = fitness.easy
         self._limit_watts = 0.0
         self._over: Rejection | None = None
+        self._tail: Tail | None = None
         self.estimate = estimate = predict(view, request)
         cost_j = estimate.joules + kind[2] * estimate.e2e_s
         self.candidate = Candidate(view.spec.id, estimate, cost_j)
@@ -104,8 +106,8 @@ class Standing:
         self.cost_j = round(cost_j, 6)
 
     def __lt__(self, other: Standing) -> bool:
-        """Which of two of the same cost goes first; seldom asked, so reckoned only then."""
-        return self._tail() < other._tail()
+        """Which of two of the same cost goes first; reckoned when it is first asked."""
+        return (self._tail or self._reckon_tail()) < (other._tail or other._reckon_tail())
 
     def check(self, limit_watts: float) -> Rejection | None:
         """The first limit that it fails, a power limit (0 for none) included."""
@@ -114,10 +116,10 @@ class Standing:
             self._over = check_power(self._spec, limit_watts)
         return self._unfit or self._over
 
-    def _tail(self) -> Tail:
+    def _reckon_tail(self) -> Tail:
         """What decides among candidates of the same cost; the hash at its end favours nobody's name."""
         spec, policy, estimate = self._spec, self.policy, self.estimate
-        return (
+        self._tail = (
             self._request_model not in self._loaded,
             not (spec.preferred_models and _is_preferred(spec.preferred_models, self._request_model)),
             spec.id != policy.default_backend,
@@ -128,6 +130,7 @@ class Standing:
             _hash_of(spec.id),
             spec.id,
         )
+        return self._tail
 
 
 #: Cost, and whose it is.
