@@ -33,6 +33,7 @@ from .limits import Http2Limits
 from .liveness import Liveness
 from .output import Output
 from .padding import DECORATED, strip_headers, strip_padding
+from .preface import read_preface
 from .stream import Stream
 
 OpenStream = Callable[["Connection", int, RequestHead], Stream]
@@ -96,7 +97,7 @@ class Connection(Output):
         if self._rest:
             data = self._rest + data
         try:
-            if not self.ready and not self._read_preface(data):
+            if not self.ready and not read_preface(data):
                 self._rest = data
                 return
             position = self._read_frames(data, 0 if self.ready else len(PREFACE))
@@ -104,16 +105,6 @@ class Connection(Output):
         except ConnectionFault as fault:
             self._rest = b""
             self.fail(fault.code, fault.reason)
-
-    def _read_preface(self, data: bytes) -> bool:
-        """Whether the preface and the head of the first frame are there."""
-        if not data.startswith(PREFACE[: len(data)]):
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this port speaks HTTP/2; the preface is missing")
-        if len(data) < len(PREFACE) + HEAD_BYTES:
-            return False
-        if data[len(PREFACE) + 3] != frames.SETTINGS:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame must be SETTINGS")
-        return True
 
     def _read_frames(self, data: bytes, position: int) -> int:
         """Handle every whole frame; returns where the rest begins."""
