@@ -206,6 +206,7 @@ class Job:
         self._last_s = self._owner.clock()
         if self._first_s is None:
             self._begin()
+        self.life.ended()
         outcome = self._settle(finished)
         try:
             self._sink.finish(outcome)
@@ -223,7 +224,6 @@ class Job:
         assert view is not None
         # Job and attempt know each other; let go, they are freed at once and not by the collector.
         self._attempt = None
-        life.ended()
         owner.fleet_state.closed(life.backend)
         owner.running.discard(self)
         now_s = self._last_s

@@ -37,7 +37,7 @@ class HttpAttempt(Upload):
     _over = False
     _content_type = b""
     _retry_after_s = 0.0
-    _error_body = b""
+    _error_body: bytearray | None = None
 
     def __init__(self, sink: AttemptSink) -> None:
         self._owner = sink
@@ -69,6 +69,8 @@ class HttpAttempt(Upload):
         if self._over:
             return
         if self._status >= 300:
+            if self._error_body is None:
+                self._error_body = bytearray()
             if len(self._error_body) < _MAX_ERROR_BYTES:
                 self._error_body += data
             return
@@ -123,7 +125,7 @@ class HttpAttempt(Upload):
         self._fail(failure)
 
     def _status_failure(self) -> Failure:
-        body = self._error_body
+        body = bytes(self._error_body or b"")
         text = error_text(body)
         message = f"HTTP {self._status}" + (f": {text}" if text else "")
         kind = failure_kind(self._status, text)
