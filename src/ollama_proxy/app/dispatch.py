@@ -121,7 +121,7 @@ class Job:
         self._request = RoutingRequest(
             canonical_model(call.model),
             call.model,
-            call.needs,
+            call.needs | call.wants if call.wants else call.needs,
             call.annotations,
             call.prompt_bytes,
             call.max_tokens,
@@ -145,12 +145,24 @@ class Job:
         """Decide, and open an attempt or end."""
         owner = self._owner
         verdict = decide(self._request, owner.fleet_state.view(), owner.policy, self.life.tried)
+        if isinstance(verdict, Refusal) and self.call.wants:
+            verdict = self._decide_without_wants() or verdict
         if isinstance(verdict, Refusal):
             if owner.starting and verdict.kind is RefusalKind.NO_HEALTHY:
                 return
             self._end_with(self.life.refused(verdict))
             return
         self._open(verdict)
+
+    def _decide_without_wants(self) -> Decision | None:
+        """The decision when nobody can do all that the request wants: it then gets what there is, and is told."""
+        owner, call = self._owner, self.call
+        request = msgspec.structs.replace(self._request, needs=call.needs)
+        verdict = decide(request, owner.fleet_state.view(), owner.policy, self.life.tried)
+        if isinstance(verdict, Refusal):
+            return None
+        lacking = ", ".join(sorted(want.value for want in call.wants))
+        return msgspec.structs.replace(verdict, reason=f"{verdict.reason}; nobody can do all of: {lacking}")
 
     def _open(self, decision: Decision) -> None:
         owner, fleet = self._owner, self._owner.fleet_state

@@ -20,11 +20,11 @@ from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.upstreams import build_backend
 from ollama_proxy.config.schema import Config
-from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.call import Call, RawRequest
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.domain.ports import AnswerSink, Backend
+from ollama_proxy.domain.ports import AnswerSink, Backend, Relay, RelaySink
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
 from ollama_proxy.net.task import spawn
@@ -147,6 +147,9 @@ class Proxy:
 
     def submit(self, call: Call, sink: AnswerSink) -> Job:
         return self._dispatcher.submit(call, sink)
+
+    def relay(self, backend: str, request: RawRequest, sink: RelaySink) -> Relay:
+        return self._backends[backend].relay(request, sink)
 
     def fleet(self) -> FleetView:
         return self._fleet.view()

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
 class TextDelta(msgspec.Struct, frozen=True):
-    """The next piece of the answer's text."""
+    """The next piece of the answer's text.
+
+    `logprobs` has an entry for each of its tokens when they were asked for: `token`, `logprob`, `bytes` and
+    `top_logprobs`, the same members in Ollama's and OpenAI's dialect.
+    """
 
     text: str
+    logprobs: tuple[Any, ...] = ()
 
 
 class ThinkingDelta(msgspec.Struct, frozen=True):
-    """The next piece of the model's reasoning."""
+    """The next piece of the model's reasoning; `signature` proves it to the server that made it, and to no other."""
 
     text: str
+    signature: str = ""
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -44,15 +52,21 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     load_ns: int | None = None
     prompt_ns: int | None = None
     decode_ns: int | None = None
+    #: Those of the prompt that a cache of the server spared it, as far as it says.
+    cached_tokens: int | None = None
     #: The server gave no counts: `output_tokens` is the number of events.
     counted_events: bool = False
 
 
 class Finished(msgspec.Struct, frozen=True, gc=False):
-    """The regular end of an answer; `reason` is `stop`, `length`, `tool_calls`, `load` or `unload`."""
+    """The regular end of an answer; `reason` is `stop`, `length`, `tool_calls`, `content_filter`, `load` or `unload`.
+
+    `stop_sequence` is the text that ended it, where the server says so.
+    """
 
     reason: str = "stop"
     usage: Usage = Usage()
+    stop_sequence: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):

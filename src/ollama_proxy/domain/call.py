@@ -21,16 +21,25 @@ class Dialect(enum.Enum):
     COMPUTE = "compute"
     OLLAMA = "ollama"
     OPENAI = "openai"
+    #: OpenAI's Responses API, whose requests and streams are unlike the rest of OpenAI's.
+    RESPONSES = "responses"
+    ANTHROPIC = "anthropic"
 
 
 class Operation(enum.Enum):
-    """What is asked for. `COMPLETE` is text without a chat template on servers that know the difference."""
+    """What is asked for.
+
+    `COMPLETE` is text without a chat template on servers that know the difference. `PASS` is a request that only a
+    backend of the same dialect can read: it goes up as it came, and is never translated.
+    """
 
     GENERATE = "generate"
     CHAT = "chat"
     COMPLETE = "complete"
     EMBED = "embed"
     SHOW = "show"
+    COUNT = "count tokens"
+    PASS = "pass on"
 
 
 class Need(enum.Enum):
@@ -44,6 +53,18 @@ class Need(enum.Enum):
     TEMPLATE = "template"
     CONTEXT = "context tokens"
     SHOW = "model details"
+    TOOLS = "tools"
+    TOOL_CHOICE = "a forced tool call"
+    THINKING = "thinking"
+    FORMAT = "structured output"
+    LOGPROBS = "log probabilities"
+    CHOICES = "several choices"
+    COMPLETION = "completion without a chat template"
+    TOKEN_INPUT = "token ids as input"
+    COUNT = "token counting"
+    AUDIO = "audio"
+    IMAGE_OUTPUT = "image generation"
+    RERANK = "reranking"
 
 
 class ToolUse(msgspec.Struct, frozen=True):
@@ -86,7 +107,9 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 class Generation(msgspec.Struct, frozen=True):
     """A request for text in full. A prompt-style request has `messages` empty.
 
-    `tools` are OpenAI-shaped (`{"type": "function", "function": {...}}`), `format` is None, `"json"` or a JSON schema.
+    `tools` are OpenAI-shaped (`{"type": "function", "function": {...}}`), and so is `tool_choice`: None, `"auto"`,
+    `"none"`, `"required"` or `{"type": "function", "function": {"name": ...}}`. `format` is None, `"json"` or a JSON
+    schema; `think` is None, a bool, or an effort (`"low"`, `"medium"`, `"high"`, `"max"`).
     """
 
     prompt: str = ""
@@ -100,6 +123,7 @@ class Generation(msgspec.Struct, frozen=True):
     sampling: Sampling = Sampling()
     tools: tuple[Any, ...] = ()
     tool_choice: Any = None
+    parallel_tools: bool | None = None
     format: Any = None
     think: bool | str | None = None
     keep_alive: Any = None
@@ -154,6 +178,8 @@ class Call(msgspec.Struct):
     prompt_bytes: int = 0
     max_tokens: int = 0
     raw: RawRequest | None = None
+    #: What a backend should be able to do, though the request makes sense without: it is dropped when nobody can.
+    wants: frozenset[Need] = frozenset()
     #: The raw request asks for something that a backend speaking this dialect second-hand would silently drop.
     raw_needs_native: bool = False
     way_in: str = ""

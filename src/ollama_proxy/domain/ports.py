@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from .answer import AnswerEvent, Finished, Outcome, Route
-from .call import Call, Need
+from .call import Call, Need, RawRequest
 from .device import BackendSpec, FleetView, ModelFacts
 from .errors import Failure, ProxyError
 
@@ -66,8 +66,44 @@ class Ticket(Protocol):
         """The client reads again."""
 
 
+class RelaySink(Protocol):
+    """Takes a backend's answer to a relayed request as it comes."""
+
+    def on_response(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """The head; names are in lower case."""
+
+    def on_body(self, data: bytes) -> None:
+        """The next bytes of the body, chunk framing removed."""
+
+    def on_complete(self) -> None:
+        """The body is complete by its framing."""
+
+    def on_error(self, failure: Failure) -> None:
+        """The connection failed; nothing more follows."""
+
+
+class Relay(Protocol):
+    """A relayed request under way."""
+
+    def abort(self) -> None:
+        """Drop it now; the sink hears nothing more."""
+
+    def pause(self) -> None:
+        """Stop reading the answer."""
+
+    def resume(self) -> None:
+        """Read it again."""
+
+
 class Service(Protocol):
     """What an API may ask for."""
+
+    def relay(self, backend: str, request: RawRequest, sink: RelaySink) -> Relay:
+        """Send a request to one backend as it came, outside of all routing; answers come after this call has returned.
+
+        For what is meant for a certain server and not for a model: management, and servers that are passed through.
+        Raises `KeyError` for a backend that is not there.
+        """
 
     def submit(self, call: Call, sink: AnswerSink) -> Ticket:
         """Route, attempt, answer; returns at once."""
@@ -162,6 +198,9 @@ class Backend(Protocol):
 
     def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         """Send the call, asking for `model`; answers come to `sink`, never before `open` has returned."""
+
+    def relay(self, request: RawRequest, sink: RelaySink) -> Relay:
+        """Send a request as it came, with what this server needs to let it in."""
 
     async def probe(self, timeout_s: float) -> ProbeReport:
         """Ask for models and state. Raises `ProbeError` with a clause for people."""

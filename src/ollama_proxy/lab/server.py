@@ -14,11 +14,11 @@ import msgspec
 
 from ollama_proxy.api.ollama.routes import OllamaApi
 from ollama_proxy.api.openai.routes import OpenAiApi
-from ollama_proxy.domain.call import Call, Operation
+from ollama_proxy.domain.call import Call, Operation, RawRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.domain.ports import AnswerSink
+from ollama_proxy.domain.ports import AnswerSink, Relay, RelaySink
 from ollama_proxy.lab.device import DeviceSpec, list_models
 from ollama_proxy.lab.faults import Fault, FaultSwitch
 from ollama_proxy.lab.run import Run
@@ -125,6 +125,9 @@ class EmulatedServer:
         self.waiting.append(run)
         self.loop.call_soon(self.next_run)
         return run
+
+    def relay(self, backend: str, request: RawRequest, sink: RelaySink) -> Relay:
+        raise KeyError(backend)
 
     def next_run(self) -> None:
         """Give the device to the request that has waited longest."""

@@ -15,11 +15,11 @@ import msgspec
 
 from ollama_proxy.backends.ollama.answers import AnswerDecoder, EmbedDecoder
 from ollama_proxy.backends.ollama.requests import encode_request
-from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead
+from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport
+from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
 from ollama_proxy.net.endings import read_ollama_body, read_ollama_tail, read_openai_body, read_openai_tail
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
@@ -28,7 +28,14 @@ from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
 
-CAPABILITIES = frozenset(Need)
+#: What its own `/v1` layer drops in silence is not among them.
+CAPABILITIES = frozenset(Need) - {
+    Need.CHOICES,
+    Need.TOOL_CHOICE,
+    Need.TOKEN_INPUT,
+    Need.COUNT,
+    Need.RERANK,
+}
 _OLLAMA, _OPENAI = Dialect.OLLAMA, Dialect.OPENAI
 _MOST_HEADS = 256
 _JSON = ((b"Content-Type", b"application/json"),)
@@ -62,6 +69,11 @@ class OllamaBackend:
             head = self._native_heads[path] = request_head(self._pool.origin, b"POST", self._prefix + path, _JSON)
         request = join_request(head, msgspec.json.encode(document))
         return DecodedAttempt(sink, decoder).send(self._pool, request)
+
+    def relay(self, request: RawRequest, sink: RelaySink) -> Relay:
+        """Send a request as it came."""
+        head = self._heads.get(request.head) or self._keep_head(request.head)
+        return self._pool.send(join_request(head, request.body), sink)
 
     def _keep_head(self, raw: RawHead) -> bytes:
         if len(self._heads) >= _MOST_HEADS:

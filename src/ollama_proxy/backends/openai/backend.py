@@ -13,11 +13,11 @@ import msgspec
 
 from ollama_proxy.backends.openai.answers import choose_decoder
 from ollama_proxy.backends.openai.requests import encode_request
-from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead
+from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport
+from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
 from ollama_proxy.net.endings import error_text, read_openai_body, read_openai_tail
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
@@ -29,7 +29,7 @@ from ollama_proxy.net.upstream import join_request, request_head, with_member
 _OPENAI = Dialect.OPENAI
 _EMBED = Operation.EMBED
 _MOST_HEADS = 256
-CAPABILITIES = frozenset((Need.GENERATE, Need.EMBED, Need.IMAGES, Need.RAW_PROMPT))
+CAPABILITIES = frozenset(Need) - {Need.SUFFIX, Need.TEMPLATE, Need.CONTEXT, Need.SHOW, Need.COUNT}
 
 
 class OpenAiBackend:
@@ -69,6 +69,11 @@ class OpenAiBackend:
         path, document = encode_request(call, model, stream=stream)
         request = join_request(self._head(b"POST", path), msgspec.json.encode(document))
         return DecodedAttempt(sink, choose_decoder(call.operation, stream=stream)).send(pool, request)
+
+    def relay(self, request: RawRequest, sink: RelaySink) -> Relay:
+        """Send a request as it came."""
+        head = self._raw_heads.get(request.head) or self._keep_head(request.head)
+        return self._pool.send(join_request(head, request.body), sink)
 
     def _keep_head(self, raw: RawHead) -> bytes:
         if len(self._raw_heads) >= _MOST_HEADS:
