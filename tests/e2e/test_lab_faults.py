@@ -126,7 +126,7 @@ def test_reset_drops_the_connection(lab: LabProcess, port: int) -> None:
 
 
 def test_reset_is_a_reset(lab: LabProcess, port: int) -> None:
-    request = f"POST /api/generate HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}"
+    request = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}"
     with lab.fault("nvidia", "reset"), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
         client.sendall(request.encode())
         with pytest.raises(ConnectionResetError):

@@ -102,7 +102,7 @@ def test_a_client_that_leaves_stops_a_real_generation(fleet: tuple[RealOllama, P
     before = log.text().count('"/api/generate"')
     with socket.create_connection(("127.0.0.1", proxy.http_port)) as client:
         head = (
-            f"POST /api/generate HTTP/1.1\r\nHost: x\r\nX-Target-Backend: nvidia\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nX-Target-Backend: nvidia\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         client.sendall(head.encode() + body)
         assert client.recv(1000).startswith(b"HTTP/1.1 200")

@@ -40,12 +40,12 @@ def build_status_app(control: Control) -> Starlette:
 
 
 async def _not_found(request: Request, error: Exception) -> Response:
-    return PlainTextResponse("404 page not found", 404)
+    return Response("404 page not found", 404, {"content-type": "text/plain"})
 
 
 async def _not_allowed(request: Request, error: Exception) -> Response:
     allow = getattr(error, "headers", None) or {}
-    return PlainTextResponse("405 method not allowed", 405, headers=dict(allow))
+    return Response("405 method not allowed", 405, {"content-type": "text/plain", **allow})
 
 
 def _json(document: Any, status: int = 200) -> Response:

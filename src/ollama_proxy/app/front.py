@@ -1,14 +1,22 @@
-"""The HTTP port's front: finds the handler of a path, and the dialect that answers when there is none."""
+"""The HTTP port's front: whether a request may come in, the handler of its path, and what is said when there is none.
+
+Paths are found as Ollama finds them: escapes are read, doubled slashes and dots are redirected away, a slash at the end
+too.
+"""
 
 from __future__ import annotations
 
+import html
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.asgi import AsgiApp, AsgiBridge
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_request_id
+from ollama_proxy.net.origins import Origins, Verdict
 
 Methods = Mapping[bytes, Callable[[Exchange], None]]
 
@@ -18,6 +26,9 @@ _KINDS = {
     413: ErrorKind.TOO_LARGE,
     500: ErrorKind.INTERNAL,
 }
+#: The order in which `Allow` names methods.
+_METHODS = (b"HEAD", b"GET", b"POST", b"DELETE")
+_MOVED = {301: b"Moved Permanently", 307: b"Temporary Redirect"}
 
 
 class HttpApi(Protocol):
@@ -37,15 +48,15 @@ class HttpApi(Protocol):
     def refuse(self, exchange: Exchange, error: ProxyError) -> None:
         """Answer an error in this dialect."""
 
-    def refuse_path(self, exchange: Exchange) -> None:
-        """Answer a path below the root that nothing is at."""
-
 
 class Front:
-    """Routes by exact path, then by prefix, then to the dialect of the path, then to the status pages."""
+    """Routes by exact path, then by prefix, then to the status pages."""
 
-    def __init__(self, apis: Sequence[HttpApi], pages: AsgiApp, make_request_id: Callable[[], str]) -> None:
+    def __init__(
+        self, apis: Sequence[HttpApi], pages: AsgiApp, make_request_id: Callable[[], str], origins: Origins
+    ) -> None:
         self._apis = apis
+        self._judge = origins.judge
         self._make_request_id = make_request_id
         self._pages = AsgiBridge(pages, self.refuse)
         self._routes = {path: methods for api in apis for path, methods in api.routes.items()}
@@ -53,26 +64,61 @@ class Front:
 
     def handle(self, exchange: Exchange) -> None:
         """Serve one exchange."""
-        self._name(exchange)
-        methods = self._routes.get(exchange.path) or self._find_prefix(exchange.path)
+        verdict = self._name(exchange)
+        methods = self._routes.get(exchange.path)
         if methods is None:
-            api = self._find_api(exchange.path)
-            if api is None:
-                self._pages.handle(exchange)
+            methods = self._look_closer(exchange)
+            if exchange.started:
+                return
+        if verdict.status:
+            self._stop(exchange, verdict.status, methods)
+        elif methods is None:
+            self._answer_elsewhere(exchange)
+        else:
+            handler = methods.get(exchange.method)
+            if handler is not None:
+                handler(exchange)
             else:
-                api.refuse_path(exchange)
-            return
-        handler = methods.get(exchange.method)
-        if handler is None:
-            allow = b", ".join(methods)
-            exchange.respond(405, b"text/plain", b"405 method not allowed", [(b"Allow", allow)])
-            return
-        handler(exchange)
+                exchange.respond(405, b"text/plain", b"405 method not allowed", [_allow(methods)])
 
-    def _name(self, exchange: Exchange) -> None:
+    def _name(self, exchange: Exchange) -> Verdict:
         """Give the request its id, the client's own where it sent a good one, and echo it whatever the answer."""
         exchange.request_id = request_id = read_request_id(exchange) or self._make_request_id()
-        exchange.fixed_lines = b"X-Request-ID: %b\r\n" % request_id.encode("ascii")
+        verdict = self._judge(exchange)
+        exchange.fixed_lines = b"%bX-Request-ID: %b\r\n" % (verdict.lines, request_id.encode("ascii"))
+        return verdict
+
+    def _look_closer(self, exchange: Exchange) -> Methods | None:
+        """The methods of a path that is no route as it stands. Some are redirected here, to where it is meant to go."""
+        path = exchange.path
+        if path == b"*":
+            exchange.respond(200, b"", b"")
+            return None
+        clean = _clean(path)
+        if clean != path:
+            _redirect(exchange, clean, 307)
+            return None
+        if b"%" in path:
+            path = exchange.path = unquote_to_bytes(path)
+            if path in self._routes:
+                return self._routes[path]
+        if path.endswith(b"/"):
+            methods = self._routes.get(path[:-1]) or self._find_prefix(path[:-1])
+            if methods is not None and exchange.method in methods:
+                _redirect(exchange, path[:-1], 301 if exchange.method == b"GET" else 307)
+                return None
+        return self._find_prefix(path)
+
+    def _stop(self, exchange: Exchange, status: int, methods: Methods | None) -> None:
+        """Answer a request that may go no further, or need not."""
+        unserved = methods is not None and exchange.method not in methods
+        exchange.respond(status, b"", b"", [_allow(methods)] if methods is not None and unserved else ())
+
+    def _answer_elsewhere(self, exchange: Exchange) -> None:
+        if self._find_api(exchange.path) is None:
+            self._pages.handle(exchange)
+        else:
+            exchange.respond(404, b"text/plain", b"404 page not found")
 
     def _find_prefix(self, path: bytes) -> Methods | None:
         for prefix, methods in self._prefixes:
@@ -93,3 +139,30 @@ class Front:
             api.refuse(exchange, ProxyError(kind, message))
         else:
             exchange.respond(status, b"text/plain; charset=utf-8", message.encode() + b"\n")
+
+
+def _allow(methods: Methods) -> tuple[bytes, bytes]:
+    known = [method for method in _METHODS if method in methods]
+    return b"Allow", b", ".join([*known, *(method for method in methods if method not in _METHODS)])
+
+
+def _clean(path: bytes) -> bytes:
+    """A path without doubled slashes and dots; a slash at its end stays."""
+    if (b"//" not in path and b"/." not in path) or not path.startswith(b"/"):
+        return path
+    clean = posixpath.normpath(b"/" + path.lstrip(b"/"))
+    return clean + b"/" if path.endswith(b"/") and clean != b"/" else clean
+
+
+def _redirect(exchange: Exchange, path: bytes, status: int) -> None:
+    """Send the client to a path on this server; the query goes along."""
+    where = quote_from_bytes(path, safe="/$&+,:;=@~%")
+    if exchange.query:
+        where += f"?{exchange.query.decode('latin-1')}"
+    headers = [(b"Location", where.encode("latin-1"))]
+    if exchange.method == b"GET":
+        quoted = html.escape(where).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+        link = f'<a href="{quoted}">'.encode("latin-1")
+        exchange.respond(status, b"text/html; charset=utf-8", b"%b%b</a>.\n\n" % (link, _MOVED[status]), headers)
+    else:
+        exchange.respond(status, b"text/html; charset=utf-8" if exchange.method == b"HEAD" else b"", b"", headers)

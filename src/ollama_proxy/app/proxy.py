@@ -19,6 +19,7 @@ from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.upstreams import build_backend
+from ollama_proxy.config.checks import is_loopback
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call, RawRequest
 from ollama_proxy.domain.decision import Policy
@@ -27,6 +28,7 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Backend, Relay, RelaySink
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
+from ollama_proxy.net.origins import Origins
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.logs import RequestLog
 from ollama_proxy.observability.metrics import Metrics
@@ -75,9 +77,10 @@ class Proxy:
         self._tasks: list[asyncio.Task[None]] = []
 
     def _build_front(self) -> Front:
-        return Front(
-            [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS], build_status_app(self), self.make_request_id
-        )
+        server = self.config.server
+        origins = Origins(server.allowed_origins, server.allowed_hosts, local_only=is_loopback(server.host))
+        apis = [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS]
+        return Front(apis, build_status_app(self), self.make_request_id, origins)
 
     # -- start and stop --------------------------------------------------------
 

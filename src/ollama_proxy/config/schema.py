@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Meta
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 takes any free one")]
+#: As Ollama's own list has them; one `*` stands for anything.
+Origin = Annotated[str, Meta(pattern=r"^(\*|[^*]*\*[^*]*|[a-z][a-z0-9+.-]*://[^*]+)(?![\s\S])")]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
 
 
@@ -50,6 +52,13 @@ class Server(Section, frozen=True):
     tls: Tls = Tls()
     auth: Auth = Auth()
     rate_limit: RateLimit = RateLimit()
+    allowed_origins: Annotated[
+        tuple[Origin, ...], Meta(description="web pages that may ask, besides local ones; `*` for all")
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="names it answers to on a loopback address, besides local ones; `*` for all"),
+    ] = ()
 
 
 class Embedded(Section, frozen=True):

@@ -41,10 +41,6 @@ class OllamaApi:
         """Answer an error in this dialect."""
         HttpAnswer(exchange, lambda: OllamaWriter("", Operation.CHAT, stream=False)).fail(error)
 
-    def refuse_path(self, exchange: Exchange) -> None:
-        """Answer a path that nothing is at, as Ollama does."""
-        exchange.respond(404, b"text/plain", b"404 page not found")
-
     def _root(self, exchange: Exchange) -> None:
         exchange.respond(200, b"text/plain; charset=utf-8", b"Ollama is running")
 
@@ -99,7 +95,7 @@ class OllamaApi:
     def _submit(self, exchange: Exchange, read: Callable[[], Call], *, legacy: bool = False) -> None:
         try:
             call = read()
-            if not call.model or call.model.isspace():
+            if (not call.model or call.model.isspace()) and not self._service.name_default(call):
                 raise ProxyError(ErrorKind.MODEL_NOT_FOUND, "model '' not found")
         except ProxyError as error:
             self.refuse(exchange, error)

@@ -42,11 +42,6 @@ class OpenAiApi:
         status, content_type, body = write_error(error)
         exchange.respond(status, content_type, body)
 
-    def refuse_path(self, exchange: Exchange) -> None:
-        """Answer a path that nothing is at."""
-        path = exchange.path.decode("latin-1")[:200]
-        self.refuse(exchange, ProxyError(ErrorKind.NOT_FOUND, f"no such route: {path}"))
-
     def _models(self, exchange: Exchange) -> None:
         answer_later(exchange, self._list(exchange, ""), "openai models", self.refuse)
 
