@@ -10,7 +10,7 @@ from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, RefusalKind, RoutingRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates
-from ollama_proxy.domain.names import matches_pattern
+from ollama_proxy.domain.names import canonical_model, matches_pattern
 from ollama_proxy.routing.decide import decide
 from ollama_proxy.routing.prediction import predict
 
@@ -96,6 +96,12 @@ def is_named(view: BackendView, word: str) -> bool:
     return word.lower() == view.id or (word.lower() == view.spec.hardware and not view.spec.stand_in_model)
 
 
+def works_with(view: BackendView, request: RoutingRequest) -> str:
+    """The canonical name of the model that a backend would answer with."""
+    stands_in = view.spec.stand_in_model and request.model not in (view.models or {})
+    return canonical_model(view.spec.stand_in_model) if stands_in else request.model
+
+
 @many
 @cases
 def test_everybody_is_ranked_or_rejected_exactly_once(
@@ -130,7 +136,7 @@ def test_each_rejection_is_true(
             Limit.MODEL_TOO_LARGE: 0 < spec.max_model_size_gb * 1e9 < size,
             Limit.CAPABILITY: not request.needs <= view.capabilities,
             Limit.POWER: spec.power_watts == 0 or spec.power_watts > wishes.max_power_watts > 0,
-            Limit.LATENCY: predict(view, request).latency_ms > wishes.max_latency_ms > 0,
+            Limit.LATENCY: predict(view, request, works_with(view, request)).latency_ms > wishes.max_latency_ms > 0,
             Limit.STAND_IN: bool(spec.stand_in_model) and any(holds(other, request.model) for other in fleet.backends),
         }[one.limit], one
         assert one.detail
@@ -145,7 +151,7 @@ def test_patterns_sizes_and_latency_hold_on_every_attempt(
     for name in ids(decide(request, fleet, policy, tried)):
         view = by_id[name]
         spec, limit_ms = view.spec, request.annotations.max_latency_ms
-        assert not limit_ms or predict(view, request).latency_ms <= limit_ms
+        assert not limit_ms or predict(view, request, works_with(view, request)).latency_ms <= limit_ms
         if spec.stand_in_model:
             continue
         assert holds(view, request.model)

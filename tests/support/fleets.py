@@ -17,7 +17,7 @@ from tests.support.processes import ROOT
 SMALL, LARGE = "qwen2.5:0.5b", "llama3:7b"
 POLICY = Policy("Balanced", 10.0, "ollama-igpu")
 CONFIG, _ = parse_config((ROOT / "config" / "config.yaml").read_text(), "config.yaml")
-SPECS = {backend.id: build_spec(backend) for backend in CONFIG.backends}
+SPECS = {backend.id: build_spec(backend, CONFIG.models.aliases) for backend in CONFIG.backends}
 
 
 def view(spec: BackendSpec, *models: str, **fields: Any) -> BackendView:

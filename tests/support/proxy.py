@@ -30,7 +30,9 @@ class ProxyProcess:
         changes: dict[str, Any] | None = None,
         wait_ready: bool = True,
         speed: float = 1,
+        replace: dict[str, Any] | None = None,
     ) -> None:
+        """`changes` go into the sections of the shipped file, `replace` takes the place of whole ones."""
         self._folder = work / f"proxy-{next(_numbers)}"
         self._folder.mkdir()
         self._wait_ready = wait_ready
@@ -47,9 +49,10 @@ class ProxyProcess:
             character["max_tokens_per_second"] *= speed
         for section, values in (changes or {}).items():
             if isinstance(values, dict):
-                config[section] |= values
+                config[section] = config.get(section, {}) | values
             else:
                 config[section] = values
+        config |= replace or {}
         self.config_path.write_text(yaml.safe_dump(config, sort_keys=False))
         self.http_port: int = config["server"]["http_port"]
         self.grpc_port: int = config["server"]["grpc_port"]

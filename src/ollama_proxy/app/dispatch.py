@@ -23,6 +23,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, Attempt, Backend
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, Life, State
+from ollama_proxy.routing.concession import give_way
 from ollama_proxy.routing.decide import decide
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,9 @@ class Dispatcher:
         clock: Callable[[], float],
         timeouts: Timeouts | None = None,
         max_attempts: int = MAX_ATTEMPTS,
+        substitutes: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        """`substitutes` are the models that may answer for another, by its canonical name."""
         self.fleet_state = fleet
         self.backends = backends
         self.policy = policy
@@ -58,6 +61,7 @@ class Dispatcher:
         self.clock = clock
         self.timeouts = timeouts or Timeouts()
         self.max_attempts = max_attempts
+        self.substitutes = substitutes or {}
         self.running: set[Job] = set()
         #: While true, a request that finds no healthy backend waits: one is about to start.
         self.starting = False
@@ -145,8 +149,8 @@ class Job:
         """Decide, and open an attempt or end."""
         owner = self._owner
         verdict = decide(self._request, owner.fleet_state.view(), owner.policy, self.life.tried)
-        if isinstance(verdict, Refusal) and self.call.wants:
-            verdict = self._decide_without_wants() or verdict
+        if isinstance(verdict, Refusal) and (self.call.wants or owner.substitutes):
+            verdict = self._give_way() or verdict
         if isinstance(verdict, Refusal):
             if owner.starting and verdict.kind is RefusalKind.NO_HEALTHY:
                 return
@@ -154,15 +158,16 @@ class Job:
             return
         self._open(verdict)
 
-    def _decide_without_wants(self) -> Decision | None:
-        """The decision when nobody can do all that the request wants: it then gets what there is, and is told."""
-        owner, call = self._owner, self.call
-        request = msgspec.structs.replace(self._request, needs=call.needs)
-        verdict = decide(request, owner.fleet_state.view(), owner.policy, self.life.tried)
-        if isinstance(verdict, Refusal):
-            return None
-        lacking = ", ".join(sorted(want.value for want in call.wants))
-        return msgspec.structs.replace(verdict, reason=f"{verdict.reason}; nobody can do all of: {lacking}")
+    def _give_way(self) -> Decision | None:
+        """The decision when nobody can take the request as it is: less than it wants, then another model."""
+        owner, request = self._owner, self._request
+        for lesser, remark in give_way(self.call, request, owner.substitutes.get(request.model, ())):
+            verdict = decide(lesser, owner.fleet_state.view(), owner.policy, self.life.tried)
+            if not isinstance(verdict, Refusal):
+                other = lesser.model != request.model
+                reason = f"{verdict.reason}; {remark}"
+                return msgspec.structs.replace(verdict, reason=reason, stand_in=verdict.stand_in or other)
+        return None
 
     def _open(self, decision: Decision) -> None:
         owner, fleet = self._owner, self._owner.fleet_state
@@ -175,8 +180,11 @@ class Job:
         self._opened_s = self._last_s = owner.clock()
         self.life.opened(chosen)
         fleet.opened(chosen)
+        call, model = self.call, decision.model
+        # Another model than the one asked for is told by its own name; another name for the same is nobody's business.
+        call.echo = call.model if model != call.model and not decision.stand_in else ""
         try:
-            self._attempt = owner.backends[chosen].open(self.call, decision.model, self)
+            self._attempt = owner.backends[chosen].open(call, model, self)
         except ProxyError as error:
             # The whole request was read only now, to translate it, and is itself at fault.
             fleet.closed(chosen)
@@ -323,6 +331,7 @@ class Job:
         if state is State.STREAMING:
             return timeouts.idle_s
         if state is State.WAITING:
-            loaded = self._request.model in self._view.loaded
+            asked = self._decision.model if self._decision is not None else self.call.model
+            loaded = canonical_model(asked) in self._view.loaded
             return timeouts.first_byte_loaded_s if loaded else timeouts.first_byte_cold_s
         return math.inf

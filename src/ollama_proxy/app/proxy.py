@@ -25,6 +25,7 @@ from ollama_proxy.domain.call import Call, RawRequest
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, Backend, Relay, RelaySink
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
@@ -50,7 +51,7 @@ class Proxy:
         self._backends: dict[str, Backend] = {}
         for entry in config.backends:
             if entry.enabled:
-                self._add(build_backend(entry))
+                self._add(build_backend(entry, config.models.aliases))
         self._mode: str = config.efficiency.default_mode
         self._metrics = Metrics(self._fleet.view, ollama_proxy.__version__)
         self._log = RequestLog(sys.stderr, enabled=config.monitoring.trace_requests)
@@ -60,6 +61,7 @@ class Proxy:
             policy=build_policy(self._mode, _tie_breakers(config)),
             books=Books(self._fleet, self._metrics, self._log),
             clock=self._loop.time,
+            substitutes={canonical_model(name): others for name, others in config.models.substitutes.items()},
             max_attempts=1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS,
         )
         health = config.health
@@ -150,6 +152,12 @@ class Proxy:
 
     def submit(self, call: Call, sink: AnswerSink) -> Job:
         return self._dispatcher.submit(call, sink)
+
+    def name_default(self, call: Call) -> bool:
+        default = self.config.models.default
+        if default:
+            call.model, call.named = default, False
+        return bool(default)
 
     def relay(self, backend: str, request: RawRequest, sink: RelaySink) -> Relay:
         return self._backends[backend].relay(request, sink)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from ollama_proxy.app.registry import BACKEND_GROUP, BACKENDS, load_kind
 from ollama_proxy.backends.ollama.backend import OllamaBackend
@@ -10,6 +11,7 @@ from ollama_proxy.backends.openai.backend import OpenAiBackend
 from ollama_proxy.config.endpoint import Endpoint, parse_endpoint
 from ollama_proxy.config.schema import Backend as BackendConfig
 from ollama_proxy.domain.device import BackendSpec
+from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Backend
 from ollama_proxy.net.http1.client import Origin, OriginPool
 
@@ -20,14 +22,14 @@ EMBEDDED_TOKENS_PER_SECOND = 60.0
 EMBEDDED_SLOTS = 4
 
 
-def build_backend(config: BackendConfig) -> Backend:
-    """The backend of one entry of the file."""
+def build_backend(config: BackendConfig, aliases: Mapping[str, str]) -> Backend:
+    """The backend of one entry of the file; `aliases` are those of all backends."""
     build = load_kind(BACKENDS, config.type, BACKEND_GROUP)
-    backend: Backend = build(build_spec(config), parse_endpoint(config.endpoint), config)
+    backend: Backend = build(build_spec(config, aliases), parse_endpoint(config.endpoint), config)
     return backend
 
 
-def build_spec(config: BackendConfig) -> BackendSpec:
+def build_spec(config: BackendConfig, aliases: Mapping[str, str]) -> BackendSpec:
     """What the decision knows of an entry."""
     character, capability = config.characteristics, config.model_capability
     return BackendSpec(
@@ -44,7 +46,15 @@ def build_spec(config: BackendConfig) -> BackendSpec:
         supported_patterns=capability.supported_model_patterns,
         preferred_models=capability.preferred_models,
         excluded_patterns=capability.excluded_patterns,
+        model_names=_join_names(config.model_names, aliases),
     )
+
+
+def _join_names(own: Mapping[str, str], aliases: Mapping[str, str]) -> dict[str, str]:
+    """What each name means there: an alias leads to a model, which the server may call something else again."""
+    names = {canonical_model(name): there for name, there in own.items()}
+    led = {canonical_model(alias): names.get(canonical_model(model), model) for alias, model in aliases.items()}
+    return {**led, **names}
 
 
 def _pool(endpoint: Endpoint) -> OriginPool:

@@ -92,8 +92,18 @@ class Backend(Section, frozen=True):
     transparent: bool = False
     slots: Annotated[int, Meta(ge=1, le=4096, description="requests the server runs at once")] = 1
     models: Annotated[tuple[str, ...], Meta(description="names, for servers without a list")] = ()
+    model_names: Annotated[dict[str, str], Meta(description="name here: what this server calls the model")] = {}
     characteristics: Characteristics = Characteristics()
     model_capability: ModelCapability = ModelCapability()
+
+
+class Models(Section, frozen=True):
+    default: Annotated[str, Meta(description="for requests that name no model; empty refuses them")] = ""
+    aliases: Annotated[dict[str, str], Meta(description="another name: the model it stands for, on every backend")] = {}
+    substitutes: Annotated[
+        dict[str, tuple[str, ...]],
+        Meta(description="model: what may answer for it, in this order, when no backend can; the answer says so"),
+    ] = {}
 
 
 class Routing(Section, frozen=True):
@@ -145,6 +155,7 @@ class Config(Section, frozen=True):
     server: Server = Server()
     embedded: Embedded = Embedded()
     backends: tuple[Backend, ...] = ()
+    models: Models = Models()
     routing: Routing = Routing()
     cache: Cache = Cache()
     health: Health = Health()

@@ -180,6 +180,10 @@ class Call(msgspec.Struct):
     raw: RawRequest | None = None
     #: What a backend should be able to do, though the request makes sense without: it is dropped when nobody can.
     wants: frozenset[Need] = frozenset()
+    #: The raw request names the model; else it is written into it.
+    named: bool = True
+    #: The name that answers must carry although the backend was asked for another; "" when it echoes the right one.
+    echo: str = ""
     #: The raw request asks for something that a backend speaking this dialect second-hand would silently drop.
     raw_needs_native: bool = False
     way_in: str = ""

@@ -118,3 +118,5 @@ class Refusal(msgspec.Struct, frozen=True):
     message: str
     rejections: tuple[Rejection, ...]
     fleet_version: int
+    #: Names of models that resemble the one that is nowhere.
+    nearest: tuple[str, ...] = ()

@@ -46,6 +46,8 @@ class BackendSpec(msgspec.Struct, frozen=True):
     excluded_patterns: tuple[str, ...] = ()
     #: Answers for any model name with a model of its own; used only when nobody else can.
     stand_in_model: str = ""
+    #: What a model is called there, by its canonical name here: aliases, and servers that spell names in their own way.
+    model_names: Mapping[str, str] = {}
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
@@ -58,6 +60,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
     context_length: int = 0
     #: The backend's own list entry, for APIs of the same dialect.
     entry: Mapping[str, object] = {}
+    #: What to ask this backend for, where it is not `name`.
+    there: str = ""
 
 
 class Rates(msgspec.Struct, frozen=True, gc=False):

@@ -60,6 +60,7 @@ class ProxyError(Exception):
 
     `status`, `body` and `content_type` are set when a backend refused the request itself (a 4xx): an API of the
     same dialect passes them on as they came. `told` says that the client has read of it in the stream already.
+    `nearest` are names of models that resemble one that was not found.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class ProxyError(Exception):
         content_type: bytes = b"",
         retry_after_s: float = 0.0,
         told: bool = False,
+        nearest: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -83,6 +85,7 @@ class ProxyError(Exception):
         self.content_type = content_type
         self.retry_after_s = retry_after_s
         self.told = told
+        self.nearest = nearest
 
 
 class FailureKind(enum.Enum):

@@ -108,6 +108,9 @@ class Service(Protocol):
     def submit(self, call: Call, sink: AnswerSink) -> Ticket:
         """Route, attempt, answer; returns at once."""
 
+    def name_default(self, call: Call) -> bool:
+        """Give a call that names no model the configured default; whether there is one."""
+
     def fleet(self) -> FleetView:
         """The backends at this moment."""
 

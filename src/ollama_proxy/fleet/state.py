@@ -15,6 +15,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
+from ollama_proxy.fleet.naming import with_names
 from ollama_proxy.fleet.rates import MAX_MODELS, Observation, learn, prior
 
 #: What traffic teaches is shown this often: a decision a moment later is no worse for it, and most views then last.
@@ -205,8 +206,11 @@ class Fleet:
     def _drop_model(self, record: _Record, model: str) -> None:
         """The list was wrong; believe the 404 until the next probe."""
         models = record.models
-        if models is not None and model in models:
-            record.models = {name: facts for name, facts in models.items() if name != model}
+        if models is None:
+            return
+        left = {name: facts for name, facts in models.items() if canonical_model(facts.there or name) != model}
+        if len(left) != len(models):
+            record.models = left
             self._touch(record)
 
     # -- probes --------------------------------------------------------------
@@ -218,7 +222,7 @@ class Fleet:
             return
         record.health = WELL
         record.checked_unix_s = now_unix_s
-        record.models = report.models
+        record.models = None if report.models is None else with_names(report.models, record.spec.model_names)
         record.loaded = report.loaded
         record.loaded_entries = report.loaded_entries
         record.version = report.version

@@ -126,6 +126,9 @@ class EmulatedServer:
         self.loop.call_soon(self.next_run)
         return run
 
+    def name_default(self, call: Call) -> bool:
+        return False
+
     def relay(self, backend: str, request: RawRequest, sink: RelaySink) -> Relay:
         raise KeyError(backend)
 

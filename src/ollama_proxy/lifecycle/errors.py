@@ -22,7 +22,7 @@ def error_of_refusal(refusal: Refusal) -> ProxyError:
             kind = ErrorKind.LIMITS_EXCLUDE_ALL
         case _:
             assert_never(refusal.kind)
-    return ProxyError(kind, refusal.message)
+    return ProxyError(kind, refusal.message, nearest=refusal.nearest)
 
 
 def error_of_failures(failures: Sequence[tuple[str, Failure]], refusal: Refusal | None = None) -> ProxyError:

@@ -17,6 +17,7 @@ from ollama_proxy.domain.ports import AttemptSink
 from ollama_proxy.net.endings import TAIL_PIECES, error_in_event, error_text
 from ollama_proxy.net.framing import EventBuffer, LineBuffer
 from ollama_proxy.net.http1.exchange import Headers
+from ollama_proxy.net.model_name import NameEcho
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError
 
@@ -48,10 +49,14 @@ class RawAttempt(HttpAttempt):
     _event_end = b""
     _relay: Callable[[bytes], None] | None = None
 
-    def __init__(self, sink: AttemptSink, read_body: EndReader, read_tail: EndReader) -> None:
+    def __init__(
+        self, sink: AttemptSink, read_body: EndReader, read_tail: EndReader, echo: NameEcho | None = None
+    ) -> None:
+        """`echo` where the answer names the model otherwise than the client did."""
         self._owner = sink
         self._read_body = read_body
         self._read_tail = read_tail
+        self._echo = echo
 
     def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
         if status != 200:
@@ -63,7 +68,11 @@ class RawAttempt(HttpAttempt):
             super().on_answer(status, headers, body)
         else:
             self._over = True
-            self._owner.on_whole(status, content_type, body, finished)
+            self._owner.on_whole(status, content_type, self._name(body), finished)
+
+    def _name(self, data: bytes) -> bytes:
+        echo = self._echo
+        return data if echo is None else echo.rewrite(data)
 
     def _begin(self, length: bytes) -> None:
         if self._content_type.startswith(b"application/x-ndjson"):
@@ -91,10 +100,12 @@ class RawAttempt(HttpAttempt):
         if fresh:
             self._fresh = False
             check_first_event(data)
+        if self._echo is not None:
+            data = self._echo.rewrite(data)
         self._events += data.count(b"\n")
         self._tail.append((data, 0))
         self._owner.on_raw(data)
-        if fresh and not self._over:
+        if fresh and not self._over and self._echo is None:
             self._relay = self._owner.relay()
 
     def on_chunk(self, chunk: bytes, begin: int) -> None:
@@ -128,8 +139,9 @@ class RawAttempt(HttpAttempt):
         self._held_size += len(data)
         if self._held_size > _MAX_HELD_BYTES:
             self._held = None
-            self._owner.on_head(self._status, self._content_type, self._length)
-            self._owner.on_raw(b"".join(held))
+            length = self._length if self._echo is None else None
+            self._owner.on_head(self._status, self._content_type, length)
+            self._owner.on_raw(self._name(b"".join(held)))
 
     def _end(self) -> None:
         if self._border is None:
@@ -144,7 +156,7 @@ class RawAttempt(HttpAttempt):
             self._fail(Failure(FailureKind.CUT, message, told=bool(text and not rest)))
             return
         if rest:
-            self._owner.on_raw(rest)
+            self._owner.on_raw(self._name(rest))
         self._over = True
         self._owner.on_end(self._with_count(finished))
 
@@ -167,7 +179,7 @@ class RawAttempt(HttpAttempt):
         if finished is None and body:
             raise DecodeError("the body is not the JSON that was expected")
         self._over = True
-        self._owner.on_whole(self._status, self._content_type, body, finished or Finished())
+        self._owner.on_whole(self._status, self._content_type, self._name(body), finished or Finished())
 
 
 def check_first_event(data: bytes) -> None:

@@ -162,6 +162,8 @@ class HttpAnswer:
         found = self._headers()
         if error.retry_after_s > 0:
             found.append((b"Retry-After", b"%d" % max(1, round(error.retry_after_s))))
+        if error.nearest:
+            found.append((b"X-Nearest-Models", header_text(", ".join(error.nearest))))
         return found
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
 from ollama_proxy.net.endings import error_text
@@ -155,13 +153,6 @@ def request_head(origin: Origin, method: bytes, path: bytes, headers: Sequence[t
     lines = [b"%b %b HTTP/1.1" % (method, path), b"Host: " + origin.authority.encode("ascii")]
     lines += [b"%b: %b" % header for header in headers]
     return b"\r\n".join(lines) + b"\r\nContent-Length: "
-
-
-def with_member(body: bytes, name: str, value: str) -> bytes:
-    """The same JSON object with another value of one member: a model's name as the server spells it."""
-    document = msgspec.json.decode(body)
-    document[name] = value
-    return msgspec.json.encode(document)
 
 
 def join_request(head: bytes, body: bytes) -> bytes:

@@ -90,17 +90,19 @@ def explain_refusal(
         return Refusal(RefusalKind.NO_HEALTHY, f"No healthy backends available: {listed}", rejections, fleet.version)
     able = [rejection for rejection in told if rejection.limit not in (Limit.UNHEALTHY, Limit.TRIED, Limit.NOT_TARGET)]
     if able and all(rejection.limit is Limit.MODEL_MISSING for rejection in able) and not targeted:
-        return Refusal(RefusalKind.MODEL_NOWHERE, _model_nowhere(request, fleet), rejections, fleet.version)
+        return _refuse_unknown_model(request, fleet, rejections)
     listed = "; ".join(f"{rejection.backend}: {rejection.detail}" for rejection in told)
     message = f"no backend can take this request within its limits: {listed}"
     return Refusal(RefusalKind.LIMITS, message, rejections, fleet.version)
 
 
-def _model_nowhere(request: RoutingRequest, fleet: FleetView) -> str:
+def _refuse_unknown_model(request: RoutingRequest, fleet: FleetView, rejections: tuple[Rejection, ...]) -> Refusal:
+    """The refusal of a model that nobody has; it tells what is called nearly so."""
     known = sorted(
         {facts.name for view in fleet.backends if view.health.serves for facts in (view.models or {}).values()}
     )
     wanted = request.requested_model[:_MAX_NAME_CHARS]
-    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+    near = tuple(difflib.get_close_matches(wanted, known, n=3, cutoff=0.5))
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"model '{wanted}' not found on any healthy backend{hint}"
+    message = f"model '{wanted}' not found on any healthy backend{hint}"
+    return Refusal(RefusalKind.MODEL_NOWHERE, message, rejections, fleet.version, near)

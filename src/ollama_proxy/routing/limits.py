@@ -8,6 +8,9 @@ from ollama_proxy.domain.decision import Limit, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, ModelFacts
 from ollama_proxy.domain.names import canonical_model, matches_pattern
 
+#: Servers of these kinds need not have a list of models.
+_LISTLESS_KINDS = ("openai", "anthropic")
+
 
 def check_limits(
     view: BackendView, request: RoutingRequest, tried: frozenset[str], wanted: frozenset[str]
@@ -51,7 +54,8 @@ def _check_model(view: BackendView, request: RoutingRequest) -> Rejection | None
 def find_model(view: BackendView, model: str) -> ModelFacts | None:
     """The model there; a server that has no list, once it answers, is taken to have any."""
     if view.models is None:
-        return ModelFacts(model) if view.spec.kind == "openai" else None
+        there = view.spec.model_names.get(model, "")
+        return ModelFacts(model, there=there) if view.spec.kind in _LISTLESS_KINDS else None
     return view.models.get(model)
 
 

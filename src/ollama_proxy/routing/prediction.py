@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ollama_proxy.domain.decision import Estimate, RoutingRequest
 from ollama_proxy.domain.device import BackendView
-from ollama_proxy.domain.names import canonical_model
 
 #: Output length that is reckoned with while nothing is known; a lower `max_tokens` lowers it.
 EXPECTED_OUTPUT_TOKENS = 128
@@ -29,11 +28,13 @@ def expect_tokens(request: RoutingRequest) -> int:
     return limit if 0 < limit < EXPECTED_OUTPUT_TOKENS else EXPECTED_OUTPUT_TOKENS
 
 
-def predict(view: BackendView, request: RoutingRequest) -> Estimate:
-    """The estimate for one backend. Waiting costs no energy here: the device works for somebody else meanwhile."""
+def predict(view: BackendView, request: RoutingRequest, model: str = "") -> Estimate:
+    """The estimate for one backend. Waiting costs no energy here: the device works for somebody else meanwhile.
+
+    `model` is the canonical name of what it will work with there; that of the request when empty.
+    """
     spec = view.spec
-    # A stand-in works with its own model, whatever it was asked for.
-    model = canonical_model(spec.stand_in_model) if spec.stand_in_model else request.model
+    model = model or request.model
     rates = view.rates.get(model)
     if rates is not None:
         ttft_s, decode_tps = rates.ttft_s, rates.decode_tps

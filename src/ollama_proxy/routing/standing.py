@@ -14,7 +14,7 @@ from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Candidate, Policy, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.routing.limits import check_fitness, check_power
+from ollama_proxy.routing.limits import check_fitness, check_power, find_model
 from ollama_proxy.routing.prediction import expect_tokens, predict
 
 #: Kinds of request remembered for one view; clients make names of models up.
@@ -68,6 +68,7 @@ class Standing:
         "_limit_watts",
         "_load",
         "_loaded",
+        "_model_there",
         "_over",
         "_request_model",
         "_spec",
@@ -99,7 +100,9 @@ class Standing:
         self._limit_watts = 0.0
         self._over: Rejection | None = None
         self._tail: Tail | None = None
-        self.estimate = estimate = predict(view, request)
+        #: Under which the backend's rates and its residents are kept.
+        self._model_there = there = canonical_model(fitness.model)
+        self.estimate = estimate = predict(view, request, there)
         cost_j = estimate.joules + kind[2] * estimate.e2e_s
         self.candidate = Candidate(view.spec.id, estimate, cost_j)
         #: In joules; so far rounded that equal sums are equal in whatever order they were added.
@@ -120,7 +123,7 @@ class Standing:
         """What decides among candidates of the same cost; the hash at its end favours nobody's name."""
         spec, policy, estimate = self._spec, self.policy, self.estimate
         self._tail = (
-            self._request_model not in self._loaded,
+            self._model_there not in self._loaded,
             not (spec.preferred_models and _is_preferred(spec.preferred_models, self._request_model)),
             spec.id != policy.default_backend,
             estimate.ttft_s if policy.auto_optimize_latency else 0.0,
@@ -161,10 +164,12 @@ def _reckon_fitness(view: BackendView, request: RoutingRequest, subject: Subject
 
 def _name_there(view: BackendView, request: RoutingRequest) -> str:
     """The name to ask for. Ollama takes any spelling and echoes it; other servers compare letters."""
-    if view.spec.kind == "ollama" or view.models is None:
+    facts = find_model(view, request.model)
+    if facts is not None and facts.there:
+        return facts.there
+    if facts is None or view.models is None or view.spec.kind == "ollama":
         return request.requested_model
-    facts = view.models.get(request.model)
-    return request.requested_model if facts is None else facts.name
+    return facts.name
 
 
 @lru_cache(maxsize=1024)

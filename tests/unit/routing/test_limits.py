@@ -162,7 +162,9 @@ def test_rates_of_another_model_do_not_count() -> None:
 def test_a_stand_in_is_predicted_from_its_own_model() -> None:
     spec = msgspec.structs.replace(PLAIN, stand_in_model="tiny:1b")
     held = view(spec, "tiny:1b", rates={"tiny:1b": Rates(2.0, 5.0, 9)})
-    assert predict(held, wants()).ttft_s == 2.0
+    verdict = decide(wants(), FleetView(1, (held,)), POLICY)
+    assert isinstance(verdict, Decision)
+    assert verdict.chosen.estimate.ttft_s == 2.0
 
 
 def test_absurd_rates_leave_every_sum_finite() -> None:

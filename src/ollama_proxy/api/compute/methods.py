@@ -54,6 +54,8 @@ class ComputeApi:
         try:
             request = _parse(compute_pb2.GenerateRequest, message)
             job = read_generate(request, facts, request_id, service.now_s(), stream=stream)
+            if not job.model.strip() and not service.name_default(job):
+                raise ProxyError(ErrorKind.INVALID_REQUEST, "model must not be empty")
         except ProxyError as error:
             fail_call(call, error, request_id)
             return
@@ -66,6 +68,8 @@ class ComputeApi:
         try:
             request = _parse(compute_pb2.EmbedRequest, message)
             job = read_embed(request, facts, request_id, service.now_s())
+            if not job.model.strip() and not service.name_default(job):
+                raise ProxyError(ErrorKind.INVALID_REQUEST, "model must not be empty")
         except ProxyError as error:
             fail_call(call, error, request_id)
             return
@@ -105,7 +109,7 @@ def _read_facts(call: GrpcCall) -> HeadFacts:
     notes = call.notes
     facts: HeadFacts | None = notes.get(HeadFacts)
     if facts is None:
-        facts = notes[HeadFacts] = HeadFacts(call.metadata)
+        facts = notes[HeadFacts] = HeadFacts(call.metadata, call.protocol)
     return facts
 
 

@@ -21,9 +21,10 @@ _NO_SAMPLING = Sampling()
 class HeadFacts:
     """What the metadata of a call says to us. Calls with equal heads share it."""
 
-    __slots__ = ("annotations", "request_id")
+    __slots__ = ("annotations", "protocol", "request_id")
 
-    def __init__(self, metadata: Metadata) -> None:
+    def __init__(self, metadata: Metadata, protocol: str = "grpc") -> None:
+        self.protocol = protocol
         texts = [(name, value) for name, value in metadata if isinstance(value, str)]
         #: Pairs to be read together with those of the message.
         self.annotations = annotation_headers((name.encode(), value.encode()) for name, value in texts)
@@ -42,8 +43,6 @@ def read_generate(
     prompt, model = request.prompt, request.model
     if not prompt:
         raise _refuse("prompt must not be empty")
-    if not model.strip():
-        raise _refuse("model must not be empty")
     sampling = read_sampling(request.options) if request.HasField("options") else _NO_SAMPLING
     wishes = request.annotations if request.HasField("annotations") else None
     return Call(
@@ -58,7 +57,7 @@ def read_generate(
         _GENERATE,
         len(prompt.encode()),
         sampling.num_predict or 0,
-        way_in="grpc GenerateStream" if stream else "grpc Generate",
+        way_in=facts.protocol + (" GenerateStream" if stream else " Generate"),
     )
 
 
@@ -67,8 +66,6 @@ def read_embed(request: compute_pb2.EmbedRequest, facts: HeadFacts, request_id: 
     text, model = request.text, request.model
     if not text:
         raise _refuse("text must not be empty")
-    if not model.strip():
-        raise _refuse("model must not be empty")
     wishes = request.annotations if request.HasField("annotations") else None
     return Call(
         request_id,
@@ -81,7 +78,7 @@ def read_embed(request: compute_pb2.EmbedRequest, facts: HeadFacts, request_id: 
         annotations=read_annotations(wishes, facts),
         needs=_EMBED,
         prompt_bytes=len(text.encode()),
-        way_in="grpc Embed",
+        way_in=f"{facts.protocol} Embed",
     )
 
 

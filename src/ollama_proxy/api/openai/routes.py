@@ -96,7 +96,7 @@ class OpenAiApi:
         )
 
     def _submit(self, exchange: Exchange, call: Call, make_writer: Callable[[], OpenAiWriter]) -> None:
-        if not call.model or call.model.isspace():
+        if (not call.model or call.model.isspace()) and not self._service.name_default(call):
             _fail(exchange, ProxyError(ErrorKind.INVALID_REQUEST, "model is required"))
             return
         answer = HttpAnswer(exchange, make_writer)

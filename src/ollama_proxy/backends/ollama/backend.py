@@ -24,6 +24,7 @@ from ollama_proxy.net.endings import read_ollama_body, read_ollama_tail, read_op
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
+from ollama_proxy.net.model_name import body_for, echo_for
 from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
@@ -57,11 +58,13 @@ class OllamaBackend:
         """Send the call on the lane that fits."""
         raw = call.raw
         if raw is not None and call.dialect is _OLLAMA:
-            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), raw.body)
-            return RawAttempt(sink, read_ollama_body, read_ollama_tail).send(self._pool, request)
+            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body_for(call, model))
+            attempt = RawAttempt(sink, read_ollama_body, read_ollama_tail, echo_for(call, model))
+            return attempt.send(self._pool, request)
         if raw is not None and call.dialect is _OPENAI and not call.raw_needs_native:
-            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), raw.body)
-            return RawAttempt(sink, read_openai_body, read_openai_tail).send(self._pool, request)
+            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body_for(call, model))
+            attempt = RawAttempt(sink, read_openai_body, read_openai_tail, echo_for(call, model))
+            return attempt.send(self._pool, request)
         path, document = encode_request(call, model)
         decoder = EmbedDecoder() if call.operation is Operation.EMBED else AnswerDecoder()
         head = self._native_heads.get(path)

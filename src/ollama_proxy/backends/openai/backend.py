@@ -22,9 +22,10 @@ from ollama_proxy.net.endings import error_text, read_openai_body, read_openai_t
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
+from ollama_proxy.net.model_name import body_for, echo_for
 from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.unreadable import UNREADABLE
-from ollama_proxy.net.upstream import join_request, request_head, with_member
+from ollama_proxy.net.upstream import join_request, request_head
 
 _OPENAI = Dialect.OPENAI
 _EMBED = Operation.EMBED
@@ -63,8 +64,8 @@ class OpenAiBackend:
         embed = call.operation is _EMBED
         if raw is not None and call.dialect is _OPENAI and (call.stream or not self._always_stream or embed):
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
-            body = raw.body if model == call.model else with_member(raw.body, "model", model)
-            return RawAttempt(sink, read_openai_body, read_openai_tail).send(pool, join_request(head, body))
+            attempt = RawAttempt(sink, read_openai_body, read_openai_tail, echo_for(call, model))
+            return attempt.send(pool, join_request(head, body_for(call, model)))
         stream = call.stream or (self._always_stream and call.operation is not Operation.EMBED)
         path, document = encode_request(call, model, stream=stream)
         request = join_request(self._head(b"POST", path), msgspec.json.encode(document))
