@@ -18,6 +18,8 @@ BACKEND_GROUP = "ollama_proxy.backends"
 
 #: Client dialects on the HTTP port, in the order in which their routes are looked up.
 HTTP_APIS = {
+    "compute": "ollama_proxy.api.compute.rest:RestApi",
+    "compute-rpc": "ollama_proxy.api.compute.rpc:RpcApi",
     "ollama": "ollama_proxy.api.ollama.routes:OllamaApi",
     "openai": "ollama_proxy.api.openai.routes:OpenAiApi",
 }

@@ -31,6 +31,8 @@ def read_fields(metadata: Trailers) -> dict[str, str]:
 class RecordedCall:
     """A `GrpcCall` that keeps what it is told."""
 
+    protocol = "grpc"
+
     def __init__(self, metadata: Sequence[tuple[str, str | bytes]] = ()) -> None:
         self.metadata = metadata
         self.notes: dict[object, Any] = {}

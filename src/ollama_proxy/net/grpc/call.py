@@ -16,6 +16,10 @@ class GrpcCall(Protocol):
     """A call. Its handler may answer at once or later; `finish` is the last word."""
 
     @property
+    def protocol(self) -> str:
+        """What carries it: `grpc`, `grpc-web`, `connect` or `rest`."""
+
+    @property
     def metadata(self) -> Metadata:
         """What the client sent, names in lower case."""
 

@@ -27,10 +27,41 @@ def encode_metadata(metadata: Trailers) -> bytes:
     return b"".join(fields)
 
 
+def decode_metadata(block: bytes) -> list[tuple[bytes, bytes]]:
+    """The fields of a block that `encode_metadata` has made, for answers that leave in another form."""
+    fields: list[tuple[bytes, bytes]] = []
+    position = 0
+    while position < len(block):
+        name, position = _read_text(block, position + 1)
+        value, position = _read_text(block, position)
+        fields.append((name, value))
+    return fields
+
+
+def _read_text(block: bytes, position: int) -> tuple[bytes, int]:
+    size = block[position]
+    position += 1
+    if size == 0x7F:
+        shift = 0
+        while True:
+            byte = block[position]
+            position += 1
+            size += (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+    return block[position : position + size], position + size
+
+
 def encode_status(code: int, message: str = "") -> bytes:
     """How a call ended."""
     block = _STATUS_BLOCKS[code] if 0 <= code < len(_STATUS_BLOCKS) else encode_literal(b"grpc-status", b"%d" % code)
     if not message:
         return block
+    return block + encode_literal(b"grpc-message", quote_message(message))
+
+
+def quote_message(message: str) -> bytes:
+    """The text of a status as `grpc-message` carries it: percent-encoded, cut where it is long."""
     cut = message.encode("utf-8", "replace")[:_MAX_DETAIL_BYTES].decode("utf-8", "ignore")
-    return block + encode_literal(b"grpc-message", quote(cut, safe=_UNQUOTED).encode("ascii"))
+    return quote(cut, safe=_UNQUOTED).encode("ascii")

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ollama_proxy.net.grpc.call import GrpcMethod, Metadata
+from ollama_proxy.net.grpc.status import INTERNAL, UNIMPLEMENTED
 from ollama_proxy.net.http2.head import RequestHead
 
-UNIMPLEMENTED = 12
-INTERNAL = 13
 _UNITS_S = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 #: Metadata that is gRPC's or HTTP's own.
 _RESERVED = frozenset((b"te", b"content-type", b"content-length", b"accept-encoding"))
@@ -57,7 +56,7 @@ def read_route(head: RequestHead, methods: Mapping[bytes, GrpcMethod], list_byte
             if timeout_s is None:
                 return GrpcRoute(refusal=(INTERNAL, f"malformed grpc-timeout {value[:20]!r}", ()))
         elif not name.startswith(b"grpc-") and name not in _RESERVED:
-            metadata.append(_read_metadata(name, value))
+            metadata.append(read_field(name, value))
     if encoding not in (b"identity", b"gzip"):
         text = f"messages encoded with {encoding[:20].decode('latin-1')!r} cannot be read"
         return GrpcRoute(refusal=(UNIMPLEMENTED, text, (("grpc-accept-encoding", "identity,gzip"),)))
@@ -73,7 +72,8 @@ def read_timeout(value: bytes) -> float | None:
     return int(digits) * unit
 
 
-def _read_metadata(name: bytes, value: bytes) -> tuple[str, str | bytes]:
+def read_field(name: bytes, value: bytes) -> tuple[str, str | bytes]:
+    """A header field as metadata: bytes where its name says so."""
     text = name.decode("ascii")
     if not name.endswith(b"-bin"):
         return text, value.decode("latin-1")

@@ -6,14 +6,15 @@ A whole answer leaves as one piece of bytes; that and the head that equal calls 
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from ollama_proxy.net.grpc.call import Trailers
+from ollama_proxy.net.grpc.inflate import MAX_MESSAGE_BYTES, BadMessage, inflate
 from ollama_proxy.net.grpc.metadata import OK_BLOCK, encode_metadata, encode_status
-from ollama_proxy.net.grpc.route import INTERNAL, UNIMPLEMENTED, GrpcRoute
+from ollama_proxy.net.grpc.route import GrpcRoute
+from ollama_proxy.net.grpc.status import DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED
 from ollama_proxy.net.http2.connection import Connection
 from ollama_proxy.net.http2.frames import DATA, END_HEADERS, END_STREAM, FRAME_BYTES, HEAD, HEADERS
 from ollama_proxy.net.http2.head import RequestHead
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-_RESOURCE_EXHAUSTED = 8
-_DEADLINE_EXCEEDED = 4
 _HEAD_BLOCK = encode_http_status(200) + encode_literal(b"content-type", b"application/grpc")
 _pack_head = HEAD.pack
 _pack_prefix = Struct(">BI").pack
@@ -41,6 +39,7 @@ _PREFIX_BYTES = 5
 class GrpcStream(Stream):
     """Carries a `GrpcCall`."""
 
+    protocol = "grpc"
     __slots__ = (
         "_answer",
         "_bucket",
@@ -139,7 +138,7 @@ class GrpcStream(Stream):
             size = int.from_bytes(buffer[position + 1 : position + _PREFIX_BYTES], "big")
             if size > MAX_MESSAGE_BYTES:
                 text = f"the message has {size} bytes; at most {MAX_MESSAGE_BYTES} are taken"
-                self.finish(_RESOURCE_EXHAUSTED, text)
+                self.finish(RESOURCE_EXHAUSTED, text)
                 return
             stop = position + _PREFIX_BYTES + size
             if stop > len(buffer):
@@ -156,19 +155,11 @@ class GrpcStream(Stream):
         if compressed != 1 or not self._route.gzip:
             self.finish(INTERNAL, "a compressed message without a grpc-encoding")
             return None
-        inflater = zlib.decompressobj(31)
         try:
-            plain = inflater.decompress(message, MAX_MESSAGE_BYTES + 1)
-        except zlib.error:
-            self.finish(INTERNAL, "the message is not gzip")
+            return inflate(message)
+        except BadMessage as error:
+            self.finish(error.code, error.message)
             return None
-        if len(plain) > MAX_MESSAGE_BYTES:
-            self.finish(_RESOURCE_EXHAUSTED, f"the message inflates to more than {MAX_MESSAGE_BYTES} bytes")
-            return None
-        if not inflater.eof:
-            self.finish(INTERNAL, "the gzip message ends too early")
-            return None
-        return plain
 
     def _take(self, method: GrpcMethod, message: bytes) -> None:
         if method.client_streaming:
@@ -281,7 +272,7 @@ class GrpcStream(Stream):
     def expire(self) -> None:
         """The client's deadline has passed."""
         callback = self.on_cancel
-        self.finish(_DEADLINE_EXCEEDED, "the deadline has passed")
+        self.finish(DEADLINE_EXCEEDED, "the deadline has passed")
         if callback is not None:
             callback()
 
