@@ -21,6 +21,7 @@ HTTP_APIS = {
     "compute": "ollama_proxy.api.compute.rest:RestApi",
     "compute-rpc": "ollama_proxy.api.compute.rpc:RpcApi",
     "ollama": "ollama_proxy.api.ollama.routes:OllamaApi",
+    "websocket": "ollama_proxy.api.websocket.routes:WebSocketApi",
     "openai": "ollama_proxy.api.openai.routes:OpenAiApi",
 }
 

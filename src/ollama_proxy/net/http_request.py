@@ -40,15 +40,19 @@ def read_annotations(exchange: Exchange, *bodies: Mapping[str, Any] | None) -> A
         given = notes[_GIVEN] = annotation_headers(exchange.headers)
     if not given and not any(bodies):
         return NO_ANNOTATIONS
-    pairs: list[tuple[str, object]] = []
-    for body in bodies:
-        if body:
-            for key, value in body.items():
-                if key == "custom" and isinstance(value, Mapping):
-                    pairs += [(f"custom.{name}", inner) for name, inner in value.items()]
-                else:
-                    pairs.append((key, value))
+    pairs = [pair for body in bodies if body for pair in annotation_pairs(body)]
     return parse_annotations([*pairs, *given])
+
+
+def annotation_pairs(body: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """What a JSON object says for the one parser of annotations; the members of `custom` are named one by one."""
+    pairs: list[tuple[str, object]] = []
+    for key, value in body.items():
+        if key == "custom" and isinstance(value, Mapping):
+            pairs += [(f"custom.{name}", inner) for name, inner in value.items()]
+        else:
+            pairs.append((key, value))
+    return pairs
 
 
 def read_raw_head(exchange: Exchange) -> RawHead:

@@ -15,7 +15,7 @@ from .head import Refusal
 from .request_reader import RequestReader
 
 if TYPE_CHECKING:
-    from .server import HttpServer
+    from .server import Guest, HttpServer
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class HttpConnection(asyncio.Protocol):
         name = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else "local"
         self._reader = RequestReader(self, name, server.limits)
         self.transport.set_write_buffer_limits(high=server.limits.write_high_bytes)
-        if len(server.connections) >= server.limits.connections or server.draining:
+        if len(server.connections) + len(server.guests) >= server.limits.connections or server.draining:
             self._over = True
             self.transport.abort()
             return
@@ -186,9 +186,11 @@ class HttpConnection(asyncio.Protocol):
             # From the loop, not from here: what is answered at once must not nest.
             self._loop.call_soon(self._read_again)
 
-    def hand_over(self, exchange: Exchange) -> bytes:
+    def hand_over(self, exchange: Exchange, guest: Guest | None) -> bytes:
         self._active = None
         self._over = True
+        if guest is not None:
+            self._server.welcome(guest)
         self._server.disconnected(self)
         if self._read_paused:
             self._read_paused = False

@@ -10,11 +10,14 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from .fields import Header, Headers
 from .head import RequestHead
 from .status import date_line, head_begin, head_begins
+
+if TYPE_CHECKING:
+    from .server import Guest
 
 __all__ = ["Exchange", "ExchangeOwner", "Header", "Headers", "UpgradeNotAsked"]
 
@@ -34,7 +37,7 @@ class ExchangeOwner(Protocol):
     def exchange_ended(self, exchange: Exchange) -> None:
         """The answer is complete."""
 
-    def hand_over(self, exchange: Exchange) -> bytes:
+    def hand_over(self, exchange: Exchange, guest: Guest | None) -> bytes:
         """The connection speaks HTTP no more; returns the bytes that came behind the request."""
 
 
@@ -245,11 +248,14 @@ class Exchange:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.abort()
 
-    def take_over(self, headers: Iterable[Header] = ()) -> tuple[asyncio.Transport, bytes]:
+    def take_over(
+        self, headers: Iterable[Header] = (), guest: Guest | None = None
+    ) -> tuple[asyncio.Transport, bytes]:
         """Grant the upgrade that the request asks for: answer 101 and leave the connection to the caller.
 
         Returns the transport and the bytes that came behind the request. The caller gives the transport its own
-        protocol (`set_protocol`, then `connection_made`) before it returns to the loop. Raises `UpgradeNotAsked`.
+        protocol (`set_protocol`, then `connection_made`) before it returns to the loop. The listener goes on to look
+        after a `guest`; what is none is the caller's alone. Raises `UpgradeNotAsked`.
         """
         if not self.upgrade or self.started or self.gone:
             raise UpgradeNotAsked(f"no upgrade to grant on {self.path.decode('latin-1')[:100]}")
@@ -259,7 +265,7 @@ class Exchange:
         upgrade = b"Upgrade: %b\r\nConnection: Upgrade\r\n" % self.upgrade
         transport = self._owner.transport
         transport.write(b"%b%b%b%b\r\n" % (head, upgrade, lines, self.fixed_lines))
-        return transport, self._owner.hand_over(self)
+        return transport, self._owner.hand_over(self, guest)
 
     def client_gone(self) -> None:
         """Called by the connection when the client has left."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 from .connection import HttpConnection
 from .exchange import Exchange
@@ -14,6 +16,23 @@ Handler = Callable[[Exchange], None]
 Refuser = Callable[[Exchange, int, str], None]
 
 
+class Guest(Protocol):
+    """A connection that speaks another protocol now, and is looked after by the listener it came through."""
+
+    transport: asyncio.Transport
+    #: Set by the listener; to be called when the connection is lost.
+    on_lost: Callable[[], None]
+
+    def sweep(self, now_s: float) -> None:
+        """Give up on a client that is late."""
+
+    def finish_soon(self) -> None:
+        """Begin nothing new, let what runs end, then close."""
+
+    def leave(self) -> None:
+        """Close now, with a word to the client."""
+
+
 class HttpServer:
     """Settings and live connections of one listening socket."""
 
@@ -22,6 +41,7 @@ class HttpServer:
         self.refuse = refuse
         self.limits = limits or HttpLimits()
         self.connections: set[HttpConnection] = set()
+        self.guests: set[Guest] = set()
         self.draining = False
         self.idle = asyncio.Event()
         self.idle.set()
@@ -34,18 +54,24 @@ class HttpServer:
         """End connections whose clients are late or do not read; call about once a second with the loop's time."""
         for connection in list(self.connections):
             connection.sweep(now_s)
+        for guest in list(self.guests):
+            guest.sweep(now_s)
 
     async def drain(self, grace_s: float) -> None:
         """Take no new request, wait for running answers, then close what is left."""
         self.draining = True
         for connection in list(self.connections):
             connection.finish_soon()
-        if self.connections:
+        for guest in list(self.guests):
+            guest.finish_soon()
+        if self.connections or self.guests:
             self.idle.clear()
             try:
                 async with asyncio.timeout(grace_s):
                     await self.idle.wait()
             except TimeoutError:
+                for guest in list(self.guests):
+                    guest.leave()
                 for connection in list(self.connections):
                     connection.transport.abort()
 
@@ -56,5 +82,17 @@ class HttpServer:
     def disconnected(self, connection: HttpConnection) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
-        if not self.connections:
+        self._check_idle()
+
+    def welcome(self, guest: Guest) -> None:
+        """Look after a connection that has changed its protocol."""
+        self.guests.add(guest)
+        guest.on_lost = partial(self._lost, guest)
+
+    def _lost(self, guest: Guest) -> None:
+        self.guests.discard(guest)
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if not self.connections and not self.guests:
             self.idle.set()

@@ -17,6 +17,9 @@ from .stream import Stream
 
 _log = logging.getLogger(__name__)
 
+#: Header fields that are about the connection itself (RFC 9113, 8.2.2).
+_OF_HTTP1 = (b"connection", b"upgrade")
+
 
 @dataclass(frozen=True, slots=True)
 class HttpService:
@@ -32,6 +35,8 @@ class Http2Exchange(Stream):
 
     lingers = True
     http10 = False
+    #: Nothing else is spoken on one stream of many.
+    upgrade = b""
     keep_alive = True
     #: Set by the front.
     request_id = ""
@@ -139,7 +144,7 @@ class Http2Exchange(Stream):
         block = [encode_status(status)]
         if content_type:
             block.append(encode_literal(b"content-type", content_type))
-        block += [encode_literal(name.lower(), value) for name, value in headers if name.lower() != b"connection"]
+        block += [encode_literal(name.lower(), value) for name, value in headers if name.lower() not in _OF_HTTP1]
         for line in (lines + self.fixed_lines).split(b"\r\n")[:-1]:
             name, _, value = line.partition(b": ")
             block.append(encode_literal(name.lower(), value))

@@ -1,0 +1,1 @@
+"""`/v1/stream/ws`: requests and tokens as JSON messages over one WebSocket."""
