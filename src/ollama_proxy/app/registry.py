@@ -23,6 +23,7 @@ HTTP_APIS = {
     "ollama": "ollama_proxy.api.ollama.routes:OllamaApi",
     "websocket": "ollama_proxy.api.websocket.routes:WebSocketApi",
     "openai": "ollama_proxy.api.openai.routes:OpenAiApi",
+    "responses": "ollama_proxy.app.apis:build_responses",
 }
 
 

@@ -70,7 +70,10 @@ def build_openai(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig) -
     """A server of type openai; the endpoint may end in `/v1` or leave it out."""
     prefix = endpoint.prefix if endpoint.prefix.endswith("/v1") else endpoint.prefix + "/v1"
     key = os.environ.get(config.api_key_env, "") if config.api_key_env else ""
-    return OpenAiBackend(spec, _pool(endpoint), prefix, api_key=key, static_models=config.models)
+    responses = "responses" in config.apis
+    return OpenAiBackend(
+        spec, _pool(endpoint), prefix, api_key=key, static_models=config.models, speaks_responses=responses
+    )
 
 
 def build_embedded(host: str, port: int, model: str) -> Backend:

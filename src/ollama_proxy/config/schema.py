@@ -92,6 +92,10 @@ class Backend(Section, frozen=True):
     transparent: bool = False
     slots: Annotated[int, Meta(ge=1, le=4096, description="requests the server runs at once")] = 1
     models: Annotated[tuple[str, ...], Meta(description="names, for servers without a list")] = ()
+    apis: Annotated[
+        tuple[Literal["responses"], ...],
+        Meta(description="what a server of type openai speaks besides chat: such requests go to it as they came"),
+    ] = ()
     model_names: Annotated[dict[str, str], Meta(description="name here: what this server calls the model")] = {}
     characteristics: Characteristics = Characteristics()
     model_capability: ModelCapability = ModelCapability()
@@ -119,6 +123,14 @@ class Cache(Section, frozen=True):
     ttl_seconds: Seconds = 3600
     max_size_mb: Annotated[float, Meta(gt=0, le=1e9)] = 1024
     key_includes: tuple[str, ...] = ("prompt", "model", "temperature", "top_p")
+
+
+class Responses(Section, frozen=True):
+    """What `/v1/responses` keeps of its answers, in memory: for `previous_response_id` and for retrieval."""
+
+    store_max_entries: Annotated[int, Meta(ge=0, description="answers kept; 0 keeps none")] = 1000
+    store_max_mb: Annotated[float, Meta(gt=0, le=1e6)] = 64
+    ttl_seconds: Seconds = 86400
 
 
 class Health(Section, frozen=True):
@@ -158,6 +170,7 @@ class Config(Section, frozen=True):
     models: Models = Models()
     routing: Routing = Routing()
     cache: Cache = Cache()
+    responses: Responses = Responses()
     health: Health = Health()
     monitoring: Monitoring = Monitoring()
     thermal: Thermal = Thermal()

@@ -14,6 +14,7 @@ import msgspec
 
 from ollama_proxy.api.ollama.routes import OllamaApi
 from ollama_proxy.api.openai.routes import OpenAiApi
+from ollama_proxy.api.responses.routes import ResponsesApi
 from ollama_proxy.domain.call import Call, Operation, RawRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
@@ -51,7 +52,7 @@ class EmulatedServer:
         self._ids = 0
         self._exchange: Exchange | None = None
         self._ollama, self._openai = OllamaApi(self), OpenAiApi(self)
-        self._routes = {**self._ollama.routes, **self._openai.routes}
+        self._routes = {**self._ollama.routes, **self._openai.routes, **ResponsesApi(self).routes}
         self._label = f"X-Emulated: {device.name}\r\n".encode()
         self._http = HttpServer(self._handle, self._refuse)
         self._listener: asyncio.Server | None = None

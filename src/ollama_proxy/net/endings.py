@@ -49,7 +49,34 @@ class _OpenAiEnd(msgspec.Struct):
     timings: _Timings | None = None
 
 
+class _Cached(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _ResponsesUsage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: _Cached | None = None
+
+
+class _Incomplete(msgspec.Struct):
+    reason: str | None = None
+
+
+class _ResponsesEnd(msgspec.Struct):
+    usage: _ResponsesUsage | None = None
+    incomplete_details: _Incomplete | None = None
+
+
+class _ResponsesEvent(msgspec.Struct):
+    type: str = ""
+    response: _ResponsesEnd | None = None
+
+
 _ollama = msgspec.json.Decoder(_OllamaEnd)
+_responses = msgspec.json.Decoder(_ResponsesEnd)
+_responses_event = msgspec.json.Decoder(_ResponsesEvent)
+_RESPONSES_ENDS = frozenset(("response.completed", "response.incomplete"))
 _openai = msgspec.json.Decoder(_OpenAiEnd)
 #: At the start of a line only: a model may say the same words, inside of JSON.
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
@@ -136,6 +163,40 @@ def read_openai_tail(tail: bytes) -> Finished | None:
     return Finished(reason, usage)
 
 
+def read_responses_body(body: bytes) -> Finished | None:
+    """The end that a unary answer of the Responses API tells of."""
+    try:
+        return _finish_response(_responses.decode(body))
+    except UNREADABLE:
+        return None
+
+
+def _finish_response(end: _ResponsesEnd) -> Finished:
+    lack = end.incomplete_details.reason if end.incomplete_details is not None else None
+    reason = "length" if lack == "max_output_tokens" else "content_filter" if lack == "content_filter" else "stop"
+    usage = end.usage
+    if usage is None:
+        return Finished(reason)
+    cached = usage.input_tokens_details.cached_tokens if usage.input_tokens_details is not None else None
+    return Finished(reason, Usage(usage.input_tokens, usage.output_tokens, cached_tokens=cached))
+
+
+def read_responses_tail(tail: bytes) -> Finished | None:
+    """The end of an event stream of the Responses API: the event with the whole response, complete or cut by a limit.
+
+    One that failed is no regular end; its error is found by `error_in_event`.
+    """
+    for line in reversed(tail.splitlines()):
+        if not line.startswith(b"data:") or _DONE.match(line):
+            continue
+        try:
+            event = _responses_event.decode(line[5:])
+        except UNREADABLE:
+            return None
+        return _finish_response(event.response or _ResponsesEnd()) if event.type in _RESPONSES_ENDS else None
+    return None
+
+
 def error_text(body: bytes) -> str:
     """The sentence in an error body of any dialect, or its beginning as text."""
     try:
@@ -154,6 +215,16 @@ def error_in_event(line: bytes) -> str:
 
 def _error_of(document: Any) -> str:
     error = document.get("error") if isinstance(document, dict) else None
+    if error is None and isinstance(document, dict):
+        error = _error_of_response(document)
     if isinstance(error, dict):
         error = error.get("message")
     return error.strip()[:500] if isinstance(error, str) else ""
+
+
+def _error_of_response(event: dict[str, Any]) -> Any:
+    """The error in an event of the Responses API: `error` itself, or a response that failed."""
+    if event.get("type") == "error":
+        return event
+    response = event.get("response")
+    return response.get("error") if isinstance(response, dict) else None

@@ -28,6 +28,7 @@ _MAX_HELD_BYTES = 8 * 1024 * 1024
 
 class _FirstEvent(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw(b"null")
+    type: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _first_event = msgspec.json.Decoder(_FirstEvent)
@@ -195,5 +196,5 @@ def check_first_event(data: bytes) -> None:
         first = _first_event.decode(payload)
     except UNREADABLE as error:
         raise DecodeError(str(error)) from None
-    if bytes(first.error) != b"null":
+    if bytes(first.error) != b"null" or bytes(first.type) == b'"error"':
         raise UpstreamError(error_text(payload) or "error in the answer")

@@ -78,7 +78,7 @@ class HttpAnswer:
         self._raw = False
         self._length: int | None = None
         # The hot path of the fast lane: the upstream's callback ends in the exchange's own method.
-        self.send_raw = exchange.write
+        self.send_raw: Callable[[bytes], None] = exchange.write
 
     @property
     def _writer(self) -> Writer:

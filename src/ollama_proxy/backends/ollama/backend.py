@@ -20,7 +20,14 @@ from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
-from ollama_proxy.net.endings import read_ollama_body, read_ollama_tail, read_openai_body, read_openai_tail
+from ollama_proxy.net.endings import (
+    read_ollama_body,
+    read_ollama_tail,
+    read_openai_body,
+    read_openai_tail,
+    read_responses_body,
+    read_responses_tail,
+)
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
@@ -37,7 +44,7 @@ CAPABILITIES = frozenset(Need) - {
     Need.COUNT,
     Need.RERANK,
 }
-_OLLAMA, _OPENAI = Dialect.OLLAMA, Dialect.OPENAI
+_OLLAMA, _OPENAI, _RESPONSES = Dialect.OLLAMA, Dialect.OPENAI, Dialect.RESPONSES
 _MOST_HEADS = 256
 _JSON = ((b"Content-Type", b"application/json"),)
 
@@ -64,6 +71,10 @@ class OllamaBackend:
         if raw is not None and call.dialect is _OPENAI and not call.raw_needs_native:
             request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body_for(call, model))
             attempt = RawAttempt(sink, read_openai_body, read_openai_tail, echo_for(call, model))
+            return attempt.send(self._pool, request)
+        if raw is not None and call.dialect is _RESPONSES and not call.raw_needs_native:
+            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body_for(call, model))
+            attempt = RawAttempt(sink, read_responses_body, read_responses_tail, echo_for(call, model))
             return attempt.send(self._pool, request)
         path, document = encode_request(call, model)
         decoder = EmbedDecoder() if call.operation is Operation.EMBED else AnswerDecoder()

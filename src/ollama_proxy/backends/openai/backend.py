@@ -18,7 +18,13 @@ from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
-from ollama_proxy.net.endings import error_text, read_openai_body, read_openai_tail
+from ollama_proxy.net.endings import (
+    error_text,
+    read_openai_body,
+    read_openai_tail,
+    read_responses_body,
+    read_responses_tail,
+)
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
@@ -27,7 +33,7 @@ from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
 
-_OPENAI = Dialect.OPENAI
+_OPENAI, _RESPONSES = Dialect.OPENAI, Dialect.RESPONSES
 _EMBED = Operation.EMBED
 _MOST_HEADS = 256
 CAPABILITIES = frozenset(Need) - {Need.SUFFIX, Need.TEMPLATE, Need.CONTEXT, Need.SHOW, Need.COUNT}
@@ -45,12 +51,17 @@ class OpenAiBackend:
         api_key: str = "",
         static_models: Sequence[str] = (),
         always_stream: bool = False,
+        speaks_responses: bool = False,
     ) -> None:
-        """`always_stream`: the server stops for a client that leaves only while it streams."""
+        """`always_stream`: the server stops for a client that leaves only while it streams.
+
+        `speaks_responses`: it has `/responses` of its own, and is sent what comes for it.
+        """
         self.spec = spec
         self.capabilities = CAPABILITIES
         self._pool = pool
         self._always_stream = always_stream
+        self._speaks_responses = speaks_responses
         self._prefix = prefix.encode("ascii")
         self._static_models = tuple(static_models)
         key = ((b"Authorization", b"Bearer " + api_key.encode("latin-1")),) if api_key else ()
@@ -65,6 +76,10 @@ class OpenAiBackend:
         if raw is not None and call.dialect is _OPENAI and (call.stream or not self._always_stream or embed):
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
             attempt = RawAttempt(sink, read_openai_body, read_openai_tail, echo_for(call, model))
+            return attempt.send(pool, join_request(head, body_for(call, model)))
+        if raw is not None and call.dialect is _RESPONSES and self._speaks_responses:
+            head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
+            attempt = RawAttempt(sink, read_responses_body, read_responses_tail, echo_for(call, model))
             return attempt.send(pool, join_request(head, body_for(call, model)))
         stream = call.stream or (self._always_stream and call.operation is not Operation.EMBED)
         path, document = encode_request(call, model, stream=stream)

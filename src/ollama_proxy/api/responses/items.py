@@ -1,0 +1,112 @@
+"""Input and output items: their plain form, and what is wrong with them, in the words of Ollama's `/v1` layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ollama_proxy.api.responses.errors import BadRequest
+from ollama_proxy.net.unreadable import UNREADABLE
+
+_GO_KINDS = {bool: "bool", int: "number", float: "number", str: "string", dict: "object", list: "array"}
+
+
+class _Items(msgspec.Struct):
+    output: list[msgspec.Raw] = []
+
+
+_lists = msgspec.json.Decoder(list[msgspec.Raw])
+_outputs = msgspec.json.Decoder(_Items)
+
+
+def check_input(given: msgspec.Raw) -> None:
+    """A text, a list, or nothing. Raises `BadRequest` at once, whoever would have answered."""
+    if _first_byte(given) not in b'"[n':
+        raise BadRequest(f"input must be a string or array: {_cannot_read(msgspec.json.decode(given))}")
+
+
+def as_items(given: msgspec.Raw) -> tuple[bytes, ...]:
+    """The input as items, each as JSON text; a text is a user's message."""
+    if _first_byte(given) == b"[":
+        return tuple(bytes(item) for item in _lists.decode(given))
+    text = msgspec.json.decode(given)
+    if not text:
+        return ()
+    content = [{"type": "input_text", "text": text}]
+    return (msgspec.json.encode({"type": "message", "role": "user", "content": content}),)
+
+
+def _first_byte(given: msgspec.Raw) -> bytes:
+    return bytes(memoryview(given)[:1])
+
+
+def output_items(document: bytes) -> tuple[bytes, ...]:
+    """The output items of a response object, each as JSON text."""
+    return tuple(bytes(item) for item in _outputs.decode(document).output)
+
+
+def read_item(item: bytes, index: int) -> dict[str, Any]:
+    """One item as a plain object, its type always set. Raises `BadRequest` that says which and why."""
+    where = f"input[{index}]"
+    try:
+        read = msgspec.json.decode(item)
+    except UNREADABLE as error:
+        raise BadRequest(f"{where}: {error}") from None
+    if not isinstance(read, dict):
+        target = 'struct { Type string "json:\\"type\\""; Role string "json:\\"role\\"" }'
+        raise BadRequest(f"{where}: {_cannot_read(read, target)}")
+    if not read.get("type"):
+        if not read.get("role"):
+            raise BadRequest(f"{where}: input item missing required 'type' field")
+        read["type"] = "message"
+    return read
+
+
+def text_of(item: dict[str, Any], key: str, where: str) -> str:
+    """A member that is text, "" when it is not there. Raises `BadRequest`."""
+    value = item.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadRequest(f"{where}: {_cannot_read(value, 'string', f'.{key}')}")
+    return value
+
+
+def read_content(content: Any, where: str, name: str) -> tuple[str, tuple[str, ...]]:
+    """Text and base64 images of a `content` or `output`: a text, or a list of parts. Raises `BadRequest`."""
+    if content is None or isinstance(content, str):
+        return content or "", ()
+    if not isinstance(content, list):
+        raise BadRequest(f"{where}: {name} must be a string or array: {_cannot_read(content)}")
+    texts: list[str] = []
+    images: list[str] = []
+    for index, part in enumerate(content):
+        inner = f"{where}: {name}[{index}]"
+        if not isinstance(part, dict):
+            raise BadRequest(f"{inner}: {_cannot_read(part, 'struct')}")
+        match part.get("type"):
+            case "input_text" | "output_text":
+                texts.append(text_of(part, "text", inner))
+            case "refusal":
+                texts.append(text_of(part, "refusal", inner))
+            case "input_image":
+                if url := text_of(part, "image_url", inner):
+                    images.append(_image(url))
+            case "input_file":
+                raise BadRequest("file inputs are not currently supported")
+            case other:
+                raise BadRequest(f"{inner}: unknown content type: {str(other or '')[:100]}")
+    return "".join(texts), tuple(images)
+
+
+def _image(url: str) -> str:
+    """The base64 of a data URI. No URL found in a body is ever fetched."""
+    head, comma, data = url.partition(",")
+    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
+        raise BadRequest("image URLs are not currently supported, please use base64 encoded data instead")
+    return data
+
+
+def _cannot_read(value: Any, target: str = "[]json.RawMessage", field: str = "") -> str:
+    return f"json: cannot unmarshal {_GO_KINDS.get(type(value), 'value')} into Go value{field} of type {target}"

@@ -1,0 +1,164 @@
+"""OpenAI's Responses API: the routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from ollama_proxy.api.responses.answer import Keep, ResponsesAnswer
+from ollama_proxy.api.responses.errors import BadRequest, NotStored, write_error
+from ollama_proxy.api.responses.items import output_items
+from ollama_proxy.api.responses.listing import list_items
+from ollama_proxy.api.responses.requests import Asked, make_call, read_asked
+from ollama_proxy.api.responses.store import ResponseStore, StoredResponse, StoreLimits
+from ollama_proxy.api.responses.writer import ResponsesWriter
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.ports import Service
+from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.unreadable import UNREADABLE
+
+_JSON = b"application/json"
+_PATH = b"/v1/responses"
+_PREFIX = b"/v1/responses/"
+#: Ollama says so on streams, and on the errors of those who asked for one.
+_NO_CACHE = b"Cache-Control: no-cache\r\n"
+#: Whose answers: one for all, as long as callers are not told apart.
+_ANYBODY = ""
+
+
+class ResponsesApi:
+    """Routes of the Responses API over the service."""
+
+    root = b"/v1/responses"
+
+    def __init__(self, service: Service, limits: StoreLimits = StoreLimits()) -> None:  # noqa: B008  # it is frozen
+        self._service = service
+        self._store = ResponseStore(limits, service.now_s)
+        self.routes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {_PATH: {b"POST": self._create}}
+        self.prefixes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {
+            _PREFIX: {b"GET": self._read, b"DELETE": self._delete, b"POST": self._act}
+        }
+
+    def refuse(self, exchange: Exchange, error: ProxyError) -> None:
+        """Answer an error in this dialect."""
+        exchange.respond(*write_error(error))
+
+    # -- create ----------------------------------------------------------------------
+
+    def _create(self, exchange: Exchange) -> None:
+        try:
+            asked = self._read_asked(exchange)
+            call = make_call(asked, exchange, exchange.request_id, self._service.now_s())
+            if (not call.model or call.model.isspace()) and not self._service.name_default(call):
+                raise ProxyError(ErrorKind.INVALID_REQUEST, "model is required")
+        except ProxyError as error:
+            self.refuse(exchange, error)
+            return
+
+        def make_writer() -> ResponsesWriter:
+            return ResponsesWriter(asked.body, call.model, stream=asked.stream, previous=asked.previous)
+
+        keep = self._keep_for(asked) if asked.store else None
+        answer = ResponsesAnswer(exchange, make_writer, keep)
+        answer.attach(self._service.submit(call, answer))
+
+    def _read_asked(self, exchange: Exchange) -> Asked:
+        asked = read_asked(exchange.body)
+        if asked.stream:
+            exchange.fixed_lines += _NO_CACHE
+        if asked.previous:
+            earlier = self._store.get(_ANYBODY, asked.previous)
+            if earlier is None:
+                message = f"Previous response with id '{asked.previous[:200]}' not found."
+                raise BadRequest(message, param="previous_response_id", code="previous_response_not_found")
+            asked.follow(earlier)
+        return asked
+
+    def _keep_for(self, asked: Asked) -> Keep:
+        store = self._store
+
+        def keep(document: bytes) -> None:
+            response = describe(asked, document)
+            if response is not None:
+                store.put(_ANYBODY, response)
+
+        return keep
+
+    # -- what was kept ----------------------------------------------------------------
+
+    def _read(self, exchange: Exchange) -> None:
+        ident, _, part = _split(exchange)
+        kept = self._store.get(_ANYBODY, ident)
+        if part not in ("", "input_items"):
+            _refuse_path(exchange)
+        elif kept is None:
+            self.refuse(exchange, NotStored(ident))
+        elif part:
+            self._list(exchange, kept)
+        elif b"stream=true" in exchange.query.split(b"&"):
+            self.refuse(exchange, BadRequest("a response that is over is not streamed again", param="stream"))
+        else:
+            exchange.respond(200, _JSON, _as_kept(kept) + b"\n")
+
+    def _list(self, exchange: Exchange, kept: StoredResponse) -> None:
+        try:
+            document = list_items(kept, exchange.query)
+        except ProxyError as error:
+            self.refuse(exchange, error)
+            return
+        exchange.respond(200, _JSON, msgspec.json.encode(document) + b"\n")
+
+    def _delete(self, exchange: Exchange) -> None:
+        ident, _, part = _split(exchange)
+        if part:
+            _refuse_path(exchange)
+        elif self._store.delete(_ANYBODY, ident):
+            document = {"id": ident, "object": "response", "deleted": True}
+            exchange.respond(200, _JSON, msgspec.json.encode(document) + b"\n")
+        else:
+            self.refuse(exchange, NotStored(ident))
+
+    def _act(self, exchange: Exchange) -> None:
+        ident, _, part = _split(exchange)
+        if part != "cancel":
+            _refuse_path(exchange)
+        elif self._store.get(_ANYBODY, ident) is None:
+            self.refuse(exchange, NotStored(ident))
+        else:
+            self.refuse(exchange, BadRequest("Cannot cancel a synchronous response."))
+
+
+def _refuse_path(exchange: Exchange) -> None:
+    exchange.respond(404, b"text/plain", b"404 page not found")
+
+
+def _split(exchange: Exchange) -> tuple[str, str, str]:
+    """The id in a path, and what stands behind it."""
+    return exchange.path.removeprefix(_PREFIX).decode("utf-8", "replace").partition("/")
+
+
+class _Named(msgspec.Struct):
+    id: str = ""
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+def describe(asked: Asked, document: bytes) -> StoredResponse | None:
+    """What is kept of an answer; None for one that has no id or cannot be read."""
+    try:
+        ident = _named.decode(document).id
+        output = output_items(document)
+    except UNREADABLE:
+        return None
+    return StoredResponse(ident, document, asked.items(), output, asked.previous) if ident else None
+
+
+def _as_kept(kept: StoredResponse) -> bytes:
+    """The object, saying what a server that keeps nothing itself could not know."""
+    document = msgspec.json.decode(kept.document)
+    document["store"] = True
+    if kept.previous:
+        document["previous_response_id"] = kept.previous
+    return msgspec.json.encode(document)

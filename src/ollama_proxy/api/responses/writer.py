@@ -1,0 +1,251 @@
+"""Answers of the Responses API that are translated: the whole object, or the full sequence of its events."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ollama_proxy.api.responses.document import describe_usage, make_id, new_response
+from ollama_proxy.api.responses.errors import describe_error, failure_code, write_error
+from ollama_proxy.domain.answer import AnswerEvent, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
+from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.net.framing import event_data
+from ollama_proxy.net.unreadable import UNREADABLE
+
+_encode = msgspec.json.Encoder().encode
+#: How answers end that are not complete, by the reason of their end.
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_SEQUENCE = re.compile(rb'"sequence_number":\s*(\d+)')
+
+
+class _Begun(msgspec.Struct):
+    response: dict[str, Any]
+
+
+class ResponsesWriter:
+    """One answer. Both forms go through the same states; a whole answer just keeps its events to itself."""
+
+    def __init__(self, body: bytes, model: str, *, stream: bool, previous: str = "") -> None:
+        """`body` is the request's, of which some members come back; `previous` the answer it goes on from."""
+        self.stream = stream
+        self.response = new_response(body, model, previous)
+        self._output: list[dict[str, Any]] = self.response["output"]
+        self._sequence = 0
+        self._pieces: list[bytes] = []
+        self._begun = False
+        #: The item in the making: None, or one that stands last in the output.
+        self._open: dict[str, Any] | None = None
+        self._texts: list[str] = []
+        self._logprobs: list[Any] = []
+        #: What stands around the text in an event of the open item.
+        self._around = b"", b""
+
+    def content_type(self) -> bytes:
+        return b"text/event-stream" if self.stream else b"application/json"
+
+    def routed(self, route: Route) -> None:
+        if route.stand_in:
+            self.response["model"] = route.model
+
+    # -- events in -------------------------------------------------------------------
+
+    def write_events(self, events: Sequence[AnswerEvent]) -> bytes:
+        self._begin()
+        for event in events:
+            match event:
+                case TextDelta(text, logprobs):
+                    self._add_text(text, logprobs)
+                case ThinkingDelta(text) if text:
+                    self._add_thought(text)
+                case ToolCall():
+                    self._add_call(event)
+        return self._flush()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._emit("response.created", {"response": self.response})
+            self._emit("response.in_progress", {"response": self.response})
+
+    def _add_text(self, text: str, logprobs: tuple[Any, ...]) -> None:
+        if self._open is None or self._open["type"] != "message":
+            self._open_message()
+        self._texts.append(text)
+        self._logprobs += logprobs
+        if self.stream:
+            before, after = self._around
+            shown = _encode(logprobs) if logprobs else b"[]"
+            piece = b'%b%b,"logprobs":%b%b%d}\n\n' % (before, _encode(text), shown, after, self._sequence)
+            self._pieces.append(piece)
+            self._sequence += 1
+
+    def _add_thought(self, text: str) -> None:
+        if self._open is None or self._open["type"] != "reasoning":
+            self._open_reasoning()
+        self._texts.append(text)
+        if self.stream:
+            before, after = self._around
+            self._pieces.append(b"%b%b%b%d}\n\n" % (before, _encode(text), after, self._sequence))
+            self._sequence += 1
+
+    def _add_call(self, call: ToolCall) -> None:
+        self._close("completed")
+        ident = make_id("fc")
+        item = {
+            "id": ident,
+            "type": "function_call",
+            "status": "in_progress",
+            "call_id": call.id or make_id("call"),
+            "name": call.name,
+            "arguments": "",
+        }
+        place = self._add_item(item)
+        arguments = call.arguments or "{}"
+        place = {"item_id": ident, **place}
+        self._emit("response.function_call_arguments.delta", {**place, "delta": arguments})
+        self._emit("response.function_call_arguments.done", {**place, "name": call.name, "arguments": arguments})
+        item["arguments"] = arguments
+        self._end_item(item, "completed")
+
+    # -- items -----------------------------------------------------------------------
+
+    def _open_message(self) -> None:
+        self._close("completed")
+        item = {"id": make_id("msg"), "type": "message", "status": "in_progress", "role": "assistant", "content": []}
+        place = {"item_id": item["id"], **self._add_item(item), "content_index": 0}
+        self._emit("response.content_part.added", {**place, "part": _text_part("", [])})
+        self._open = item
+        self._around = _cut("response.output_text.delta", place)
+
+    def _open_reasoning(self) -> None:
+        self._close("completed")
+        item = {"id": make_id("rs"), "type": "reasoning", "summary": []}
+        place = {"item_id": item["id"], **self._add_item(item), "summary_index": 0}
+        self._emit("response.reasoning_summary_part.added", {**place, "part": _summary_part("")})
+        self._open = item
+        self._around = _cut("response.reasoning_summary_text.delta", place)
+
+    def _close(self, status: str) -> None:
+        """End the open item, if there is one."""
+        item = self._open
+        if item is None:
+            return
+        self._open = None
+        text, logprobs = "".join(self._texts), self._logprobs
+        self._texts, self._logprobs = [], []
+        place = {"item_id": item["id"], "output_index": len(self._output) - 1}
+        if item["type"] == "message":
+            place["content_index"] = 0
+            part = _text_part(text, logprobs)
+            self._emit("response.output_text.done", {**place, "text": text, "logprobs": logprobs})
+            self._emit("response.content_part.done", {**place, "part": part})
+            item["content"] = [part]
+        else:
+            place["summary_index"] = 0
+            part = _summary_part(text)
+            self._emit("response.reasoning_summary_text.done", {**place, "text": text})
+            self._emit("response.reasoning_summary_part.done", {**place, "part": part})
+            item["summary"] = [part]
+            # Nothing is encrypted here. Clients send it back, so that the model has its thoughts again.
+            item["encrypted_content"] = text
+        self._end_item(item, status)
+
+    def _add_item(self, item: dict[str, Any]) -> dict[str, Any]:
+        place = {"output_index": len(self._output)}
+        self._output.append(item)
+        self._emit("response.output_item.added", {**place, "item": item})
+        return place
+
+    def _end_item(self, item: dict[str, Any], status: str) -> None:
+        if "status" in item:
+            item["status"] = status
+        self._emit("response.output_item.done", {"output_index": len(self._output) - 1, "item": item})
+
+    # -- the end ---------------------------------------------------------------------
+
+    def ends_whole(self, outcome: Outcome) -> bool:
+        return not self.stream
+
+    def write_end(self, outcome: Outcome) -> bytes:
+        """The last events, or the whole object."""
+        self._begin()
+        finished, response = outcome.finished, self.response
+        lack = _INCOMPLETE.get(finished.reason)
+        status = "incomplete" if lack else "completed"
+        if self._open is None and not any(item["type"] != "reasoning" for item in self._output):
+            self._open_message()
+        self._close(status)
+        response["status"] = status
+        response["completed_at"] = None if lack else int(time.time())
+        response["incomplete_details"] = {"reason": lack} if lack else None
+        response["usage"] = describe_usage(finished.usage)
+        self._emit(f"response.{status}", {"response": response})
+        return self._flush() if self.stream else _encode(response) + b"\n"
+
+    def write_error_event(self, error: ProxyError) -> bytes:
+        """The end of a stream that broke off: `error`, for clients that wait for it, and `response.failed`."""
+        self._begin()
+        status = error.kind.http_status
+        told = describe_error(error, status)
+        self._emit("error", {"code": failure_code(error), "message": told["message"], "param": told["param"]})
+        self._leave_open()
+        self.response["status"] = "failed"
+        self.response["error"] = {"code": failure_code(error), "message": told["message"]}
+        self._emit("response.failed", {"response": self.response})
+        return self._flush()
+
+    def _leave_open(self) -> None:
+        """What there is of the open item goes into the object; it has no end of its own."""
+        item, self._open = self._open, None
+        if item is None:
+            return
+        text = "".join(self._texts)
+        if item["type"] == "message":
+            item["status"], item["content"] = "incomplete", [_text_part(text, self._logprobs)]
+        else:
+            item["summary"] = [_summary_part(text)]
+
+    def write_error(self, error: ProxyError) -> tuple[int, bytes, bytes]:
+        return write_error(error)
+
+    def take_over(self, first: bytes, last: bytes) -> None:
+        """Go on from a backend's own stream, whose `first` and `last` events these are, to end it."""
+        number = 0
+        for match in _SEQUENCE.finditer(last):
+            number = int(match[1]) + 1
+        try:
+            self.response = msgspec.json.decode(event_data(first)[0], type=_Begun).response
+        except (*UNREADABLE, IndexError):
+            pass
+        self._begun, self._sequence, self._output = True, number, []
+
+    # -- bytes out -------------------------------------------------------------------
+
+    def _emit(self, kind: str, members: dict[str, Any]) -> None:
+        if self.stream:
+            document = _encode({"type": kind, **members, "sequence_number": self._sequence})
+            self._pieces.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), document))
+            self._sequence += 1
+
+    def _flush(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _cut(kind: str, place: dict[str, Any]) -> tuple[bytes, bytes]:
+    """An event of a piece of text, cut where the text and the number go."""
+    document = _encode({"type": kind, **place})
+    before = b'event: %b\ndata: %b,"delta":' % (kind.encode(), document[:-1])
+    return before, b',"sequence_number":'
+
+
+def _text_part(text: str, logprobs: list[Any]) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
+
+
+def _summary_part(text: str) -> dict[str, Any]:
+    return {"type": "summary_text", "text": text}

@@ -1,0 +1,20 @@
+"""Client dialects that need more than the service: what the configuration says of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ollama_proxy.api.responses.routes import ResponsesApi
+from ollama_proxy.api.responses.store import StoreLimits
+
+if TYPE_CHECKING:
+    from ollama_proxy.app.proxy import Proxy
+
+
+def build_responses(proxy: Proxy) -> ResponsesApi:
+    """OpenAI's Responses API with its store."""
+    limits = proxy.config.responses
+    megabyte = 1024 * 1024
+    return ResponsesApi(
+        proxy, StoreLimits(limits.store_max_entries, round(limits.store_max_mb * megabyte), limits.ttl_seconds)
+    )
