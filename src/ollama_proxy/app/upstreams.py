@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.registry import BACKEND_GROUP, BACKENDS, load_kind
 from ollama_proxy.backends.ollama.backend import OllamaBackend
 from ollama_proxy.backends.openai.backend import OpenAiBackend
 from ollama_proxy.config.endpoint import Endpoint, parse_endpoint
 from ollama_proxy.config.schema import Backend as BackendConfig
-from ollama_proxy.domain.device import BackendSpec
+from ollama_proxy.domain.device import BackendSpec, FleetView
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Backend
 from ollama_proxy.net.http1.client import Origin, OriginPool
+from ollama_proxy.net.http1.exchange import Exchange
 
 #: The embedded model's prior: a small model on a few cores. Configured, like every prior; traffic corrects the speeds.
 EMBEDDED_WATTS = 10.0
@@ -27,6 +29,17 @@ def build_backend(config: BackendConfig, aliases: Mapping[str, str]) -> Backend:
     build = load_kind(BACKENDS, config.type, BACKEND_GROUP)
     backend: Backend = build(build_spec(config, aliases), parse_endpoint(config.endpoint), config)
     return backend
+
+
+def build_passage(
+    config: BackendConfig,
+    fleet: Callable[[], FleetView],
+    pages: frozenset[bytes],
+    refuse: Callable[[Exchange, int, str], None],
+) -> Passage:
+    """The way to a transparent backend; `pages` are this program's own paths."""
+    endpoint = parse_endpoint(config.endpoint)
+    return Passage(config.id, _pool(endpoint), endpoint.prefix, fleet, pages, refuse)
 
 
 def build_spec(config: BackendConfig, aliases: Mapping[str, str]) -> BackendSpec:
