@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from ollama_proxy.domain.device import Health
 from ollama_proxy.domain.ports import Backend, ProbeError
@@ -39,6 +39,8 @@ class Prober:
         self._clock = clock
         self._probed_s: dict[str, float] = {}
         self._under_way: dict[str, asyncio.Future[None]] = {}
+        #: What has changed since its last probe began.
+        self._outdated: set[str] = set()
 
     async def run(self) -> None:
         """Probe for ever: the healthy every interval, the others more often."""
@@ -61,13 +63,20 @@ class Prober:
         """One round over all backends."""
         await self._probe_many(list(self._backends), self._timeout_s)
 
-    async def refresh(self) -> None:
-        """One round for a client that wants fresh lists; over those that serve, and bounded."""
+    async def refresh(self, changed: Collection[str] = ()) -> None:
+        """One round for a client that wants fresh lists; over those that serve, and bounded.
+
+        With names: over those, whose models may have changed up to now, and however fresh their lists look.
+        """
+        for name in changed:
+            self._outdated.add(name)
+            self._probed_s.pop(name, None)
         now_s = self._clock()
         due = [
             view.id
             for view in self._fleet.view().backends
             if view.health.serves and now_s - self._probed_s.get(view.id, -1e9) > _FRESH_S
+            if not changed or view.id in changed
         ]
         await self._probe_many(due, min(_REFRESH_TIMEOUT_S, self._timeout_s))
 
@@ -77,11 +86,11 @@ class Prober:
                 group.create_task(self._probe_once(name, timeout_s), name=f"probe {name}")
 
     async def _probe_once(self, name: str, timeout_s: float) -> None:
-        """Probe, or wait for the probe that is under way."""
-        running = self._under_way.get(name)
-        if running is not None:
+        """Probe, or wait for the probe that is under way, unless it began before the last change."""
+        while (running := self._under_way.get(name)) is not None:
             await asyncio.wait([running])
-            return
+            if name not in self._outdated:
+                return
         done = self._under_way[name] = asyncio.get_running_loop().create_future()
         try:
             await self.probe(name, timeout_s)
@@ -95,6 +104,7 @@ class Prober:
         before = self._fleet.find(name)
         if backend is None or before is None:
             return
+        self._outdated.discard(name)
         try:
             report = await backend.probe(timeout_s)
         except ProbeError as error:
@@ -104,7 +114,8 @@ class Prober:
             self._fleet.probe_failed(name, "its answer could not be read", int(time.time()), hard=False)
         else:
             self._fleet.probed(name, report, int(time.time()))
-        self._probed_s[name] = self._clock()
+        if name not in self._outdated:
+            self._probed_s[name] = self._clock()
         self._tell(name, before.health)
 
     def _tell(self, name: str, before: Health) -> None:

@@ -49,6 +49,7 @@ class AnswerReader:
         "_repeats",
         "by_close",
         "chunked",
+        "continued",
         "done",
         "fault",
         "fields",
@@ -67,6 +68,8 @@ class AnswerReader:
 
     def begin(self) -> None:
         """Expect a new answer."""
+        #: Whether the server has said 100: it wants the body that it was announced.
+        self.continued = False
         if self._repeats:
             # The last one changed nothing but what the next one sets anew.
             self.done = False
@@ -122,6 +125,7 @@ class AnswerReader:
                 break
             if status == 101:
                 raise BadAnswer("the server changes to a protocol that nobody asked for")
+            self.continued = self.continued or status == 100
         self.status = status
         self.fields = fields
         self._frame(fields, http10=http10, bodiless=of_head or status in _NO_BODY)

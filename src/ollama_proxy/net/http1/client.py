@@ -56,6 +56,9 @@ class Upload:
     _connection: UpstreamConnection | None = None
     _paused = False
 
+    #: Whether a part of the request is not handed to the connection yet: then its answer ends the connection, too.
+    unsent = False
+
     def __init__(self, request: bytes, sink: ResponseSink) -> None:
         self.request = request
         self._sink = sink
@@ -79,6 +82,12 @@ class Upload:
         self.connected = True
         if self._paused:
             connection.pause()
+
+    def may_send(self) -> None:
+        """The server has said that it wants the body."""
+
+    def send_buffer(self, *, full: bool) -> None:
+        """The connection's send buffer has filled up, or emptied."""
 
     def detach(self) -> None:
         """The answer is over; the connection belongs to the pool again."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, cast
 
+from .body import StreamedExchange
 from .exchange import Exchange
 from .head import Refusal
 from .request_reader import RequestReader
@@ -27,6 +28,7 @@ class HttpConnection(asyncio.Protocol):
         "_active",
         "_body_seen_bytes",
         "_in_head",
+        "_incoming",
         "_linger_left_bytes",
         "_lingers",
         "_loop",
@@ -51,6 +53,8 @@ class HttpConnection(asyncio.Protocol):
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._active: Exchange | None = None
+        #: The active one, while its handler is given the body as it comes.
+        self._incoming: StreamedExchange | None = None
         #: Whether requests are being read right now, further up on the stack.
         self._reads_on = False
         #: No request is read any more.
@@ -75,7 +79,7 @@ class HttpConnection(asyncio.Protocol):
         server = self._server
         peer = transport.get_extra_info("peername")
         name = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else "local"
-        self._reader = RequestReader(self, name, server.limits)
+        self._reader = RequestReader(self, name, server.limits, server.streams)
         self.transport.set_write_buffer_limits(high=server.limits.write_high_bytes)
         if len(server.connections) + len(server.guests) >= server.limits.connections or server.draining:
             self._over = True
@@ -92,6 +96,8 @@ class HttpConnection(asyncio.Protocol):
             return
         reader = self._reader
         reader.feed(data)
+        if self._incoming is not None and not self._reads_on:
+            self._pass_on(self._incoming)
         if not self._read_paused and reader.held_bytes > self._server.limits.ahead_bytes:
             self._read_paused = True
             self.transport.pause_reading()
@@ -102,7 +108,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._over = True
         self._server.disconnected(self)
-        active, self._active = self._active, None
+        active, self._active, self._incoming = self._active, None, None
         if active is not None:
             active.client_gone()
 
@@ -132,6 +138,8 @@ class HttpConnection(asyncio.Protocol):
             while exchange is not None:
                 self._serve(exchange)
                 if self._active is not None or self._write_paused or self._over:
+                    if self._incoming is not None:
+                        self._pass_on(self._incoming)
                     return
                 exchange = reader.next()
             self._wait()
@@ -175,10 +183,81 @@ class HttpConnection(asyncio.Protocol):
             else:
                 server.refuse(exchange, 500, "internal error")
 
+    # -- bodies that come as they come ------------------------------------------
+
+    def body_comes(self, exchange: StreamedExchange) -> None:
+        self._incoming = exchange
+
+    def body_wanted(self) -> None:
+        incoming = self._incoming
+        if incoming is None or not incoming.takes_body:
+            return
+        self._since_s = self._loop.time()
+        self._window_of = None
+        if incoming.continue_due:
+            incoming.continue_due = False
+            if not self._reader.held_bytes:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # From the loop: the handler is not told of the body while it asks for it.
+        self._loop.call_soon(self._pass_on_again)
+
+    def body_unwanted(self) -> None:
+        if self._incoming is not None and not self._read_paused and not self.transport.is_closing():
+            self._read_paused = True
+            self.transport.pause_reading()
+
+    def _pass_on_again(self) -> None:
+        incoming = self._incoming
+        if incoming is not None and not self._reads_on:
+            self._pass_on(incoming)
+
+    def _pass_on(self, incoming: StreamedExchange) -> None:
+        """Give the handler what has come of the body."""
+        if not incoming.takes_body:
+            return
+        reader = self._reader
+        try:
+            piece = reader.read_piece()
+        except Refusal as refusal:
+            self._break_body(incoming, refusal)
+            return
+        self._since_s = self._loop.time()
+        if piece:
+            incoming.body_came(piece)
+        over = reader.pending is None
+        if over or incoming.takes_body:
+            self._read_freely()
+        if over and self._incoming is incoming:
+            self._incoming = None
+            incoming.body_ended()
+
+    def _break_body(self, incoming: StreamedExchange, refusal: Refusal) -> None:
+        """A streamed body that cannot be read on."""
+        self._incoming = None
+        if incoming.body_broke():
+            self._refuse(refusal)
+        else:
+            self.transport.abort()
+
+    def _leave_body(self, incoming: StreamedExchange) -> None:
+        """The answer is whole before the body is: the rest is read past, or the connection closes behind it."""
+        self._incoming = None
+        self._reader.drop_body()
+        if incoming.continue_due:
+            self._refused = True
+        self._read_freely()
+
+    def _read_freely(self) -> None:
+        if self._read_paused and not self.transport.is_closing():
+            self._read_paused = False
+            self.transport.resume_reading()
+
     def exchange_ended(self, exchange: Exchange) -> None:
         if exchange is not self._active:
             return
         self._active = None
+        if self._incoming is not None:
+            self._leave_body(self._incoming)
         self._since_s = self._loop.time()
         if not exchange.keep_alive or self._server.draining:
             self._close()
@@ -217,7 +296,7 @@ class HttpConnection(asyncio.Protocol):
         transport = self.transport
         if transport.is_closing():
             return
-        if not self._refused or not transport.can_write_eof():
+        if not (self._refused or self._reader.drops) or not transport.can_write_eof():
             transport.close()
             return
         self._lingers = True
@@ -237,7 +316,7 @@ class HttpConnection(asyncio.Protocol):
         """Let the request under way be answered, then close."""
         if self._active is not None:
             self._active.keep_alive = False
-        elif self._over or self._reader.pending is None:
+        elif self._over or self._reader.pending is None or self._reader.drops:
             self._over = True
             self.transport.close()
 
@@ -250,6 +329,9 @@ class HttpConnection(asyncio.Protocol):
             self._window_of = None
         if self._write_paused:
             self._check_stall(now_s)
+        elif self._incoming is not None:
+            if self._incoming.takes_body:
+                self._check_body(now_s)
         elif self._active is not None:
             return
         elif self._lingers:
@@ -266,16 +348,25 @@ class HttpConnection(asyncio.Protocol):
     def _check_body(self, now_s: float) -> None:
         limits, seen = self._server.limits, self._reader.body_bytes
         if now_s - self._since_s > limits.body_idle_s:
-            self._refuse(Refusal(408, "the request body did not arrive in time"))
+            self._give_up(Refusal(408, "the request body did not arrive in time"))
         elif self._window_of is not self._reader.pending:
             self._window_of = self._reader.pending
             self._window_s, self._body_seen_bytes = now_s, seen
         elif now_s - self._window_s >= limits.body_rate_window_s:
             if seen - self._body_seen_bytes < limits.body_min_bytes_per_s * (now_s - self._window_s):
-                self._refuse(
+                self._give_up(
                     Refusal(408, f"the request body comes slower than {limits.body_min_bytes_per_s:g} bytes/s")
                 )
             self._window_s, self._body_seen_bytes = now_s, seen
+
+    def _give_up(self, refusal: Refusal) -> None:
+        """A body that takes too long."""
+        if self._incoming is not None:
+            self._break_body(self._incoming, refusal)
+        elif self._reader.drops:
+            self.transport.abort()
+        else:
+            self._refuse(refusal)
 
     def _check_stall(self, now_s: float) -> None:
         """A full send buffer that does not shrink: the client does not read."""

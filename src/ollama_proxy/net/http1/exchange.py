@@ -1,7 +1,7 @@
 """One request and its answer on the server side.
 
-A handler gets the exchange when the whole request is there and answers through it, at once or later, in pieces or
-whole. Back-pressure and the client's leaving come as callbacks that the handler sets.
+A handler gets the exchange when the whole request is there (`body.py` has the exception) and answers through it, at
+once or later, in pieces or whole. Back-pressure and the client's leaving come as callbacks that the handler sets.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from .head import RequestHead
 from .status import date_line, head_begin, head_begins
 
 if TYPE_CHECKING:
+    from .body import StreamedExchange
     from .server import Guest
 
-__all__ = ["Exchange", "ExchangeOwner", "Header", "Headers", "UpgradeNotAsked"]
+__all__ = ["BodySink", "Exchange", "ExchangeOwner", "Header", "Headers", "UpgradeNotAsked"]
 
 
 _BODILESS = frozenset((204, 304))
@@ -39,6 +40,25 @@ class ExchangeOwner(Protocol):
 
     def hand_over(self, exchange: Exchange, guest: Guest | None) -> bytes:
         """The connection speaks HTTP no more; returns the bytes that came behind the request."""
+
+    def body_comes(self, exchange: StreamedExchange) -> None:
+        """The next exchange is handed out before its body is there."""
+
+    def body_wanted(self) -> None:
+        """Its handler begins to take the body, or goes on."""
+
+    def body_unwanted(self) -> None:
+        """No more of it for now."""
+
+
+class BodySink(Protocol):
+    """Takes a request's body in pieces."""
+
+    def on_body(self, data: bytes) -> None:
+        """The next bytes, framing removed."""
+
+    def on_body_end(self) -> None:
+        """The body is whole."""
 
 
 class Exchange:
@@ -92,6 +112,23 @@ class Exchange:
     def target(self) -> bytes:
         """Path and query as they came."""
         return self.head.target
+
+    @property
+    def body_bytes(self) -> int | None:
+        """How long the body is; None where its end will show only when it comes."""
+        return len(self.body)
+
+    def take_body(self, sink: BodySink) -> None:
+        """Have the body told to `sink`, what is there at once and the rest as it comes."""
+        if self.body:
+            sink.on_body(self.body)
+        sink.on_body_end()
+
+    def pause_body(self) -> None:
+        """Take no more of the body for now; `on_body` may come once more."""
+
+    def resume_body(self) -> None:
+        """Take it again."""
 
     @property
     def query(self) -> bytes:
@@ -248,9 +285,7 @@ class Exchange:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.abort()
 
-    def take_over(
-        self, headers: Iterable[Header] = (), guest: Guest | None = None
-    ) -> tuple[asyncio.Transport, bytes]:
+    def take_over(self, headers: Iterable[Header] = (), guest: Guest | None = None) -> tuple[asyncio.Transport, bytes]:
         """Grant the upgrade that the request asks for: answer 101 and leave the connection to the caller.
 
         Returns the transport and the bytes that came behind the request. The caller gives the transport its own

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from ollama_proxy.domain.errors import Failure, FailureKind
 
 from .client import OriginPool
-from .exchange import Headers
+from .exchange import Header
 
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 
@@ -25,11 +26,11 @@ class Fetched:
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers: Headers = []
+        self.headers: Sequence[Header] = ()
         self.body = bytearray()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def on_response(self, status: int, headers: Headers) -> None:
+    def on_response(self, status: int, headers: Sequence[Header]) -> None:
         self.status = status
         self.headers = headers
 

@@ -6,8 +6,10 @@ the next one and the bytes behind an upgrade need no care of their own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
+from .body import StreamedExchange
 from .chunked import ChunkedReader, ChunkError
 from .exchange import Exchange, ExchangeOwner
 from .fields import (
@@ -46,6 +48,15 @@ class KnownHead(NamedTuple):
     head: RequestHead
 
 
+#: Whether requests of a method to a path are handed out with their head, the body as it comes.
+Streams = Callable[[bytes, bytes], bool]
+
+
+def stream_nothing(method: bytes, path: bytes) -> bool:
+    """For servers whose handlers all want whole bodies."""
+    return False
+
+
 def know_head(raw: bytes, head: RequestHead) -> KnownHead | None:
     """What to compare the next head with; None when it is long, or its meaning hangs on the body's length."""
     if len(raw) > LONGEST_KNOWN_BYTES or b"upgrade" in head.index:
@@ -67,6 +78,10 @@ def _set_connection(head: RequestHead) -> None:
         head.upgrade = head.index.get(b"upgrade", b"")
 
 
+def _expects_word(head: RequestHead) -> bool:
+    return not head.http10 and head.index.get(b"expect", b"").lower() == b"100-continue"
+
+
 class RequestReader:
     """The reading side of one connection."""
 
@@ -74,22 +89,25 @@ class RequestReader:
         "_at",
         "_body",
         "_chunked",
+        "_drops",
         "_known",
         "_left",
         "_limits",
         "_line_from",
         "_owner",
         "_peer",
+        "_streams",
         "body_bytes",
         "continue_due",
         "pending",
         "unread",
     )
 
-    def __init__(self, owner: ExchangeOwner, peer: str, limits: HttpLimits) -> None:
+    def __init__(self, owner: ExchangeOwner, peer: str, limits: HttpLimits, streams: Streams = stream_nothing) -> None:
         self._owner = owner
         self._peer = peer
         self._limits = limits
+        self._streams = streams
         #: What has come and may hold more requests; empty when all of it is read.
         self.unread = b""
         self._at = 0
@@ -102,6 +120,8 @@ class RequestReader:
         self.continue_due = False
         self._left = 0
         self._chunked: ChunkedReader | None = None
+        #: Whether the pending body is nobody's any more.
+        self._drops = False
         #: Of a pending request. One buffer: pieces of a few bytes would cost many times what they hold.
         self._body = bytearray()
         self.body_bytes = 0
@@ -220,10 +240,14 @@ class RequestReader:
             self._go(at)
             return exchange
         self.pending = exchange
-        size = read_length(length, self._limits)
+        size = seen_lengths[length]
         stop = at + size
-        if stop > len(self.unread):
+        if stop > len(self.unread) or size > self._limits.body_bytes:
             self._left = size
+            if self._streams(head.method, head.path):
+                self._go(at)
+                return self._begin_stream(head, size)
+            read_length(length, self._limits)
             self._go(at)
             return self._begin_body(exchange)
         # The usual case: the body came with its head, and is cut out in one piece.
@@ -245,11 +269,42 @@ class RequestReader:
         check_coding(head.fields, http10=head.http10, has_length=b"content-length" in head.index)
         self._chunked = self._make_chunked(head.fields)
         self._go(at)
+        if self._streams(head.method, head.path):
+            return self._begin_stream(head, None)
         return self._begin_body(exchange)
+
+    def _begin_stream(self, head: RequestHead, length: int | None) -> StreamedExchange:
+        """Hand the exchange out; its body is read piece by piece."""
+        exchange = StreamedExchange(self._owner, head, self._peer, length)
+        exchange.continue_due = _expects_word(head)
+        self.pending = exchange
+        self._body, self.body_bytes = bytearray(), 0
+        self._owner.body_comes(exchange)
+        return exchange
+
+    def read_piece(self) -> bytes:
+        """The next bytes of a streamed body; behind its end `pending` is None. Raises `Refusal`."""
+        if not self.unread:
+            return b""
+        whole = self._feed_length() if self._chunked is None else self._feed_chunked(self._chunked)
+        piece = bytes(self._body)
+        self._body.clear()
+        if whole:
+            self.pending = self._chunked = None
+        return piece
+
+    @property
+    def drops(self) -> bool:
+        """Whether the pending body is dropped as it comes."""
+        return self._drops
+
+    def drop_body(self) -> None:
+        """Nobody takes the rest of a streamed body: it is read past."""
+        self._drops = self.pending is not None
 
     def _begin_body(self, exchange: Exchange) -> Exchange | None:
         self._body, self.body_bytes = bytearray(), 0
-        self.continue_due = not exchange.head.http10 and exchange.header(b"expect", b"").lower() == b"100-continue"
+        self.continue_due = _expects_word(exchange.head)
         return self._next_of_body()
 
     def _make_chunked(self, fields: Headers) -> ChunkedReader:
@@ -267,6 +322,12 @@ class RequestReader:
         if not self.unread:
             return None
         whole = self._feed_length() if self._chunked is None else self._feed_chunked(self._chunked)
+        if self._drops:
+            self._body.clear()
+            if whole:
+                self.pending, self._chunked, self._drops = None, None, False
+                return self.next()
+            return None
         if not whole:
             return None
         exchange, self.pending, self._chunked = self.pending, None, None
@@ -292,7 +353,7 @@ class RequestReader:
             raise Refusal(error.status, f"malformed HTTP request: {error}") from None
         finally:
             self.body_bytes += sum(map(len, pieces))
-        if self.body_bytes > self._limits.body_bytes:
+        if self.body_bytes > self._limits.body_bytes and not isinstance(self.pending, StreamedExchange):
             raise Refusal(413, f"the body is larger than {self._limits.body_bytes} bytes")
         for piece in pieces:
             self._body += piece

@@ -10,6 +10,7 @@ from typing import Protocol
 from .connection import HttpConnection
 from .exchange import Exchange
 from .limits import HttpLimits
+from .request_reader import Streams, stream_nothing
 
 Handler = Callable[[Exchange], None]
 #: Renders a refusal that is made before a handler runs: exchange, status, sentence.
@@ -36,9 +37,17 @@ class Guest(Protocol):
 class HttpServer:
     """Settings and live connections of one listening socket."""
 
-    def __init__(self, handle: Handler, refuse: Refuser, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self,
+        handle: Handler,
+        refuse: Refuser,
+        limits: HttpLimits | None = None,
+        streams: Streams = stream_nothing,
+    ) -> None:
+        """`streams` says, by method and path, which exchanges are handed out before their body is there."""
         self.handle = handle
         self.refuse = refuse
+        self.streams = streams
         self.limits = limits or HttpLimits()
         self.connections: set[HttpConnection] = set()
         self.guests: set[Guest] = set()

@@ -72,6 +72,10 @@ class UpstreamConnection(asyncio.Protocol):
         upload.attach(self)
         self.transport.write(upload.request)
 
+    def write(self, data: bytes) -> None:
+        """Send a further part of the request."""
+        self.transport.write(data)
+
     def abort(self) -> None:
         """Drop the connection; whatever it carried hears nothing."""
         self._upload = None
@@ -120,6 +124,10 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._head_done:
             self._begun = True
             rest = reader.read_head(data, of_head=upload.request.startswith(b"HEAD "))
+            if reader.continued:
+                upload.may_send()
+                if self._upload is not upload:
+                    return
             if rest is None:
                 return
             self._head_done = True
@@ -144,6 +152,14 @@ class UpstreamConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         return False
+
+    def pause_writing(self) -> None:
+        if self._upload is not None:
+            self._upload.send_buffer(full=True)
+
+    def resume_writing(self) -> None:
+        if self._upload is not None:
+            self._upload.send_buffer(full=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
@@ -182,7 +198,7 @@ class UpstreamConnection(asyncio.Protocol):
         del self._sink
         upload.detach()
         reader = self._reader
-        if reader.surplus:
+        if reader.surplus or upload.unsent:
             self._lost = True
             self.transport.abort()
         elif reader.keep_alive:

@@ -248,7 +248,7 @@ class Connection(Output):
                 stream.stop_lingering()
             return
         stream.progress_s = self.clock()
-        if stream.receive_left < window >> 1:
+        if stream.receive_left < window >> 1 and not stream.holds_window:
             self.out.append(build_window_update(stream.id, window - stream.receive_left))
             stream.receive_left = window
 

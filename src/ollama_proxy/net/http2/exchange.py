@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ollama_proxy.net.http1.exchange import BodySink
+from ollama_proxy.net.http1.request_reader import Streams, stream_nothing
 from ollama_proxy.net.http1.status import date_line
 
 from .connection import Connection
@@ -28,6 +30,8 @@ class HttpService:
     handle: Callable[[Any], None]
     refuse: Callable[[Any, int, str], None]
     body_bytes: int = 32 * 1024 * 1024
+    #: Which requests, by method and path, are served at their head and take the body as it comes, of any size.
+    streams: Streams = stream_nothing
 
 
 class Http2Exchange(Stream):
@@ -52,6 +56,11 @@ class Http2Exchange(Stream):
     _head_block: bytes | None = None
     _bodiless = False
     _left: int | None = None
+    #: Of a body that is taken as it comes.
+    _streams = False
+    _sink: BodySink | None = None
+    _body_paused = False
+    _body_whole = False
 
     def __init__(self, connection: Connection, stream_id: int, head: RequestHead, service: HttpService) -> None:
         super().__init__(connection, stream_id, head)
@@ -83,6 +92,10 @@ class Http2Exchange(Stream):
             self._service.refuse(self, 431, f"the head is larger than {limits.list_bytes} bytes")
         elif self.method == b"CONNECT":
             self._service.refuse(self, 405, "CONNECT is not served")
+        elif not self.remote_closed and self._service.streams(self.method, self.path):
+            self._streams = True
+            self._hold_body()
+            self._serve()
         elif (self.content_left or 0) > self._service.body_bytes:
             self._refuse_size()
         elif self.header(b"expect") == b"100-continue":
@@ -92,6 +105,11 @@ class Http2Exchange(Stream):
         if self.ended:
             return
         gathered = self._gathered
+        if self._streams:
+            self._body_whole = ended
+            gathered += data
+            self._guard(self._pass_on)
+            return
         if len(gathered) + len(data) > self._service.body_bytes:
             self._refuse_size()
         elif not ended:
@@ -101,13 +119,72 @@ class Http2Exchange(Stream):
             self._gathered = bytearray()
             self._serve()
 
+    # -- a body that is taken as it comes --------------------------------------------
+
+    @property
+    def body_bytes(self) -> int | None:
+        """How long the body is; None where its end will show only when it comes."""
+        return self.head.content_length if self._streams else len(self.body)
+
+    def take_body(self, sink: BodySink) -> None:
+        """Have the body told to `sink`, what is there at once and the rest as it comes."""
+        if not self._streams:
+            if self.body:
+                sink.on_body(self.body)
+            sink.on_body_end()
+            return
+        self._sink = sink
+        if self.header(b"expect") == b"100-continue" and not self._gathered and not self.remote_closed:
+            self.send_headers(encode_status(100))
+        self._go_on()
+
+    def pause_body(self) -> None:
+        """Take no more of the body for now; the client's window stays as it is."""
+        if self._streams and not self._body_paused:
+            self._body_paused = True
+            self._hold_body()
+
+    def resume_body(self) -> None:
+        """Take it again."""
+        if self._body_paused:
+            self._body_paused = False
+            self._go_on()
+
+    def _hold_body(self) -> None:
+        """The client is not to blame for a body that does not come."""
+        self.holds_window = True
+        self.awaits_body = False
+
+    def _go_on(self) -> None:
+        self._pass_on()
+        if self._sink is not None and not self._body_paused:
+            self.holds_window = False
+            self.awaits_body = True
+            self.progress_s = self.connection.clock()
+            self.open_window()
+
+    def _pass_on(self) -> None:
+        """Give the handler what has come."""
+        sink = self._sink
+        if sink is None or self._body_paused:
+            return
+        piece, self._gathered = bytes(self._gathered), bytearray()
+        if piece:
+            sink.on_body(piece)
+        if self._body_whole and self._sink is not None:
+            self._sink = None
+            sink.on_body_end()
+
     def _refuse_size(self) -> None:
         self._gathered = bytearray()
         self._service.refuse(self, 413, f"the body is larger than {self._service.body_bytes} bytes")
 
     def _serve(self) -> None:
+        self._guard(lambda: self._service.handle(self))
+
+    def _guard(self, work: Callable[[], None]) -> None:
         try:
-            self._service.handle(self)
+            work()
         except Exception:  # noqa: BLE001  # the root of a request: its failure must not take the connection down
             _log.exception("handler failed for %s", self.path.decode("latin-1")[:200])
             if self.started:
@@ -185,6 +262,7 @@ class Http2Exchange(Stream):
             self.abort()
             return
         self.ended = True
+        self._sink = None
         self.on_disconnect = self.on_pause = self.on_resume = None
         if self.gone:
             return
@@ -197,6 +275,7 @@ class Http2Exchange(Stream):
         """Break the answer off, visibly."""
         if not self.ended:
             self.ended = True
+            self._sink = None
             self.on_disconnect = self.on_pause = self.on_resume = None
             self.reset(ErrorCode.INTERNAL_ERROR)
 
@@ -204,6 +283,7 @@ class Http2Exchange(Stream):
 
     def lost(self) -> None:
         self.gone = True
+        self._sink = None
         self._gathered = bytearray()
         callback, self.on_disconnect = self.on_disconnect, None
         self.on_pause = self.on_resume = None

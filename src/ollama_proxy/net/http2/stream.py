@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from .errors import ErrorCode
-from .frames import DATA, END_STREAM, HEAD, build_headers
+from .frames import DATA, END_STREAM, HEAD, build_headers, build_window_update
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -43,6 +43,8 @@ class Stream:
     #: Whether an answer that comes before the end of the request leaves the client its window to send the rest: it is
     #: dropped. Some clients take a RST_STREAM behind the answer for a failure of it.
     lingers = False
+    #: Whether what the client has sent is not given back to its window, for nobody takes more now.
+    holds_window = False
 
     def __init__(self, connection: Connection, stream_id: int, head: RequestHead) -> None:
         self.connection = connection
@@ -177,6 +179,16 @@ class Stream:
     def stop_lingering(self) -> None:
         """The answer is whole, and no more of the request is wanted (RFC 9113, 8.1)."""
         self.connection.send_reset(self.id, ErrorCode.NO_ERROR)
+
+    def open_window(self) -> None:
+        """Give back to the client's window what was received, if that is much or nothing is left."""
+        connection = self.connection
+        window = connection.limits.stream_window_bytes
+        if self.receive_left < window >> 1 and not self.remote_closed and not self.local_closed:
+            connection.out.append(build_window_update(self.id, window - self.receive_left))
+            self.receive_left = window
+            if not connection.awake:
+                connection.wake()
 
     # -- waiting for windows -------------------------------------------------------
 
