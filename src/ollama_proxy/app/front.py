@@ -16,6 +16,7 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.asgi import AsgiApp, AsgiBridge
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_request_id
+from ollama_proxy.net.http_route import Permission, Route
 from ollama_proxy.net.origins import Origins, Verdict
 
 Methods = Mapping[bytes, Callable[[Exchange], None]]
@@ -49,6 +50,20 @@ class HttpApi(Protocol):
         """Answer an error in this dialect."""
 
 
+class Passage(Protocol):
+    """The way around the routes."""
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether there is no other way for any model's sake."""
+
+    def takes(self, exchange: Exchange, *, known: bool) -> bool:
+        """Whether a request goes that way; `known` when there is a route for its path."""
+
+    def send(self, exchange: Exchange) -> None:
+        """Let it go there."""
+
+
 class Front:
     """Routes by exact path, then by prefix, then to the status pages."""
 
@@ -59,6 +74,8 @@ class Front:
         self._judge = origins.judge
         self._make_request_id = make_request_id
         self._pages = AsgiBridge(pages, self.refuse)
+        #: The way to a backend that takes what nobody else can.
+        self.passage: Passage | None = None
         self._routes = {path: methods for api in apis for path, methods in api.routes.items()}
         self._prefixes = [entry for api in apis for entry in api.prefixes.items()]
 
@@ -66,6 +83,10 @@ class Front:
         """Serve one exchange."""
         verdict = self._name(exchange)
         methods = self._routes.get(exchange.path)
+        passage = self.passage
+        if passage is not None and not verdict.status and passage.takes(exchange, known=self._knows(exchange.path)):
+            passage.send(exchange)
+            return
         if methods is None:
             methods = self._look_closer(exchange)
             if exchange.started:
@@ -80,6 +101,23 @@ class Front:
                 handler(exchange)
             else:
                 exchange.respond(405, b"text/plain", b"405 method not allowed", [_allow(methods)])
+
+    def streams(self, method: bytes, path: bytes) -> bool:
+        """Whether a request is handed out at its head, for its route takes the body as it comes."""
+        route = self._find_route(method, path)
+        return isinstance(route, Route) and route.streams and (self.passage is None or not self.passage.takes_all)
+
+    def permission(self, method: bytes, path: bytes) -> Permission:
+        """What a key must be allowed to do for such a request to be served."""
+        route = self._find_route(method, path)
+        return route.permission if isinstance(route, Route) else "infer"
+
+    def _find_route(self, method: bytes, path: bytes) -> Callable[[Exchange], None] | None:
+        methods = self._routes.get(path) or self._find_prefix(path)
+        return methods.get(method) if methods is not None else None
+
+    def _knows(self, path: bytes) -> bool:
+        return path in self._routes or self._find_prefix(path) is not None
 
     def _name(self, exchange: Exchange) -> Verdict:
         """Give the request its id, the client's own where it sent a good one, and echo it whatever the answer."""

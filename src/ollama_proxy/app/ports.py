@@ -105,13 +105,13 @@ def _make_context(tls: Tls, *alpn: str) -> ssl.SSLContext | None:
 
 
 def _build_http(front: Front, grpc: GrpcServer) -> HttpPort:
-    service = HttpService(front.handle, front.refuse)
+    service = HttpService(front.handle, front.refuse, streams=front.streams)
 
     def open_stream(connection: Connection, stream_id: int, head: RequestHead) -> Stream:
         call = grpc.calls.open(connection, stream_id, head)
         return call or Http2Exchange(connection, stream_id, head, service)
 
-    return HttpPort(HttpServer(front.handle, front.refuse), Http2Server(open_stream))
+    return HttpPort(HttpServer(front.handle, front.refuse, streams=front.streams), Http2Server(open_stream))
 
 
 def _describe_taken(port: int, name: str) -> str:

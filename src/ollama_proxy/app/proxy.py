@@ -6,6 +6,9 @@ import asyncio
 import logging
 import math
 import sys
+from collections.abc import Collection
+
+from starlette.routing import Route
 
 import ollama_proxy
 from ollama_proxy.api.compute.methods import ComputeApi
@@ -14,19 +17,21 @@ from ollama_proxy.app.dispatch import Dispatcher, Job
 from ollama_proxy.app.embedding import EmbeddedBackend
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.garbage import Garbage
+from ollama_proxy.app.passage import Passage
+from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports
 from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.settlement import Books
-from ollama_proxy.app.upstreams import build_backend
+from ollama_proxy.app.upstreams import build_backend, build_passage
 from ollama_proxy.config.checks import is_loopback
 from ollama_proxy.config.schema import Config
-from ollama_proxy.domain.call import Call, RawRequest
+from ollama_proxy.domain.call import Call, RawHead, RawRequest
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.domain.ports import AnswerSink, Backend, Relay, RelaySink
+from ollama_proxy.domain.ports import AnswerSink, Backend, BodyRelay, ModelStore, Relay, RelaySink, UploadSink
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
 from ollama_proxy.net.origins import Origins
@@ -50,7 +55,7 @@ class Proxy:
         self._fleet = Fleet(config.health.unhealthy_threshold)
         self._backends: dict[str, Backend] = {}
         for entry in config.backends:
-            if entry.enabled:
+            if entry.enabled and not entry.transparent:
                 self._add(build_backend(entry, config.models.aliases))
         self._mode: str = config.efficiency.default_mode
         self._metrics = Metrics(self._fleet.view, ollama_proxy.__version__)
@@ -73,7 +78,9 @@ class Proxy:
             timeout_s=health.timeout_seconds,
             clock=self._loop.time,
         )
+        self._placement = Placement(config.models.placement, config.routing.default_backend)
         self._embedded = EmbeddedBackend(config.embedded, self._join, self._leave)
+        self._passage: Passage | None = None
         self._ports = Ports(config, self._build_front(), ComputeApi(self))
         self._garbage = Garbage()
         self._tasks: list[asyncio.Task[None]] = []
@@ -82,7 +89,13 @@ class Proxy:
         server = self.config.server
         origins = Origins(server.allowed_origins, server.allowed_hosts, local_only=is_loopback(server.host))
         apis = [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS]
-        return Front(apis, build_status_app(self), self.make_request_id, origins)
+        pages = build_status_app(self)
+        front = Front(apis, pages, self.make_request_id, origins)
+        for entry in self.config.backends:
+            if entry.enabled and entry.transparent:
+                paths = frozenset(route.path.encode() for route in pages.routes if isinstance(route, Route))
+                front.passage = self._passage = build_passage(entry, self.fleet, paths, front.refuse)
+        return front
 
     # -- start and stop --------------------------------------------------------
 
@@ -92,7 +105,7 @@ class Proxy:
         await self._ports.bind()
         await self._prober.probe_all()
         embedded = self.config.embedded.enabled
-        nobody = not any(view.health.serves for view in self._fleet.view().backends)
+        nobody = self._passage is None and not any(view.health.serves for view in self._fleet.view().backends)
         if embedded == "always" or (embedded == "auto" and nobody):
             await self._embedded.start()
         self._dispatcher.started()
@@ -120,6 +133,8 @@ class Proxy:
         await self._embedded.stop()
         for backend in self._backends.values():
             await backend.close()
+        if self._passage is not None:
+            await self._passage.close()
         self._log.flush()
 
     async def _sweep(self) -> None:
@@ -162,11 +177,20 @@ class Proxy:
     def relay(self, backend: str, request: RawRequest, sink: RelaySink) -> Relay:
         return self._backends[backend].relay(request, sink)
 
+    def upload(self, backend: str, head: RawHead, length: int | None, sink: UploadSink) -> BodyRelay:
+        store = self._backends[backend]
+        if not isinstance(store, ModelStore):
+            raise KeyError(backend)
+        return store.upload(head, length, sink)
+
+    def place(self, target: str) -> tuple[str, ...]:
+        return self._placement.choose(self._fleet.view(), target)
+
     def fleet(self) -> FleetView:
         return self._fleet.view()
 
-    async def refresh(self) -> FleetView:
-        await self._prober.refresh()
+    async def refresh(self, changed: Collection[str] = ()) -> FleetView:
+        await self._prober.refresh(changed)
         return self._fleet.view()
 
     def now_s(self) -> float:

@@ -16,7 +16,12 @@ _NOT_YET = "is not served by this version; leave it off"
 
 def check_config(config: Config, environ: Mapping[str, str]) -> list[Problem]:
     """Every problem; empty when the configuration can be used."""
-    return [*_check_server(config), *_check_backends(config, environ), *_check_routing(config)]
+    return [
+        *_check_server(config),
+        *_check_backends(config, environ),
+        *_check_placement(config),
+        *_check_routing(config),
+    ]
 
 
 def _check_server(config: Config) -> list[Problem]:
@@ -57,6 +62,7 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
     problems = []
     seen: set[str] = set()
     variables: dict[str, list[str]] = {}
+    transparent: list[str] = []
     for index, backend in enumerate(config.backends):
         path = f"backends[{index}]"
         if backend.id.lower() in seen:
@@ -70,11 +76,14 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
         if backend.enabled and backend.type in ("anthropic", "vectordb"):
             problems.append(Problem(f"{path}.type", f"{backend.type} {_NOT_YET}, or set enabled: false"))
         if backend.enabled and backend.transparent:
-            problems.append(Problem(f"{path}.transparent", _NOT_YET))
+            transparent.append(backend.id)
         problems += _check_key(backend, path, environ)
         if backend.id.lower() not in seen:
             variables.setdefault(endpoint_variable(backend.id), []).append(backend.id)
         seen.add(backend.id.lower())
+    if len(transparent) > 1:
+        message = f"{' and '.join(transparent)} are both transparent; only one can take what nobody else does"
+        problems.append(Problem("backends", message))
     for variable, ids in variables.items():
         if len(ids) > 1:
             problems.append(Problem("backends", f"{' and '.join(ids)} would share the variable {variable}; rename one"))
@@ -98,6 +107,19 @@ def endpoint_variable(backend_id: str) -> str:
     """`ollama-npu` is overridden by `OLLAMA_NPU_ENDPOINT`, `my-gpu` by `OLLAMA_MY_GPU_ENDPOINT`."""
     word = re.sub(r"[^A-Z0-9]", "_", backend_id.removeprefix("ollama-").upper())
     return f"OLLAMA_{word}_ENDPOINT"
+
+
+def _check_placement(config: Config) -> list[Problem]:
+    placement = config.models.placement
+    if isinstance(placement, str):
+        return []
+    stores = [one.id for one in config.backends if one.enabled and one.type == "ollama" and not one.transparent]
+    problems = [
+        Problem("models.placement", f"no enabled backend of type ollama is called {name}; there is {', '.join(stores)}")
+        for name in placement
+        if name not in stores
+    ]
+    return problems if placement else [Problem("models.placement", "is empty; name a backend, or write first or all")]
 
 
 def _check_routing(config: Config) -> list[Problem]:

@@ -102,6 +102,10 @@ class Backend(Section, frozen=True):
 
 
 class Models(Section, frozen=True):
+    placement: Annotated[
+        Literal["first", "all"] | tuple[str, ...],
+        Meta(description="where pull, create and uploads go: the default backend, all of type ollama, or these ids"),
+    ] = "first"
     default: Annotated[str, Meta(description="for requests that name no model; empty refuses them")] = ""
     aliases: Annotated[dict[str, str], Meta(description="another name: the model it stands for, on every backend")] = {}
     substitutes: Annotated[

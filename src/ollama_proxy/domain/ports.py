@@ -7,13 +7,13 @@ raises into its caller.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from .answer import AnswerEvent, Finished, Outcome, Route
-from .call import Call, Need, RawRequest
+from .call import Call, Need, RawHead, RawRequest
 from .device import BackendSpec, FleetView, ModelFacts
 from .errors import Failure, ProxyError
 
@@ -95,6 +95,29 @@ class Relay(Protocol):
         """Read it again."""
 
 
+class UploadSink(RelaySink, Protocol):
+    """Takes the answer to a request whose body is still to be sent, and says when to send it."""
+
+    def on_ready(self) -> None:
+        """The backend waits for the body; not before this call."""
+
+    def on_full(self) -> None:
+        """The backend takes it too slowly: pause."""
+
+    def on_drained(self) -> None:
+        """Send on."""
+
+
+class BodyRelay(Relay, Protocol):
+    """A relayed request whose body is sent in pieces. An answer may come before its end; then the rest is nobody's."""
+
+    def write(self, data: bytes) -> None:
+        """The next piece of the body."""
+
+    def end(self) -> None:
+        """The body is whole."""
+
+
 class Service(Protocol):
     """What an API may ask for."""
 
@@ -103,6 +126,19 @@ class Service(Protocol):
 
         For what is meant for a certain server and not for a model: management, and servers that are passed through.
         Raises `KeyError` for a backend that is not there.
+        """
+
+    def upload(self, backend: str, head: RawHead, length: int | None, sink: UploadSink) -> BodyRelay:
+        """As `relay`, with a body that follows in pieces; `length` of it in bytes, if that is known.
+
+        Raises `KeyError` for a backend that is not there, or holds no models of its own.
+        """
+
+    def place(self, target: str) -> tuple[str, ...]:
+        """The serving Ollama backends that new models are brought to, never none.
+
+        `target` is the request's own wish: ids or hardware words joined by comma, `all`, or "" for what is configured.
+        Raises `ProxyError`.
         """
 
     def submit(self, call: Call, sink: AnswerSink) -> Ticket:
@@ -114,8 +150,9 @@ class Service(Protocol):
     def fleet(self) -> FleetView:
         """The backends at this moment."""
 
-    async def refresh(self) -> FleetView:
-        """The backends after asking each for its models again, unless that was a moment ago."""
+    async def refresh(self, changed: Collection[str] = ()) -> FleetView:
+        """The backends after asking each for its models again, unless that was a moment ago; those that have `changed`
+        since are asked in any case."""
 
     def now_s(self) -> float:
         """Monotonic seconds, the clock of `Call.arrived_s`."""
@@ -191,6 +228,8 @@ class ProbeReport(msgspec.Struct, frozen=True):
     emulated: bool = False
     #: The backend's own entries for its loaded models, for APIs of the same dialect.
     loaded_entries: tuple[Mapping[str, object], ...] = ()
+    #: What it can do as it runs now; None where that does not change.
+    capabilities: frozenset[Need] | None = None
 
 
 class Backend(Protocol):
@@ -210,6 +249,14 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Drop idle connections."""
+
+
+@runtime_checkable
+class ModelStore(Protocol):
+    """A backend that models can be brought to."""
+
+    def upload(self, head: RawHead, length: int | None, sink: UploadSink) -> BodyRelay:
+        """Send a request as it came, whose body follows in pieces; `length` of it in bytes, if that is known."""
 
 
 class ProbeError(Exception):

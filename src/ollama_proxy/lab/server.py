@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,11 +16,11 @@ import msgspec
 from ollama_proxy.api.ollama.routes import OllamaApi
 from ollama_proxy.api.openai.routes import OpenAiApi
 from ollama_proxy.api.responses.routes import ResponsesApi
-from ollama_proxy.domain.call import Call, Operation, RawRequest
+from ollama_proxy.domain.call import Call, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.domain.ports import AnswerSink, Relay, RelaySink
+from ollama_proxy.domain.ports import AnswerSink, BodyRelay, Relay, RelaySink, UploadSink
 from ollama_proxy.lab.device import DeviceSpec, list_models
 from ollama_proxy.lab.faults import Fault, FaultSwitch
 from ollama_proxy.lab.run import Run
@@ -133,6 +134,12 @@ class EmulatedServer:
     def relay(self, backend: str, request: RawRequest, sink: RelaySink) -> Relay:
         raise KeyError(backend)
 
+    def upload(self, backend: str, head: RawHead, length: int | None, sink: UploadSink) -> BodyRelay:
+        raise KeyError(backend)
+
+    def place(self, target: str) -> tuple[str, ...]:
+        raise ProxyError(ErrorKind.UNIMPLEMENTED, "an emulated device takes no models")
+
     def next_run(self) -> None:
         """Give the device to the request that has waited longest."""
         while self.active is None and self.waiting:
@@ -180,7 +187,7 @@ class EmulatedServer:
         expires = datetime.now(UTC) + timedelta(seconds=left_s)
         return {**entry, "expires_at": expires.isoformat(), "size_vram": entry["size"], "context_length": 4096}
 
-    async def refresh(self) -> FleetView:
+    async def refresh(self, changed: Collection[str] = ()) -> FleetView:
         return self.fleet()
 
     def now_s(self) -> float:

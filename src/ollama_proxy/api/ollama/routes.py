@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ollama_proxy.api.ollama.catalogue import list_loaded, list_models, lowest_version, show_model
+from ollama_proxy.api.ollama.management import Management
 from ollama_proxy.api.ollama.requests import read_embed, read_embeddings, read_generation, read_show
 from ollama_proxy.api.ollama.writer import OllamaWriter
 from ollama_proxy.domain.call import Call, Operation
@@ -24,8 +25,10 @@ class OllamaApi:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self.prefixes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {}
-        self.routes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {
+        management = Management(service, self.refuse)
+        self.prefixes: dict[bytes, Mapping[bytes, Callable[[Exchange], None]]] = {**management.prefixes}
+        self.routes: dict[bytes, Mapping[bytes, Callable[[Exchange], None]]] = {
+            **management.routes,
             b"/": {b"GET": self._root, b"HEAD": self._root},
             b"/api/version": {b"GET": self._version, b"HEAD": self._version},
             b"/api/tags": {b"GET": self._tags, b"HEAD": self._tags},
