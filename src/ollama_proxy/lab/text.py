@@ -55,17 +55,40 @@ class SyntheticText:
         limit = request.sampling.num_predict
         wanted = min(limit, _MOST_ASKED) if limit is not None and limit > 0 else length
         if request.format is not None:
-            tokens = _as_json(dice)
+            tokens = _as_json(dice, request.format)
             return (tokens[:limit], "length") if limit is not None and 0 < limit < len(tokens) else (tokens, "stop")
         words = [dice.choice(_WORDS) for _ in range(wanted)]
         tokens = [words[0].capitalize(), *(f" {word}" for word in words[1:])]
+        if sizes := _image_sizes(request):
+            # What was seen is said, so that a test can tell that it came.
+            tokens[:1] = [f"Saw images of {' and '.join(map(str, sizes))} bytes:", f" {words[0]}"]
         reason = "length" if limit is not None and 0 < limit < length else "stop"
         return _cut_at_stop(tokens, request.sampling.stop or (), reason)
 
 
-def _as_json(dice: random.Random) -> list[str]:
-    text = json.dumps({"answer": " ".join(dice.choice(_WORDS) for _ in range(4))})
+def _image_sizes(request: Generation) -> list[int]:
+    images = [*request.images, *(image for message in request.messages for image in message.images)]
+    return [len(image.rstrip("=")) * 3 // 4 for image in images]
+
+
+def _as_json(dice: random.Random, wanted: Any) -> list[str]:
+    schema = wanted if isinstance(wanted, dict) else {"properties": {"answer": {"type": "string"}}}
+    text = json.dumps(_fill(dice, schema))
     return [text[start : start + 5] for start in range(0, len(text), 5)]
+
+
+def _fill(dice: random.Random, schema: Any) -> Any:
+    """A value that the plain parts of a JSON schema allow."""
+    schema = schema if isinstance(schema, dict) else {}
+    if schema.get("enum"):
+        return dice.choice(schema["enum"])
+    kind = schema.get("type")
+    if kind == "object" or "properties" in schema:
+        return {name: _fill(dice, inner) for name, inner in (schema.get("properties") or {}).items()}
+    if kind == "array":
+        return [_fill(dice, schema.get("items"))]
+    plain = {"integer": dice.randint(1, 9), "number": dice.randint(1, 9) / 2, "boolean": True, "null": None}
+    return plain.get(str(kind), " ".join(dice.choice(_WORDS) for _ in range(4)))
 
 
 def _cut_at_stop(tokens: list[str], stops: Sequence[str], reason: str) -> tuple[list[str], str]:
