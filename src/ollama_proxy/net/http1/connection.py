@@ -137,9 +137,9 @@ class HttpConnection(asyncio.Protocol):
             exchange = reader.take(data) if data else reader.next()
             while exchange is not None:
                 self._serve(exchange)
+                if self._incoming is not None:
+                    self._pass_on(self._incoming)
                 if self._active is not None or self._write_paused or self._over:
-                    if self._incoming is not None:
-                        self._pass_on(self._incoming)
                     return
                 exchange = reader.next()
             self._wait()
@@ -177,11 +177,14 @@ class HttpConnection(asyncio.Protocol):
         try:
             server.handle(exchange)
         except Exception:  # noqa: BLE001  # the root of a request: its failure must not take the connection down
-            _log.exception("handler failed for %s", exchange.path.decode("latin-1")[:200])
-            if exchange.started:
-                exchange.abort()
-            else:
-                server.refuse(exchange, 500, "internal error")
+            self._answer_fault(exchange)
+
+    def _answer_fault(self, exchange: Exchange) -> None:
+        _log.exception("handler failed for %s", exchange.path.decode("latin-1")[:200])
+        if exchange.started:
+            exchange.abort()
+        else:
+            self._server.refuse(exchange, 500, "internal error")
 
     # -- bodies that come as they come ------------------------------------------
 
@@ -215,16 +218,22 @@ class HttpConnection(asyncio.Protocol):
         """Give the handler what has come of the body."""
         if not incoming.takes_body:
             return
-        reader = self._reader
         try:
-            piece = reader.read_piece()
+            piece = self._reader.read_piece()
         except Refusal as refusal:
             self._break_body(incoming, refusal)
             return
         self._since_s = self._loop.time()
+        try:
+            self._hand_on(incoming, piece)
+        except Exception:  # noqa: BLE001  # as in `_serve`
+            incoming.body_broke()
+            self._answer_fault(incoming)
+
+    def _hand_on(self, incoming: StreamedExchange, piece: bytes) -> None:
         if piece:
             incoming.body_came(piece)
-        over = reader.pending is None
+        over = self._reader.pending is None
         if over or incoming.takes_body:
             self._read_freely()
         if over and self._incoming is incoming:
