@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
+from tests.support.processes import find_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTO = "compute/v1/compute.proto"
@@ -48,3 +49,18 @@ def test_go_stubs_carry_every_method() -> None:
     for service in compute_pb2.DESCRIPTOR.services_by_name.values():
         for method in service.methods:
             assert f'"/{service.full_name}/{method.name}"' in text
+
+
+def test_go_stubs_are_current(tmp_path: Path) -> None:
+    plugins = [find_tool(name) for name in ("protoc-gen-go", "protoc-gen-go-grpc")]
+    if None in plugins:
+        pytest.skip("no protoc-gen-go")
+    module = "module=github.com/daoneill/ollama-proxy"
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-Iproto"]
+    command += [f"--plugin={plugin}" for plugin in plugins]
+    command += [f"--go_out={tmp_path}", f"--go_opt={module}", f"--go-grpc_out={tmp_path}", f"--go-grpc_opt={module}"]
+    subprocess.run([*command, PROTO], cwd=ROOT, check=True)
+    for name in ("compute.pb.go", "compute_grpc.pb.go"):
+        assert (tmp_path / "api/gen/go" / name).read_text() == (ROOT / "api/gen/go" / name).read_text(), (
+            "run bin/generate"
+        )
