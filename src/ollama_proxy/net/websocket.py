@@ -128,7 +128,8 @@ class WebSocket(asyncio.Protocol):
         frames = self._frames
         frames.receive_data(data)
         for event in frames.events_received():
-            if self._over:
+            if frames.state is not State.OPEN:
+                # No answer would arrive: what stands before a close or an error is not begun either.
                 break
             self._take(cast(Frame, event))
         self._flush()
@@ -175,8 +176,6 @@ class WebSocket(asyncio.Protocol):
             if frame.fin:
                 message, self._message = self._message, bytearray()
                 self._read(message)
-        elif opcode is Opcode.CLOSE:
-            self._end()
 
     def _read(self, message: bytearray) -> None:
         try:
@@ -257,13 +256,15 @@ class WebSocket(asyncio.Protocol):
                 self._end_stream()
 
     def _end_stream(self) -> None:
-        """Our side is over. What still comes is dropped for a while: a reset would take our close from the client."""
+        """The last frame is out. What a client sends on, unaware of it, is dropped for a while, or a reset would take
+        our close from it.
+        """
         self._end()
         self._waiting_since_s = self._loop.time()
         transport = self.transport
         if transport.is_closing():
             return
-        if transport.can_write_eof():
+        if self._frames.close_rcvd is None and transport.can_write_eof():
             transport.write_eof()
             self._hear_again()
         else:
