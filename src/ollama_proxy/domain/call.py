@@ -65,6 +65,9 @@ class Need(enum.Enum):
     AUDIO = "audio"
     IMAGE_OUTPUT = "image generation"
     RERANK = "reranking"
+    SPEECH = "speech output"
+    AUDIO_TRANSLATION = "audio translation"
+    IMAGE_VARIATION = "image variations"
 
 
 class ToolUse(msgspec.Struct, frozen=True):
@@ -186,4 +189,7 @@ class Call(msgspec.Struct):
     echo: str = ""
     #: The raw request asks for something that a backend speaking this dialect second-hand would silently drop.
     raw_needs_native: bool = False
+    #: JSON members for the raw body, without braces: they say again, for servers that speak this dialect second-hand,
+    #: what those would drop in silence.
+    second_hand: bytes = b""
     way_in: str = ""

@@ -62,6 +62,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
     entry: Mapping[str, object] = {}
     #: What to ask this backend for, where it is not `name`.
     there: str = ""
+    #: Whose it is, as OpenAI-compatible servers say.
+    owner: str = ""
 
 
 class Rates(msgspec.Struct, frozen=True, gc=False):

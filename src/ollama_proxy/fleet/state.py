@@ -227,6 +227,8 @@ class Fleet:
         record.loaded_entries = report.loaded_entries
         record.version = report.version
         record.emulated = report.emulated
+        if report.capabilities is not None:
+            record.capabilities = report.capabilities
         self._touch(record)
 
     def probe_failed(self, backend: str, message: str, now_unix_s: int, *, hard: bool) -> None:

@@ -14,6 +14,8 @@ from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.ports import Ticket
 from ollama_proxy.net.http1.exchange import Exchange, Header
 
+_EVENTS = (b"text/event-stream", b"application/x-ndjson")
+
 
 class Writer(Protocol):
     """One answer in one dialect. A streamed answer uses `write_events` and `write_end`, a whole one `write_body`."""
@@ -68,7 +70,7 @@ class Gathered:
 class HttpAnswer:
     """An `AnswerSink` over an exchange. The writer is made when the first word is not the backend's own."""
 
-    __slots__ = ("_exchange", "_length", "_make_writer", "_raw", "_route", "_written_by", "send_raw")
+    __slots__ = ("_exchange", "_make_writer", "_raw", "_route", "_takes_errors", "_written_by", "send_raw")
 
     def __init__(self, exchange: Exchange, make_writer: Callable[[], Writer]) -> None:
         self._exchange = exchange
@@ -76,7 +78,8 @@ class HttpAnswer:
         self._written_by: Writer | None = None
         self._route: Route | None = None
         self._raw = False
-        self._length: int | None = None
+        #: What has begun is a stream of events, among which an error may be told.
+        self._takes_errors = True
         # The hot path of the fast lane: the upstream's callback ends in the exchange's own method.
         self.send_raw: Callable[[bytes], None] = exchange.write
 
@@ -106,7 +109,7 @@ class HttpAnswer:
 
     def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
         self._raw = True
-        self._length = length
+        self._takes_errors = length is None and content_type.startswith(_EVENTS)
         route = self._route
         self._exchange.start(status, content_type, length, lines=route_lines(route) if route else b"")
 
@@ -141,8 +144,8 @@ class HttpAnswer:
         if not exchange.started:
             status, content_type, body = self._writer.write_error(error)
             exchange.respond(status, content_type, body, self._error_headers(error))
-        elif self._length is not None:
-            # The head promised a length that will not be reached: breaking off is the only honest end.
+        elif not self._takes_errors:
+            # Less than its length, or half of some other thing: breaking off is the only honest end.
             exchange.abort()
         else:
             if not error.told:

@@ -70,6 +70,11 @@ def read_raw_head(exchange: Exchange) -> RawHead:
     return cast(RawHead, found)
 
 
+def read_body(exchange: Exchange) -> bytes:
+    """The body of a request, unpacked where Ollama unpacks it."""
+    return exchange.body
+
+
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Decode a JSON body. Raises `ProxyError(INVALID_REQUEST)` that says where it is wrong."""
     if not body:

@@ -115,6 +115,7 @@ def test_a_chunk_of_text_is_what_the_plain_encoding_writes(model: str, text: str
         "object": "chat.completion.chunk" if chat else "text_completion",
         "created": int(created),
         "model": model,
+        "system_fingerprint": "fp_ollama",
         "choices": [{"index": 0, **body, "finish_reason": None}],
     }
     assert chunk == b"data: %b\n\n" % msgspec.json.encode(plain)
@@ -205,7 +206,8 @@ def test_every_error_kind_is_rendered_in_each_dialect(kind: ErrorKind) -> None:
         status, content_type, body = writer.write_error(error)
         assert 400 <= status < 600
         assert content_type.startswith(b"application/json")
-        assert b"what and why" in body
+        # Which model is missing is said in the one sentence that clients know.
+        assert b"what and why" in body or (kind is ErrorKind.MODEL_NOT_FOUND and b"model 'm' not found" in body)
         assert b"what and why" in writer.write_error_event(error)
 
 

@@ -150,11 +150,11 @@ def test_openai_gets_all_of_a_chat() -> None:
     ]
     calls = [
         {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
-        {"id": "", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+        {"id": "call_2", "type": "function", "function": {"name": "g", "arguments": "{}"}},
     ]
     assert document["messages"] == [
         {"role": "user", "content": parts},
-        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": calls},
         {"role": "tool", "content": "9", "tool_call_id": "c1"},
     ]
 

@@ -1,73 +1,81 @@
-"""Requests of OpenAI's API: the routing facts at once, the whole typed request only when an attempt must translate."""
+"""Requests of OpenAI's API: the facts that routing needs, read at once and no stricter than that.
+
+What a server has to say of the rest of a body it says itself: the body goes up as it came, and the refusal is its own.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
+from ollama_proxy.api.openai.errors import middleware_error
+from ollama_proxy.api.openai.go_types import CHAT, COMPLETION, EMBED
+from ollama_proxy.api.openai.typed import read_typed, read_typed_embedding
 from ollama_proxy.domain.annotations import Annotations
-from ollama_proxy.domain.call import (
-    Call,
-    Dialect,
-    Embedding,
-    Generation,
-    Message,
-    Need,
-    Operation,
-    RawRequest,
-    Sampling,
-    ToolUse,
-)
-from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawRequest
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head, without_key
+from ollama_proxy.net.http_request import read_annotations, read_body, read_raw_head, without_key
+from ollama_proxy.net.lenient_json import check_types, decode_facts
 
 #: `metadata` belongs to the client; only these members of it are ours to read.
 _METADATA_KEYS = frozenset(Annotations.__struct_fields__) - {"custom"}
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool = False
-
-
 class _Facts(msgspec.Struct):
-    model: str = ""
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    model: Any = ""
+    stream: Any = None
+    stream_options: Any = None
     messages: msgspec.Raw = msgspec.Raw(b"")
     prompt: msgspec.Raw = msgspec.Raw(b"")
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    routing: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
+    suffix: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    n: Any = None
+    tools: msgspec.Raw = msgspec.Raw(b"")
+    tool_choice: Any = None
+    response_format: msgspec.Raw = msgspec.Raw(b"")
+    logprobs: Any = None
+    reasoning_effort: Any = None
+    routing: Any = None
+    metadata: Any = None
 
 
 class _EmbedFacts(msgspec.Struct):
-    model: str = ""
+    model: Any = ""
     input: msgspec.Raw = msgspec.Raw(b"")
-    encoding_format: str | None = None
-    routing: dict[str, Any] | None = None
+    encoding_format: Any = None
+    routing: Any = None
 
 
 _OPENAI = Dialect.OPENAI
 _CHAT, _COMPLETE = Operation.CHAT, Operation.COMPLETE
 _GENERATE = frozenset((Need.GENERATE,))
-_WITH_IMAGES = frozenset((Need.GENERATE, Need.IMAGES))
+_COMPLETION = frozenset((Need.GENERATE, Need.COMPLETION))
 _EMBED = frozenset((Need.EMBED,))
+_NOTHING: frozenset[Need] = frozenset()
+_TOKEN_INPUT = frozenset((Need.TOKEN_INPUT,))
 _facts = msgspec.json.Decoder(_Facts)
 _embed_facts = msgspec.json.Decoder(_EmbedFacts)
+#: What of a member stands for nothing.
+_EMPTY = (b"", b"null", b"[]")
+_LONGEST_EMPTY = 4
+#: A list of token ids, or of such lists.
+_LIST = re.compile(rb"\[")
+_TOKENS = re.compile(rb"\[\s*[\d\[]")
 
 
 def read_completion(exchange: Exchange, operation: Operation, request_id: str, now_s: float) -> tuple[Call, bool]:
     """The call of `/v1/chat/completions` or `/v1/completions`, and whether usage is wanted at the end of a stream."""
-    body = exchange.body
-    facts = decode_body(_facts, body)
-    if operation is _CHAT and not facts.messages:
-        raise ProxyError(ErrorKind.INVALID_REQUEST, "messages is required")
-    if operation is _COMPLETE and not facts.prompt:
-        raise ProxyError(ErrorKind.INVALID_REQUEST, "prompt is required")
-    limit = facts.max_completion_tokens or facts.max_tokens or 0
+    chat = operation is _CHAT
+    kind = CHAT if chat else COMPLETION
+    facts, body = decode_facts(_facts, read_body(exchange), kind)
+    if facts.stream is not None and type(facts.stream) is not bool:
+        check_types(body, kind)
+    if chat and _is_empty(facts.messages):
+        raise middleware_error("[] is too short - 'messages'")
+    limit = _limit(facts)
     call = Call(
         request_id,
         _OPENAI,
@@ -79,26 +87,91 @@ def read_completion(exchange: Exchange, operation: Operation, request_id: str, n
         _read_annotations(exchange, facts.routing, facts.metadata)
         if facts.routing or facts.metadata
         else read_annotations(exchange),
-        _WITH_IMAGES if b'"image_url"' in body else _GENERATE,
+        _read_needs(facts, body, chat=chat),
         len(facts.messages) + len(facts.prompt),
-        limit if limit > 0 else 0,
-        _raw(exchange, with_routing=True) if facts.routing is not None else RawRequest(read_raw_head(exchange), body),
-        # Ollama's own /v1 layer ignores this field.
-        raw_needs_native=facts.max_completion_tokens is not None and facts.max_tokens is None,
+        limit,
+        RawRequest(read_raw_head(exchange), body if facts.routing is None else without_key(body, "routing")),
+        _read_wants(facts),
+        second_hand=_say_again(facts, limit),
         way_in=exchange.path.decode("ascii"),
     )
-    return call, facts.stream_options is not None and facts.stream_options.include_usage
+    options = facts.stream_options
+    return call, isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _is_empty(member: msgspec.Raw) -> bool:
+    """Whether a member that holds a list says nothing; long ones are not copied to find out."""
+    return len(member) <= _LONGEST_EMPTY and bytes(member) in _EMPTY
+
+
+def _limit(facts: _Facts) -> int:
+    for given in (facts.max_completion_tokens, facts.max_tokens):
+        if type(given) is int and given > 0:
+            return given
+    return 0
+
+
+def _read_needs(facts: _Facts, body: bytes, *, chat: bool) -> frozenset[Need]:
+    """What the request cannot do without; servers of some kind cannot do each of it."""
+    found = []
+    if not _is_empty(facts.tools):
+        found.append(Need.TOOLS)
+    if facts.response_format and b'"json_' in bytes(facts.response_format):
+        found.append(Need.FORMAT)
+    # Zero is a number of them that completions may ask for.
+    if facts.logprobs is not None and facts.logprobs is not False:
+        found.append(Need.LOGPROBS)
+    if chat:
+        # Inside a text the quotes would be escaped.
+        if b'"image_url"' in body:
+            found.append(Need.IMAGES)
+        if b'"input_audio"' in body:
+            found.append(Need.AUDIO)
+    elif facts.suffix:
+        found.append(Need.SUFFIX)
+    basis = _GENERATE if chat else _COMPLETION
+    return basis.union(found) if found else basis
+
+
+def _read_wants(facts: _Facts) -> frozenset[Need]:
+    """What the request means better with, though Ollama's own layer does without and says nothing."""
+    choice = facts.tool_choice
+    found = []
+    if choice == "required" or isinstance(choice, dict):
+        found.append(Need.TOOL_CHOICE)
+    if type(facts.n) is int and facts.n > 1:
+        found.append(Need.CHOICES)
+    if facts.reasoning_effort not in (None, "none"):
+        found.append(Need.THINKING)
+    if _LIST.match(facts.prompt):
+        # Texts or token ids, for one answer each.
+        found.append(Need.TOKEN_INPUT)
+    return frozenset(found) if found else _NOTHING
+
+
+def _say_again(facts: _Facts, limit: int) -> bytes:
+    """In words that Ollama's layer reads: of two members of one name the later counts there."""
+    members = []
+    if facts.max_completion_tokens is not None and facts.max_tokens is None and limit:
+        members.append(b'"max_tokens":%d' % limit)
+    if facts.tool_choice == "none" and facts.tools:
+        members.append(b'"tools":null')
+    return b",".join(members)
 
 
 def read_embedding(exchange: Exchange, request_id: str, now_s: float) -> tuple[Call, bool]:
     """The call of `/v1/embeddings`, and whether vectors go out as base64."""
-    body = exchange.body
-    facts = decode_body(_embed_facts, body)
-    if not facts.input:
-        raise ProxyError(ErrorKind.INVALID_REQUEST, "input is required")
+    facts, body = decode_facts(_embed_facts, read_body(exchange), EMBED)
+    if _is_empty(facts.input):
+        raise middleware_error("invalid input")
+    encoding = facts.encoding_format
+    if encoding not in (None, "", "float", "base64"):
+        raise middleware_error(
+            f"Invalid value for 'encoding_format' = {str(encoding)[:100]}. Supported values: ['float', 'base64']."
+        )
     call = Call(
         request_id,
-        Dialect.OPENAI,
+        _OPENAI,
         Operation.EMBED,
         facts.model,
         stream=False,
@@ -107,166 +180,17 @@ def read_embedding(exchange: Exchange, request_id: str, now_s: float) -> tuple[C
         annotations=_read_annotations(exchange, facts.routing, None),
         needs=_EMBED,
         prompt_bytes=len(facts.input),
-        raw=_raw(exchange, with_routing=facts.routing is not None),
+        raw=RawRequest(read_raw_head(exchange), body if facts.routing is None else without_key(body, "routing")),
+        wants=_TOKEN_INPUT if _TOKENS.match(facts.input) else _NOTHING,
         way_in="/v1/embeddings",
     )
-    return call, facts.encoding_format == "base64"
+    return call, encoding == "base64"
 
 
-def _read_annotations(
-    exchange: Exchange, routing: dict[str, Any] | None, metadata: dict[str, Any] | None
-) -> Annotations:
-    ours = {key: value for key, value in metadata.items() if key in _METADATA_KEYS} if metadata else None
+def _read_annotations(exchange: Exchange, routing: Any, metadata: Any) -> Annotations:
+    if routing is not None and not isinstance(routing, dict):
+        raise middleware_error("routing must be an object")
+    ours = None
+    if isinstance(metadata, dict):
+        ours = {key: value for key, value in metadata.items() if key in _METADATA_KEYS}
     return read_annotations(exchange, ours, routing)
-
-
-def _raw(exchange: Exchange, *, with_routing: bool) -> RawRequest:
-    # Strict servers refuse members they do not know; ours is taken out, the rest goes up as it came.
-    body = without_key(exchange.body, "routing") if with_routing else exchange.body
-    return RawRequest(read_raw_head(exchange), body)
-
-
-# -- the whole request ---------------------------------------------------------
-
-
-class _Function(msgspec.Struct):
-    name: str = ""
-    arguments: str = ""
-
-
-class _Use(msgspec.Struct):
-    function: _Function
-    id: str = ""
-
-
-class _ImageUrl(msgspec.Struct):
-    url: str
-
-
-class _Part(msgspec.Struct):
-    type: str
-    text: str = ""
-    image_url: _ImageUrl | None = None
-
-
-class _Message(msgspec.Struct):
-    role: str = "user"
-    content: str | list[_Part] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[_Use] | None = None
-    tool_call_id: str | None = None
-    name: str | None = None
-
-
-class _JsonSchema(msgspec.Struct):
-    schema: Any = None
-
-
-class _ResponseFormat(msgspec.Struct):
-    type: str = "text"
-    json_schema: _JsonSchema | None = None
-
-
-class _Request(msgspec.Struct):
-    messages: list[_Message] | None = None
-    prompt: str | None = None
-    suffix: str | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    seed: int | None = None
-    stop: str | tuple[str, ...] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    tools: list[Any] | None = None
-    tool_choice: Any = None
-    response_format: _ResponseFormat | None = None
-    reasoning_effort: str | None = None
-
-
-class _EmbedRequest(msgspec.Struct):
-    input: str | tuple[str, ...]
-    dimensions: int | None = None
-
-
-_requests = msgspec.json.Decoder(_Request)
-_embed_requests = msgspec.json.Decoder(_EmbedRequest)
-
-
-def read_typed(body: bytes) -> Generation:
-    """The typed form. OpenAI's defaults (temperature and top_p 1.0) are made explicit: other servers have others."""
-    request = decode_body(_requests, body)
-    stop = (request.stop,) if isinstance(request.stop, str) else request.stop
-    sampling = Sampling(
-        num_predict=request.max_completion_tokens or request.max_tokens,
-        temperature=1.0 if request.temperature is None else request.temperature,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        top_k=request.top_k,
-        min_p=request.min_p,
-        seed=request.seed,
-        stop=stop,
-        presence_penalty=request.presence_penalty,
-        frequency_penalty=request.frequency_penalty,
-    )
-    return Generation(
-        prompt=request.prompt or "",
-        suffix=request.suffix or "",
-        messages=tuple(_typed_message(message) for message in request.messages or ()),
-        sampling=sampling,
-        tools=tuple(request.tools or ()),
-        tool_choice=request.tool_choice,
-        format=_typed_format(request.response_format),
-        think=_typed_effort(request.reasoning_effort),
-    )
-
-
-def _typed_message(message: _Message) -> Message:
-    parts = message.content if isinstance(message.content, list) else []
-    text = message.content if isinstance(message.content, str) else "".join(part.text for part in parts)
-    return Message(
-        role="system" if message.role == "developer" else message.role,
-        content=text,
-        thinking=message.reasoning or message.reasoning_content or "",
-        images=tuple(_image(part) for part in parts if part.image_url is not None),
-        tool_uses=tuple(ToolUse(use.function.name, use.function.arguments, use.id) for use in message.tool_calls or ()),
-        tool_call_id=message.tool_call_id or "",
-        tool_name=message.name or "",
-    )
-
-
-def _image(part: _Part) -> str:
-    """The base64 of a data URI. No URL found in a body is ever fetched."""
-    url = part.image_url.url if part.image_url else ""
-    head, comma, data = url.partition(",")
-    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
-        raise ProxyError(
-            ErrorKind.INVALID_REQUEST, "image_url must be a base64 data URI; remote images are not fetched"
-        )
-    return data
-
-
-def _typed_format(wanted: _ResponseFormat | None) -> Any:
-    if wanted is None or wanted.type == "text":
-        return None
-    if wanted.type == "json_object":
-        return "json"
-    if wanted.type == "json_schema" and wanted.json_schema is not None:
-        return wanted.json_schema.schema
-    raise ProxyError(ErrorKind.INVALID_REQUEST, "response_format: expected text, json_object or json_schema")
-
-
-def _typed_effort(effort: str | None) -> bool | str | None:
-    if effort is None:
-        return None
-    return False if effort == "none" else "low" if effort == "minimal" else effort
-
-
-def read_typed_embedding(body: bytes) -> Embedding:
-    """The typed form of `/v1/embeddings`; token arrays mean something to their own tokenizer only."""
-    request = decode_body(_embed_requests, body)
-    inputs = (request.input,) if isinstance(request.input, str) else request.input
-    return Embedding(inputs, request.dimensions)

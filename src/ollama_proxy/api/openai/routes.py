@@ -6,18 +6,20 @@ from collections.abc import Callable
 
 import msgspec
 
+from ollama_proxy.api.openai.catalogue import find_model, list_models
+from ollama_proxy.api.openai.errors import handler_error, middleware_error, missing_model, write_error
+from ollama_proxy.api.openai.passing import ROUTES as PASSED
+from ollama_proxy.api.openai.passing import read_passed
 from ollama_proxy.api.openai.requests import read_completion, read_embedding
-from ollama_proxy.api.openai.writer import OpenAiWriter, write_error
+from ollama_proxy.api.openai.writer import OpenAiWriter
 from ollama_proxy.domain.call import Call, Operation
-from ollama_proxy.domain.device import FleetView
-from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_answer import HttpAnswer
 from ollama_proxy.net.later import answer_later
 
-_CHAT, _COMPLETE = Operation.CHAT, Operation.COMPLETE
+_CHAT, _COMPLETE, _PASS = Operation.CHAT, Operation.COMPLETE, Operation.PASS
 _JSON = b"application/json"
 _MODEL_PREFIX = b"/v1/models/"
 
@@ -34,6 +36,7 @@ class OpenAiApi:
             b"/v1/chat/completions": {b"POST": self._chat},
             b"/v1/completions": {b"POST": self._plain},
             b"/v1/embeddings": {b"POST": self._embed},
+            **{path: {b"POST": self._pass} for path in PASSED},
         }
         self.prefixes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {_MODEL_PREFIX: {b"GET": self._model}}
 
@@ -43,27 +46,30 @@ class OpenAiApi:
         exchange.respond(status, content_type, body)
 
     def _models(self, exchange: Exchange) -> None:
-        answer_later(exchange, self._list(exchange, ""), "openai models", self.refuse)
+        answer_later(exchange, self._list(exchange), "openai models", self.refuse)
+
+    async def _list(self, exchange: Exchange) -> None:
+        view = await self._service.refresh()
+        if not exchange.gone:
+            # Ollama writes null where there are none, and clients of OpenAI's take that.
+            document = {"object": "list", "data": list_models(view) or None}
+            exchange.respond(200, _JSON, msgspec.json.encode(document) + b"\n")
 
     def _model(self, exchange: Exchange) -> None:
-        wanted = exchange.path.removeprefix(_MODEL_PREFIX).decode("utf-8", "replace")
-        answer_later(exchange, self._list(exchange, wanted), "openai model", self.refuse)
+        answer_later(exchange, self._show(exchange), "openai model", self.refuse)
 
-    async def _list(self, exchange: Exchange, wanted: str) -> None:
+    async def _show(self, exchange: Exchange) -> None:
+        wanted = exchange.path.removeprefix(_MODEL_PREFIX).decode("utf-8", "replace")
         view = await self._service.refresh()
         if exchange.gone:
             return
-        entries = _list_entries(view)
-        if not wanted:
-            exchange.respond(
-                200, _JSON, msgspec.json.encode({"object": "list", "data": list(entries.values())}) + b"\n"
-            )
-            return
-        entry = entries.get(canonical_model(wanted))
-        if entry is None:
-            self.refuse(exchange, ProxyError(ErrorKind.MODEL_NOT_FOUND, f"model '{wanted[:200]}' not found"))
-        else:
+        entry = find_model(view, wanted)
+        if entry is not None:
             exchange.respond(200, _JSON, msgspec.json.encode(entry) + b"\n")
+        elif wanted.isspace():
+            self.refuse(exchange, handler_error("model is required"))
+        else:
+            self.refuse(exchange, missing_model(wanted))
 
     def _chat(self, exchange: Exchange) -> None:
         self._complete(exchange, _CHAT)
@@ -95,26 +101,32 @@ class OpenAiApi:
             exchange, call, lambda: OpenAiWriter(call.model, Operation.EMBED, request_id, stream=False, base64=base64)
         )
 
+    def _pass(self, exchange: Exchange) -> None:
+        request_id = exchange.request_id
+        try:
+            call = read_passed(exchange, request_id, self._service.now_s())
+        except ProxyError as error:
+            _fail(exchange, error)
+            return
+        self._submit(exchange, call, lambda: OpenAiWriter(call.model, _PASS, request_id, stream=False))
+
     def _submit(self, exchange: Exchange, call: Call, make_writer: Callable[[], OpenAiWriter]) -> None:
         if (not call.model or call.model.isspace()) and not self._service.name_default(call):
-            _fail(exchange, ProxyError(ErrorKind.INVALID_REQUEST, "model is required"))
+            _fail(exchange, _refuse_nameless(call))
             return
         answer = HttpAnswer(exchange, make_writer)
         answer.attach(self._service.submit(call, answer))
 
 
+def _refuse_nameless(call: Call) -> ProxyError:
+    """The refusal of a request that names no model, which Ollama gives in as many ways as it has routes."""
+    if call.operation is _CHAT:
+        return handler_error("model is required")
+    if call.operation is _PASS:
+        return middleware_error("model is required")
+    return missing_model(call.model)
+
+
 def _fail(exchange: Exchange, error: ProxyError) -> None:
     """Answer a request that nobody is asked."""
-    HttpAnswer(exchange, lambda: OpenAiWriter("", Operation.CHAT, exchange.request_id, stream=False)).fail(error)
-
-
-def _list_entries(view: FleetView) -> dict[str, dict[str, object]]:
-    """One entry a model name over all serving backends."""
-    found: dict[str, dict[str, object]] = {}
-    for backend in view.backends:
-        if not backend.health.serves:
-            continue
-        for name, facts in (backend.models or {}).items():
-            entry = {"id": facts.name, "object": "model", "created": 0, "owned_by": backend.id}
-            found.setdefault(name, entry)
-    return found
+    HttpAnswer(exchange, lambda: OpenAiWriter("", _CHAT, exchange.request_id, stream=False)).fail(error)

@@ -1,8 +1,9 @@
-"""Answers of OpenAI's API: event streams, whole objects, errors."""
+"""Answers of OpenAI's API: event streams and whole objects."""
 
 from __future__ import annotations
 
 import base64 as base64_codec
+import secrets
 import struct
 import time
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from ollama_proxy.api.openai.errors import error_document, missing_model, write_error
+from ollama_proxy.api.openai.logprobs import LegacyLogprobs
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
@@ -17,18 +20,16 @@ from ollama_proxy.net.http_answer import Gathered
 
 _JSON = b"application/json"
 _encode = msgspec.json.Encoder().encode
-_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-}
+#: Reasons that are told as they are; every other one is `stop` to OpenAI's clients.
+_REASONS = ("length", "tool_calls", "content_filter")
 
 
 class OpenAiWriter:
-    """One answer of chat completions, completions or embeddings."""
+    """One answer of chat completions, completions or embeddings.
+
+    Reasoning goes out as `reasoning`, as Ollama's own layer writes it, and not a second time as `reasoning_content`:
+    clients that know both names would show it twice.
+    """
 
     def __init__(
         self,
@@ -46,10 +47,14 @@ class OpenAiWriter:
         self._embed = operation is Operation.EMBED
         self._id = ("chatcmpl-" if self._chat else "cmpl-") + request_id
         self._created = int(time.time())
+        self._fingerprint = "fp_ollama"
         self._with_usage = with_usage
         self._base64 = base64
         self._begun = False
+        self._called = False
         self._gathered = Gathered()
+        self._logprobs: list[Any] = []
+        self._legacy = LegacyLogprobs()
         #: What stands around the text in a chunk that has nothing else; made when the first is written.
         self._around_text: tuple[bytes, bytes] | None = None
 
@@ -57,17 +62,25 @@ class OpenAiWriter:
         return b"text/event-stream" if self.stream else _JSON
 
     def routed(self, route: Route) -> None:
+        # Answers of one seed are alike only from one backend, which is what this member is there to tell.
+        self._fingerprint = f"fp_{route.backend}"
         if route.stand_in:
             self._model = route.model
 
     def write_events(self, events: Sequence[AnswerEvent]) -> bytes:
         if not self.stream:
-            self._gathered.add(events)
+            self._gather(events)
             return b""
         pieces = [self._event(event) for event in events]
         if not self._begun:
             pieces.insert(0, self._first())
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _gather(self, events: Sequence[AnswerEvent]) -> None:
+        self._gathered.add(events)
+        for event in events:
+            if isinstance(event, TextDelta) and event.logprobs:
+                self._logprobs += event.logprobs
 
     def _first(self) -> bytes:
         if self._begun:
@@ -77,12 +90,15 @@ class OpenAiWriter:
 
     def _event(self, event: AnswerEvent) -> bytes:
         match event:
-            case TextDelta():
+            case TextDelta(text, logprobs):
+                if logprobs:
+                    return self._chunk({"content": text}, logprobs=logprobs)
                 around = self._around_text or self._cut_chunk()
-                return b"%b%b%b" % (around[0], _encode(event.text), around[1])
+                return b"%b%b%b" % (around[0], _encode(text), around[1])
             case ThinkingDelta(text):
-                return self._chunk({"reasoning": text})
+                return self._chunk({"reasoning": text}) if self._chat and text else b""
             case ToolCall():
+                self._called = True
                 return self._chunk({"tool_calls": [_tool_call(event)]})
             case Embeddings():
                 return b""
@@ -92,18 +108,29 @@ class OpenAiWriter:
         self._around_text = before, after
         return before, after
 
-    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
+    def _chunk(self, delta: dict[str, Any], reason: str | None = None, logprobs: Sequence[Any] = ()) -> bytes:
         choice: dict[str, Any] = {"index": 0}
         if self._chat:
             choice["delta"] = delta
         else:
             choice["text"] = delta.get("content", "")
+        if logprobs:
+            choice["logprobs"] = self._write_logprobs(logprobs)
         choice["finish_reason"] = reason
         return self._data({**self._head(), "choices": [choice]})
 
+    def _write_logprobs(self, logprobs: Sequence[Any]) -> dict[str, Any]:
+        return {"content": list(logprobs)} if self._chat else self._legacy.write(logprobs)
+
     def _head(self) -> dict[str, Any]:
         kind = ("chat.completion.chunk" if self.stream else "chat.completion") if self._chat else "text_completion"
-        return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._model,
+            "system_fingerprint": self._fingerprint,
+        }
 
     @staticmethod
     def _data(document: dict[str, Any]) -> bytes:
@@ -115,8 +142,7 @@ class OpenAiWriter:
     def write_end(self, outcome: Outcome) -> bytes:
         if self._embed:
             return self._embedded(outcome)
-        reason = outcome.finished.reason
-        reason = reason if reason in ("length", "tool_calls", "content_filter") else "stop"
+        reason = self._reason(outcome)
         if not self.stream:
             return self._whole(reason, outcome)
         parts = [self._first(), self._chunk({}, reason)]
@@ -124,6 +150,13 @@ class OpenAiWriter:
             parts.append(self._data({**self._head(), "choices": [], "usage": _usage(outcome)}))
         parts.append(b"data: [DONE]\n\n")
         return b"".join(parts)
+
+    def _reason(self, outcome: Outcome) -> str:
+        reason = outcome.finished.reason
+        if reason in _REASONS:
+            return reason
+        # Some servers say `stop` behind a call; clients look for it only when told to.
+        return "tool_calls" if self._called or self._gathered.calls else "stop"
 
     def _whole(self, reason: str, outcome: Outcome) -> bytes:
         text = "".join(self._gathered.text)
@@ -137,6 +170,8 @@ class OpenAiWriter:
             choice["message"] = message
         else:
             choice["text"] = text
+        if self._logprobs:
+            choice["logprobs"] = self._write_logprobs(self._logprobs)
         choice["finish_reason"] = reason
         return msgspec.json.encode({**self._head(), "choices": [choice], "usage": _usage(outcome)}) + b"\n"
 
@@ -155,39 +190,26 @@ class OpenAiWriter:
         return base64_codec.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
 
     def write_error_event(self, error: ProxyError) -> bytes:
-        return b"data: %b\n\n" % _error_document(error, error.kind.http_status)
+        return b"data: %b\n\n" % error_document(error, error.kind.http_status)
 
     def write_error(self, error: ProxyError) -> tuple[int, bytes, bytes]:
+        if error.kind is ErrorKind.MODEL_NOT_FOUND and self._model:
+            # Which backends lack it is told by no header of Ollama's, and its clients compare the sentence.
+            error = missing_model(self._model, embed=self._embed)
         return write_error(error)
-
-
-def write_error(error: ProxyError) -> tuple[int, bytes, bytes]:
-    """Status, content type and body of an error; a refusal by a backend keeps the backend's own words."""
-    if error.kind is ErrorKind.BACKEND_REFUSED:
-        status = error.status or error.kind.http_status
-        if error.body.lstrip().startswith(b'{"error":{'):
-            return status, error.content_type or _JSON, error.body
-        return status, _JSON, _error_document(error, status) + b"\n"
-    status = error.kind.http_status
-    return status, _JSON, _error_document(error, status) + b"\n"
-
-
-def _error_document(error: ProxyError, status: int) -> bytes:
-    document = {
-        "message": error.message,
-        "type": _TYPES.get(status, "api_error"),
-        "param": None,
-        "code": error.kind.value,
-    }
-    return msgspec.json.encode({"error": document})
 
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": call.arguments}
-    return {"index": call.index, "id": call.id or f"call_{call.index}", "type": "function", "function": function}
+    # The result of a call names its id, so there has to be one.
+    ident = call.id or f"call_{secrets.token_hex(4)}"
+    return {"index": call.index, "id": ident, "type": "function", "function": function}
 
 
-def _usage(outcome: Outcome) -> dict[str, int]:
+def _usage(outcome: Outcome) -> dict[str, Any]:
     usage = outcome.finished.usage
     prompt, output = usage.prompt_tokens or 0, usage.output_tokens or 0
-    return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+    found: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+    if usage.cached_tokens is not None:
+        found["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    return found

@@ -19,7 +19,16 @@ from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, Ra
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
+from ollama_proxy.domain.ports import (
+    Attempt,
+    AttemptSink,
+    BodyRelay,
+    ProbeError,
+    ProbeReport,
+    Relay,
+    RelaySink,
+    UploadSink,
+)
 from ollama_proxy.net.endings import (
     read_ollama_body,
     read_ollama_tail,
@@ -29,9 +38,12 @@ from ollama_proxy.net.endings import (
     read_responses_tail,
 )
 from ollama_proxy.net.fast_lane import RawAttempt
+from ollama_proxy.net.http1.body_upload import BodyUpload, framing_lines
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
+from ollama_proxy.net.lenient_json import add_members
 from ollama_proxy.net.model_name import body_for, echo_for
+from ollama_proxy.net.pass_lane import PassAttempt, passed_body
 from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
@@ -43,8 +55,12 @@ CAPABILITIES = frozenset(Need) - {
     Need.TOKEN_INPUT,
     Need.COUNT,
     Need.RERANK,
+    Need.SPEECH,
+    Need.AUDIO_TRANSLATION,
+    Need.IMAGE_VARIATION,
 }
 _OLLAMA, _OPENAI, _RESPONSES = Dialect.OLLAMA, Dialect.OPENAI, Dialect.RESPONSES
+_PASS = Operation.PASS
 _MOST_HEADS = 256
 _JSON = ((b"Content-Type", b"application/json"),)
 
@@ -68,8 +84,14 @@ class OllamaBackend:
             request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body_for(call, model))
             attempt = RawAttempt(sink, read_ollama_body, read_ollama_tail, echo_for(call, model))
             return attempt.send(self._pool, request)
+        if raw is not None and call.operation is _PASS:
+            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), passed_body(call, model))
+            return PassAttempt(sink).send(self._pool, request)
         if raw is not None and call.dialect is _OPENAI and not call.raw_needs_native:
-            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body_for(call, model))
+            body = body_for(call, model)
+            if call.second_hand:
+                body = add_members(body, call.second_hand)
+            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body)
             attempt = RawAttempt(sink, read_openai_body, read_openai_tail, echo_for(call, model))
             return attempt.send(self._pool, request)
         if raw is not None and call.dialect is _RESPONSES and not call.raw_needs_native:
@@ -88,6 +110,12 @@ class OllamaBackend:
         """Send a request as it came."""
         head = self._heads.get(request.head) or self._keep_head(request.head)
         return self._pool.send(join_request(head, request.body), sink)
+
+    def upload(self, head: RawHead, length: int | None, sink: UploadSink) -> BodyRelay:
+        """Send a request as it came, whose body follows in pieces."""
+        known = self._heads.get(head) or self._keep_head(head)
+        request = known.removesuffix(b"Content-Length: ") + framing_lines(length)
+        return BodyUpload.send(self._pool, request, length, sink)
 
     def _keep_head(self, raw: RawHead) -> bytes:
         if len(self._heads) >= _MOST_HEADS:

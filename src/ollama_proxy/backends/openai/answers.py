@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ollama_proxy.backends.openai.logprobs import Logprobs, read_logprobs
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.net.endings import error_text
@@ -20,33 +21,44 @@ class _Function(msgspec.Struct):
 
 
 class _ToolPart(msgspec.Struct):
-    index: int = 0
+    index: int | None = None
     id: str | None = None
     function: _Function | None = None
 
 
 class _Delta(msgspec.Struct):
     content: str | None = None
+    refusal: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     tool_calls: list[_ToolPart] | None = None
 
 
 class _Choice(msgspec.Struct):
+    index: int = 0
     delta: _Delta | None = None
     message: _Delta | None = None
     text: str | None = None
+    logprobs: Logprobs | None = None
     finish_reason: str | None = None
+    #: vLLM: the stop string or token that ended the text.
+    stop_reason: str | int | None = None
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
 
 
 class _Timings(msgspec.Struct):
     prompt_ms: float | None = None
     predicted_ms: float | None = None
+    cache_n: int | None = None
 
 
 _NO_ERROR = msgspec.Raw(b"null")
@@ -71,6 +83,16 @@ class _Vectors(msgspec.Struct):
 
 _chunks = msgspec.json.Decoder(_Chunk)
 _vectors = msgspec.json.Decoder(_Vectors)
+#: What some servers call an end; whatever is not here is `stop`.
+_REASONS = {
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+#: Ends that are none: the server gave up.
+_FAILURES = frozenset(("abort", "error"))
 
 
 class _Reading:
@@ -78,8 +100,11 @@ class _Reading:
 
     def __init__(self) -> None:
         self._reason = ""
+        self._stop_sequence = ""
         self._usage = Usage()
         self._tools: dict[int, tuple[str, str, list[str]]] = {}
+        #: Pieces of text and reasoning: servers send one a token, and not all of them count.
+        self._pieces = 0
 
     def _read(self, data: bytes, events: list[AnswerEvent]) -> None:
         try:
@@ -91,45 +116,73 @@ class _Reading:
         if chunk.usage is not None or chunk.timings is not None:
             self._take_usage(chunk)
         for choice in chunk.choices or ():
-            self._take_choice(choice, events)
+            if not choice.index:
+                self._take_choice(choice, events)
 
     def _take_choice(self, choice: _Choice, events: list[AnswerEvent]) -> None:
         part = choice.delta or choice.message
         if part is not None:
             thinking = part.reasoning or part.reasoning_content
             if thinking:
+                self._pieces += 1
                 events.append(ThinkingDelta(thinking))
-            text = part.content
-            if text:
-                events.append(TextDelta(text))
+            self._take_text(part.content or part.refusal or "", choice, events)
             if part.tool_calls:
                 for order, tool in enumerate(part.tool_calls):
-                    self._take_tool(tool, tool.index if choice.delta else order)
-        elif choice.text:
-            events.append(TextDelta(choice.text))
-        if choice.finish_reason:
-            self._reason = choice.finish_reason
+                    self._take_tool(tool, order if tool.index is None or choice.delta is None else tool.index)
+        else:
+            self._take_text(choice.text or "", choice, events)
+        reason = choice.finish_reason
+        if reason:
+            if reason in _FAILURES:
+                raise UpstreamError(f"the server ended the answer: {reason}")
+            self._reason = _REASONS.get(reason, "stop")
+            if isinstance(choice.stop_reason, str):
+                self._stop_sequence = choice.stop_reason
+
+    def _take_text(self, text: str, choice: _Choice, events: list[AnswerEvent]) -> None:
+        logprobs = choice.logprobs
+        if logprobs is not None and (found := read_logprobs(logprobs)):
+            self._pieces += len(found)
+            events.append(TextDelta(text, found))
+        elif text:
+            self._pieces += 1
+            events.append(TextDelta(text))
 
     def _take_tool(self, part: _ToolPart, index: int) -> None:
         ident, name, pieces = self._tools.get(index, ("", "", []))
+        if part.id and ident and part.id != ident:
+            # Another call under a number that is taken: some servers number none of them.
+            index = self._find_tool(part.id)
+            ident, name, pieces = self._tools.get(index, ("", "", []))
         function = part.function or _Function()
         pieces.append(function.arguments or "")
         self._tools[index] = (part.id or ident, function.name or name, pieces)
 
+    def _find_tool(self, ident: str) -> int:
+        known = (index for index, tool in self._tools.items() if tool[0] == ident)
+        return next(known, max(self._tools) + 1)
+
     def _take_usage(self, chunk: _Chunk) -> None:
-        usage, timings = chunk.usage, chunk.timings
+        usage, timings, before = chunk.usage, chunk.timings, self._usage
+        details = usage.prompt_tokens_details if usage else None
+        cached = details.cached_tokens if details else timings.cache_n if timings else None
         self._usage = Usage(
-            prompt_tokens=usage.prompt_tokens if usage else self._usage.prompt_tokens,
-            output_tokens=usage.completion_tokens if usage else self._usage.output_tokens,
-            prompt_ns=_nanoseconds(timings.prompt_ms) if timings else self._usage.prompt_ns,
-            decode_ns=_nanoseconds(timings.predicted_ms) if timings else self._usage.decode_ns,
+            prompt_tokens=usage.prompt_tokens if usage else before.prompt_tokens,
+            output_tokens=usage.completion_tokens if usage else before.output_tokens,
+            prompt_ns=_nanoseconds(timings.prompt_ms) if timings else before.prompt_ns,
+            decode_ns=_nanoseconds(timings.predicted_ms) if timings else before.decode_ns,
+            cached_tokens=before.cached_tokens if cached is None else cached,
         )
 
     def _finish(self, events: list[AnswerEvent]) -> Finished:
-        for index in sorted(self._tools):
+        for order, index in enumerate(sorted(self._tools)):
             ident, name, pieces = self._tools[index]
-            events.append(ToolCall(index, ident, name, "".join(pieces) or "{}"))
-        return Finished(self._reason or "stop", self._usage)
+            events.append(ToolCall(order, ident, name, "".join(pieces) or "{}"))
+        usage = self._usage
+        if usage.output_tokens is None and self._pieces:
+            usage = msgspec.structs.replace(usage, output_tokens=self._pieces, counted_events=True)
+        return Finished(self._reason or "stop", usage, self._stop_sequence)
 
 
 _PREFIX_BYTES = len(b"data: ")
@@ -176,6 +229,8 @@ class _BodyDecoder(_Reading):
     def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
         events: list[AnswerEvent] = []
         self._read(bytes(self._body), events)
+        # Whole texts are no tokens.
+        self._pieces = 0
         return events, self._finish(events)
 
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from ollama_proxy.backends.openai.answers import choose_decoder
-from ollama_proxy.backends.openai.requests import encode_request
+from ollama_proxy.backends.openai.probe import is_llama_cpp, read_models, read_senses
+from ollama_proxy.backends.openai.requests import as_stream, encode_request
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import FailureKind
@@ -27,16 +28,41 @@ from ollama_proxy.net.endings import (
 )
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
-from ollama_proxy.net.http1.fetch import FetchError, fetch
+from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
 from ollama_proxy.net.model_name import body_for, echo_for
+from ollama_proxy.net.pass_lane import PassAttempt, passed_body
 from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
 
 _OPENAI, _RESPONSES = Dialect.OPENAI, Dialect.RESPONSES
-_EMBED = Operation.EMBED
+_EMBED, _PASS = Operation.EMBED, Operation.PASS
 _MOST_HEADS = 256
-CAPABILITIES = frozenset(Need) - {Need.SUFFIX, Need.TEMPLATE, Need.CONTEXT, Need.SHOW, Need.COUNT}
+#: What nearly every server of this kind can do. The rest is for those of which it is configured, or which say so.
+CAPABILITIES = frozenset(
+    (
+        Need.GENERATE,
+        Need.EMBED,
+        Need.IMAGES,
+        Need.RAW_PROMPT,
+        Need.TOOLS,
+        Need.TOOL_CHOICE,
+        Need.THINKING,
+        Need.FORMAT,
+        Need.LOGPROBS,
+        Need.CHOICES,
+        Need.COMPLETION,
+        Need.TOKEN_INPUT,
+    )
+)
+#: The words of the configuration for what else there is.
+CONFIGURABLE = {
+    "audio": frozenset((Need.AUDIO, Need.AUDIO_TRANSLATION)),
+    "speech": frozenset((Need.SPEECH,)),
+    "images": frozenset((Need.IMAGE_OUTPUT, Need.IMAGE_VARIATION)),
+    "rerank": frozenset((Need.RERANK,)),
+    "suffix": frozenset((Need.SUFFIX,)),
+}
 
 
 class OpenAiBackend:
@@ -52,13 +78,15 @@ class OpenAiBackend:
         static_models: Sequence[str] = (),
         always_stream: bool = False,
         speaks_responses: bool = False,
+        capabilities: Sequence[str] = (),
     ) -> None:
         """`always_stream`: the server stops for a client that leaves only while it streams.
 
-        `speaks_responses`: it has `/responses` of its own, and is sent what comes for it.
+        `speaks_responses`: it has `/responses` of its own, and is sent what comes for it. `capabilities`: words of
+        `CONFIGURABLE`.
         """
         self.spec = spec
-        self.capabilities = CAPABILITIES
+        self.capabilities = CAPABILITIES.union(*(CONFIGURABLE[word] for word in capabilities))
         self._pool = pool
         self._always_stream = always_stream
         self._speaks_responses = speaks_responses
@@ -72,16 +100,22 @@ class OpenAiBackend:
     def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         """Send the call on the lane that fits."""
         pool, raw = self._pool, call.raw
-        embed = call.operation is _EMBED
-        if raw is not None and call.dialect is _OPENAI and (call.stream or not self._always_stream or embed):
+        if raw is not None and call.dialect is _OPENAI:
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
+            if call.operation is _PASS:
+                return PassAttempt(sink).send(pool, join_request(head, passed_body(call, model)))
+            body = body_for(call, model)
+            if self._always_stream and not call.stream and (streamed := _as_stream(call, body)):
+                return DecodedAttempt(sink, choose_decoder(call.operation, stream=True)).send(
+                    pool, join_request(head, streamed)
+                )
             attempt = RawAttempt(sink, read_openai_body, read_openai_tail, echo_for(call, model))
-            return attempt.send(pool, join_request(head, body_for(call, model)))
+            return attempt.send(pool, join_request(head, body))
         if raw is not None and call.dialect is _RESPONSES and self._speaks_responses:
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
             attempt = RawAttempt(sink, read_responses_body, read_responses_tail, echo_for(call, model))
             return attempt.send(pool, join_request(head, body_for(call, model)))
-        stream = call.stream or (self._always_stream and call.operation is not Operation.EMBED)
+        stream = call.stream or (self._always_stream and call.operation is not _EMBED)
         path, document = encode_request(call, model, stream=stream)
         request = join_request(self._head(b"POST", path), msgspec.json.encode(document))
         return DecodedAttempt(sink, choose_decoder(call.operation, stream=stream)).send(pool, request)
@@ -94,7 +128,13 @@ class OpenAiBackend:
     def _keep_head(self, raw: RawHead) -> bytes:
         if len(self._raw_heads) >= _MOST_HEADS:
             self._raw_heads.clear()
-        head = self._raw_heads[raw] = self._head(raw.method, raw.path.removeprefix(b"/v1"))
+        path, content_type = raw.path.removeprefix(b"/v1"), dict(raw.headers).get(b"content-type", b"")
+        if content_type[:10].lower() == b"multipart/":
+            headers = ((b"Content-Type", content_type), *self._headers[1:])
+            head = request_head(self._pool.origin, raw.method, self._prefix + path, headers)
+        else:
+            head = self._head(raw.method, path)
+        self._raw_heads[raw] = head
         return head
 
     def _head(self, method: bytes, path: bytes) -> bytes:
@@ -108,15 +148,17 @@ class OpenAiBackend:
 
     async def probe(self, timeout_s: float) -> ProbeReport:
         """The model list; servers without one are judged by answering at all."""
-        request = request_head(self._pool.origin, b"GET", self._prefix + b"/models", self._headers[1:]) + b"0\r\n\r\n"
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await fetch(self._pool, request, timeout_s)
+                return await self._ask(timeout_s)
         except TimeoutError:
             raise ProbeError(f"timeout after {timeout_s:g} s") from None
         except FetchError as error:
             hard = error.failure.kind in (FailureKind.REFUSED, FailureKind.UNREACHABLE)
             raise ProbeError(error.failure.message, hard=hard) from None
+
+    async def _ask(self, timeout_s: float) -> ProbeReport:
+        answer = await self._get(self._prefix + b"/models", timeout_s)
         if answer.status in (401, 403):
             raise ProbeError(f"HTTP {answer.status}: the API key was refused")
         if answer.status in (404, 405, 501):
@@ -126,8 +168,18 @@ class OpenAiBackend:
             raise ProbeError(
                 f"HTTP {answer.status} on {(self._prefix + b'/models').decode()}" + (f": {text}" if text else "")
             )
-        models = _read_models(bytes(answer.body))
-        return ProbeReport({**models, **(self._named_models() or {})}, loaded=frozenset(models))
+        models = read_models(bytes(answer.body))
+        able = await self._ask_senses(timeout_s) if is_llama_cpp(models) else None
+        named = self._named_models() or {}
+        return ProbeReport({**models, **named}, loaded=frozenset(models), capabilities=able)
+
+    async def _ask_senses(self, timeout_s: float) -> frozenset[Need] | None:
+        answer = await self._get(self._prefix.removesuffix(b"/v1") + b"/props", timeout_s)
+        return read_senses(bytes(answer.body), self.capabilities) if answer.status == 200 else None
+
+    async def _get(self, path: bytes, timeout_s: float) -> Fetched:
+        request = request_head(self._pool.origin, b"GET", path, self._headers[1:]) + b"0\r\n\r\n"
+        return await fetch(self._pool, request, timeout_s)
 
     def _named_models(self) -> Mapping[str, ModelFacts] | None:
         return {canonical_model(name): ModelFacts(name) for name in self._static_models} or None
@@ -137,35 +189,11 @@ class OpenAiBackend:
         self._pool.close()
 
 
-# -- probes ------------------------------------------------------------------
-
-
-class _Meta(msgspec.Struct):
-    n_ctx: int | None = None
-    size: int | None = None
-
-
-class _Listed(msgspec.Struct):
-    id: str
-    max_model_len: int | None = None
-    meta: _Meta | None = None
-
-
-class _List(msgspec.Struct):
-    data: list[_Listed] | None = None
-
-
-_lists = msgspec.json.Decoder(_List)
-
-
-def _read_models(body: bytes) -> dict[str, ModelFacts]:
+def _as_stream(call: Call, body: bytes) -> bytes:
+    """The request as one for a stream; nothing where its answer is no one stream of events."""
+    if call.operation is _EMBED or Need.CHOICES in call.wants or Need.TOKEN_INPUT in call.wants:
+        return b""
     try:
-        listed = _lists.decode(body).data or []
+        return as_stream(body)
     except UNREADABLE:
-        raise ProbeError("the model list is unreadable; is this an OpenAI-compatible server?") from None
-    found: dict[str, ModelFacts] = {}
-    for one in listed:
-        meta = one.meta or _Meta()
-        context = one.max_model_len or meta.n_ctx or 0
-        found[canonical_model(one.id)] = ModelFacts(one.id, "", meta.size or 0, "", context)
-    return found
+        return b""

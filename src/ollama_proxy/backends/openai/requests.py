@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Message, Operation, Sampling
+from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Message, Operation, Sampling, ToolUse
 
 _COMPLETE = Operation.COMPLETE
 _OPENAI = Dialect.OPENAI
@@ -32,7 +33,8 @@ class _Asked(msgspec.Struct, omit_defaults=True, gc=False):
     response_format: dict[str, Any] | None = None
     reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    logprobs: bool = False
+    #: Whether in chats, how many in completions.
+    logprobs: bool | int | None = None
     top_logprobs: int = 0
     stream: bool = False
     stream_options: dict[str, Any] | None = None
@@ -47,6 +49,7 @@ class _Chat(_Asked):
     messages: list[_Turn] | None = None
     tools: tuple[Any, ...] = ()
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
 
 
 class _Function(msgspec.Struct):
@@ -63,6 +66,7 @@ class _Use(msgspec.Struct):
 class _Turn(msgspec.Struct, omit_defaults=True):
     role: str
     content: str | list[dict[str, Any]]
+    reasoning_content: str = ""
     tool_calls: list[_Use] | None = None
     tool_call_id: str = ""
 
@@ -95,8 +99,45 @@ def _encode_chat(typed: Generation, model: str) -> _Chat:
     if not messages:
         system = (Message("system", typed.system),) if typed.system else ()
         messages = (*system, Message("user", typed.prompt, images=typed.images))
-    turns = [_encode_message(message) for message in messages]
-    return _Chat(model, messages=turns, tools=typed.tools, tool_choice=typed.tool_choice)
+    document = _Chat(model, messages=[_encode_message(message) for message in with_ids(messages)])
+    if typed.tools:
+        # Strict servers refuse a choice among no tools.
+        document.tools, document.tool_choice = typed.tools, typed.tool_choice
+        document.parallel_tool_calls = typed.parallel_tools
+    return document
+
+
+def with_ids(messages: Sequence[Message]) -> Iterator[Message]:
+    """The same turns with an id on every call of a tool and on its result.
+
+    Ollama's clients need not send any; a result without one belongs to the first call of that name still open, or to
+    the first at all.
+    """
+    made = 0
+    pending: list[ToolUse] = []
+    for message in messages:
+        if message.tool_uses:
+            uses = []
+            for use in message.tool_uses:
+                made += 1
+                uses.append(use if use.id else msgspec.structs.replace(use, id=f"call_{made}"))
+            pending = list(uses)
+            yield msgspec.structs.replace(message, tool_uses=tuple(uses))
+        elif message.role == "tool":
+            use_of = _find_use(message, pending)
+            if use_of is not None:
+                pending.remove(use_of)
+            ident = message.tool_call_id or (use_of.id if use_of else "")
+            yield message if ident == message.tool_call_id else msgspec.structs.replace(message, tool_call_id=ident)
+        else:
+            yield message
+
+
+def _find_use(result: Message, pending: Sequence[ToolUse]) -> ToolUse | None:
+    if result.tool_call_id:
+        return next((use for use in pending if use.id == result.tool_call_id), None)
+    named = (use for use in pending if use.name == result.tool_name)
+    return next(named, pending[0] if pending else None)
 
 
 def _encode_message(message: Message) -> _Turn:
@@ -105,7 +146,7 @@ def _encode_message(message: Message) -> _Turn:
         parts = [{"type": "image_url", "image_url": {"url": image_url(image)}} for image in message.images]
         content = [{"type": "text", "text": message.content}, *parts] if message.content else parts
     uses = [_Use(use.id, _Function(use.name, use.arguments or "{}")) for use in message.tool_uses]
-    return _Turn(message.role, content, uses or None, message.tool_call_id)
+    return _Turn(message.role, content, message.thinking, uses or None, message.tool_call_id)
 
 
 def image_url(image: str) -> str:
@@ -141,8 +182,18 @@ def _fill_wishes(document: _Asked, typed: Generation) -> None:
         schema = {"name": "answer", "schema": wanted}
         document.response_format = {"type": "json_schema", "json_schema": schema}
     if isinstance(think, str):
-        document.reasoning_effort = think
+        # The level above high is Ollama's own.
+        document.reasoning_effort = "high" if think == "max" else think
     elif think is not None:
         document.chat_template_kwargs = {"enable_thinking": think}
-    if typed.logprobs:
+    if typed.logprobs and isinstance(document, _Complete):
+        document.logprobs = typed.top_logprobs
+    elif typed.logprobs:
         document.logprobs, document.top_logprobs = True, typed.top_logprobs
+
+
+def as_stream(body: bytes) -> bytes:
+    """A raw request as one for a stream that tells its usage. Raises `msgspec.DecodeError`."""
+    document = msgspec.json.decode(body)
+    document["stream"], document["stream_options"] = True, _WITH_USAGE
+    return msgspec.json.encode(document)

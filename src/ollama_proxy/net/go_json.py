@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .go_syntax import GoError, Node, read_first, unquote
+from ollama_proxy.net.go_syntax import GoError, Node, read_first, unquote
 
 _INTEGER = re.compile(rb"-?[0-9]+")
 _FLOAT_MAX = 1.7976931348623157e308
@@ -53,6 +53,21 @@ class Misfit(GoError):
 def read_as(body: bytes, kind: GoType) -> Any:
     """The first value of a body as that type. Raises `GoError`."""
     return _Decoder(body).read(read_first(body), kind)
+
+
+def tidy(body: bytes, kind: GoType) -> bytes:
+    """The object a body begins with, for stricter readers: each field once and under its own name, nothing behind it.
+
+    Values and unknown members stay as they are. The body must have been read before.
+    """
+    node = read_first(body)
+    members: dict[str, bytes] = {}
+    for key, item in zip(node.keys, node.items, strict=True):
+        text = unquote(key)
+        name = _find(text, kind.fields) or text
+        if item.kind != "null" or name not in members:
+            members[name] = body[item.start : item.end]
+    return b"{%b}" % b",".join([b"%b:%b" % (msgspec.json.encode(name), value) for name, value in members.items()])
 
 
 class _Decoder:
@@ -112,9 +127,13 @@ class _Decoder:
             name = _find(unquote(key), kind.fields)
             if name is None:
                 continue
-            self._struct = kind.name.removeprefix("api.")
+            self._struct = kind.name.rpartition(".")[2]
             self._path.append(name)
-            found[name] = self._value(item, kind.fields[name], found.get(name))
+            value = self._value(item, kind.fields[name], found.get(name))
+            if value is not None:
+                found[name] = value
+            else:
+                found.pop(name, None)
             del self._path[depth:]
             self._struct = outer
         return found

@@ -1,0 +1,53 @@
+"""One field of a multipart form (RFC 7578), read or replaced without taking the rest apart."""
+
+from __future__ import annotations
+
+import re
+from email.message import Message
+
+_NAME = re.compile(rb'^content-disposition:[^\r\n]*;\s*name="?([^";\r\n]*)"?', re.IGNORECASE | re.MULTILINE)
+_MOST_HEAD_BYTES = 8 * 1024
+
+
+class FormError(Exception):
+    """A body that is no form; the message is Go's."""
+
+
+def read_boundary(content_type: bytes) -> bytes:
+    """The boundary that a `Content-Type` names. Raises `FormError`."""
+    head = Message()
+    head["Content-Type"] = content_type.decode("latin-1").replace("\n", " ").replace("\r", " ")
+    if head.get_content_type() != "multipart/form-data":
+        raise FormError("request Content-Type isn't multipart/form-data")
+    boundary = head.get_boundary()
+    if not boundary:
+        raise FormError("no multipart boundary param in Content-Type")
+    return boundary.encode("latin-1", "replace")
+
+
+def find_field(body: bytes, boundary: bytes, name: bytes) -> tuple[int, int] | None:
+    """Where the value of a field begins and ends; None when the form has no such field."""
+    mark = b"--" + boundary
+    begin = 0 if body.startswith(mark) else body.find(b"\r\n" + mark) + 2
+    while begin >= 2 or body.startswith(mark):
+        head = begin + len(mark)
+        if body[head : head + 2] == b"--":
+            return None
+        value = body.find(b"\r\n\r\n", head, head + _MOST_HEAD_BYTES)
+        end = body.find(b"\r\n" + mark, head)
+        if value < 0 or end < 0:
+            return None
+        found = _NAME.search(body[head:value])
+        if found is not None and found[1] == name and value + 4 <= end:
+            return value + 4, end
+        begin = end + 2
+    return None
+
+
+def with_field(body: bytes, boundary: bytes, name: bytes, value: bytes) -> bytes:
+    """The same form with another value of one field, which it gets when it has none."""
+    place = find_field(body, boundary, name)
+    if place is not None:
+        return b"%b%b%b" % (body[: place[0]], value, body[place[1] :])
+    part = b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (boundary, name, value)
+    return part + body
