@@ -34,7 +34,6 @@ class _Echo(msgspec.Struct):
     metadata: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
-    user: Any = None
 
 
 _echoes = msgspec.json.Decoder(_Echo)
@@ -84,7 +83,6 @@ def new_response(body: bytes, model: str, previous: str) -> dict[str, Any]:
         "metadata": _or(echo.metadata, {}),
         "safety_identifier": echo.safety_identifier,
         "prompt_cache_key": echo.prompt_cache_key,
-        "user": echo.user,
     }
 
 

@@ -18,38 +18,32 @@ from ollama_proxy.net.http_request import decode_body, read_annotations, read_ra
 
 _NULL = msgspec.Raw(b"null")
 _GENERATE = frozenset((Need.GENERATE,))
-_WITH_IMAGES = frozenset((Need.GENERATE, Need.IMAGES))
 _NOTHING: frozenset[Need] = frozenset()
-_FORCED = frozenset((Need.TOOL_CHOICE,))
 #: `metadata` belongs to the client; only these members of it are ours to read.
 _METADATA_KEYS = frozenset(Annotations.__struct_fields__) - {"custom"}
 _LOGPROBS = "message.output_text.logprobs"
 _IMAGE = b'"input_image"'
 
 
-class _Format(msgspec.Struct):
-    type: Any = None
-
-
-class _Text(msgspec.Struct):
-    format: _Format | None = None
-
-
 class _Facts(msgspec.Struct):
-    model: str | None = None
+    """No stricter than routing needs: what else is wrong with a request is told by the server that gets it."""
+
+    model: Any = ""
     input: msgspec.Raw = _NULL
-    stream: bool | None = None
-    store: bool | None = None
-    background: bool | None = None
-    previous_response_id: str | None = None
-    conversation: msgspec.Raw = _NULL
-    max_output_tokens: int | None = None
+    stream: Any = None
+    store: Any = None
+    background: Any = None
+    previous_response_id: Any = None
+    conversation: Any = None
+    max_output_tokens: Any = None
+    tools: Any = None
     tool_choice: Any = None
-    top_logprobs: int | None = None
-    include: list[str] | None = None
-    text: _Text | None = None
-    routing: dict[str, Any] | None = None
-    metadata: dict[str, Any] | None = None
+    top_logprobs: Any = None
+    include: Any = None
+    text: Any = None
+    reasoning: Any = None
+    routing: Any = None
+    metadata: Any = None
 
 
 _facts = msgspec.json.Decoder(_Facts)
@@ -93,19 +87,26 @@ def read_asked(body: bytes) -> Asked:
     except ProxyError as error:
         raise BadRequest(error.message) from None
     check_input(facts.input)
-    if facts.background:
-        raise BadRequest("background responses are not supported", param="background", code="unsupported_parameter")
-    if bytes(facts.conversation) != b"null":
-        message = "conversations are not kept here; use previous_response_id"
-        raise BadRequest(message, param="conversation", code="unsupported_parameter")
+    if facts.background is True:
+        raise _unsupported("background", "background responses are not supported")
+    if facts.conversation is not None:
+        raise _unsupported("conversation", "conversations are not kept here; use previous_response_id")
+    for name, kind in (("previous_response_id", str), ("routing", dict)):
+        value = getattr(facts, name)
+        if value is not None and not isinstance(value, kind):
+            raise BadRequest(f"{name} must be {'a string' if kind is str else 'an object'}", param=name)
     return Asked(body, facts)
+
+
+def _unsupported(param: str, message: str) -> BadRequest:
+    return BadRequest(message, param=param, code="unsupported_parameter")
 
 
 def make_call(asked: Asked, exchange: Exchange, request_id: str, now_s: float) -> Call:
     """The call of a request. Raises `ProxyError` for annotations that cannot be read."""
     facts, history = asked.facts, asked.history
     images = _IMAGE in asked.body or any(_IMAGE in item for item in history)
-    limit = facts.max_output_tokens or 0
+    limit = facts.max_output_tokens if type(facts.max_output_tokens) is int else 0
     return Call(
         request_id,
         Dialect.RESPONSES,
@@ -115,14 +116,50 @@ def make_call(asked: Asked, exchange: Exchange, request_id: str, now_s: float) -
         now_s,
         lambda: read_typed(asked.body, asked.items()),
         _read_annotations(exchange, facts),
-        _WITH_IMAGES if images else _GENERATE,
+        _read_needs(facts, images=images),
         len(facts.input) + sum(map(len, history)),
         limit if limit > 0 else 0,
         RawRequest(read_raw_head(exchange), _raw_body(asked)),
-        wants=_FORCED if _forces_a_tool(facts.tool_choice) else _NOTHING,
+        _read_wants(facts),
         raw_needs_native=_needs_native(facts),
         way_in="/v1/responses",
     )
+
+
+def _read_needs(facts: _Facts, *, images: bool) -> frozenset[Need]:
+    """What the request cannot do without; servers of some kind cannot do each of it."""
+    found = []
+    if images:
+        found.append(Need.IMAGES)
+    if isinstance(facts.tools, list) and any(_member(tool, "type") == "function" for tool in facts.tools):
+        found.append(Need.TOOLS)
+    if _wanted_format(facts) in ("json_schema", "json_object"):
+        found.append(Need.FORMAT)
+    if _wants_logprobs(facts):
+        found.append(Need.LOGPROBS)
+    return _GENERATE.union(found) if found else _GENERATE
+
+
+def _read_wants(facts: _Facts) -> frozenset[Need]:
+    """What the request means better with, though Ollama's own layer does without and says nothing."""
+    found = []
+    if _forces_a_tool(facts.tool_choice):
+        found.append(Need.TOOL_CHOICE)
+    if _member(facts.reasoning, "effort") not in (None, "", "none"):
+        found.append(Need.THINKING)
+    return frozenset(found) if found else _NOTHING
+
+
+def _wanted_format(facts: _Facts) -> Any:
+    return _member(_member(facts.text, "format"), "type")
+
+
+def _wants_logprobs(facts: _Facts) -> bool:
+    return bool(facts.top_logprobs) or (isinstance(facts.include, list) and _LOGPROBS in facts.include)
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _forces_a_tool(choice: Any) -> bool:
@@ -134,9 +171,9 @@ def _forces_a_tool(choice: Any) -> bool:
 
 def _needs_native(facts: _Facts) -> bool:
     """What Ollama's own layer for this API drops in silence, though its native API can do it."""
-    wanted = facts.text.format.type if facts.text is not None and facts.text.format is not None else None
-    logprobs = bool(facts.top_logprobs) or _LOGPROBS in (facts.include or ())
-    return bool(facts.previous_response_id) or wanted == "json_object" or logprobs or facts.tool_choice == "none"
+    if facts.previous_response_id or facts.tool_choice == "none":
+        return True
+    return _wanted_format(facts) == "json_object" or _wants_logprobs(facts)
 
 
 def _raw_body(asked: Asked) -> bytes:
@@ -151,5 +188,7 @@ def _raw_body(asked: Asked) -> bytes:
 
 
 def _read_annotations(exchange: Exchange, facts: _Facts) -> Annotations:
-    ours = {key: value for key, value in facts.metadata.items() if key in _METADATA_KEYS} if facts.metadata else None
+    ours = None
+    if isinstance(facts.metadata, dict):
+        ours = {key: value for key, value in facts.metadata.items() if key in _METADATA_KEYS}
     return read_annotations(exchange, ours, facts.routing)

@@ -12,7 +12,7 @@ import msgspec
 from ollama_proxy.api.responses.document import describe_usage, make_id, new_response
 from ollama_proxy.api.responses.errors import describe_error, failure_code, write_error
 from ollama_proxy.domain.answer import AnswerEvent, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
-from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.framing import event_data
 from ollama_proxy.net.unreadable import UNREADABLE
 
@@ -107,7 +107,7 @@ class ResponsesWriter:
         arguments = call.arguments or "{}"
         place = {"item_id": ident, **place}
         self._emit("response.function_call_arguments.delta", {**place, "delta": arguments})
-        self._emit("response.function_call_arguments.done", {**place, "name": call.name, "arguments": arguments})
+        self._emit("response.function_call_arguments.done", {**place, "arguments": arguments})
         item["arguments"] = arguments
         self._end_item(item, "completed")
 
@@ -176,7 +176,8 @@ class ResponsesWriter:
         finished, response = outcome.finished, self.response
         lack = _INCOMPLETE.get(finished.reason)
         status = "incomplete" if lack else "completed"
-        if self._open is None and not any(item["type"] != "reasoning" for item in self._output):
+        if all(item["type"] == "reasoning" for item in self._output):
+            # Clients look for the message, whatever is in it.
             self._open_message()
         self._close(status)
         response["status"] = status
@@ -210,6 +211,9 @@ class ResponsesWriter:
             item["summary"] = [_summary_part(text)]
 
     def write_error(self, error: ProxyError) -> tuple[int, bytes, bytes]:
+        if error.kind is ErrorKind.MODEL_NOT_FOUND:
+            # Clients look for Ollama's sentence.
+            error.message = f"model '{self.response['model'][:500]}' not found"
         return write_error(error)
 
     def take_over(self, first: bytes, last: bytes) -> None:
