@@ -12,6 +12,7 @@ import uvloop
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
+from ollama_proxy.net.task import spawn
 from tests.support.http1 import echo, read_answers, refuse, until
 
 Reader = asyncio.StreamReader
@@ -147,7 +148,7 @@ def test_a_handler_that_pauses_holds_the_client_back() -> None:
 
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         size = 30_000_000
-        sending = asyncio.ensure_future(send_all(writer, with_length(size), bytes(1_000_000), size))
+        sending = spawn(send_all(writer, with_length(size), bytes(1_000_000), size), "send")
         await until(lambda: scene.takers and scene.takers[0].taken > 0)
         taker = scene.takers[0]
         taker.exchange.pause_body()
@@ -374,7 +375,7 @@ def test_draining_waits_for_a_body_under_way() -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.write(with_length(8) + b"half")
         await until(lambda: scene.takers and scene.takers[0].taken)
-        draining = asyncio.ensure_future(server.drain(5.0))
+        draining = spawn(server.drain(5.0), "drain")
         await asyncio.sleep(0.01)
         writer.write(b"more")
         answer = await reader.read()

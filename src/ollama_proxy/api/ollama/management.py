@@ -14,7 +14,7 @@ import msgspec
 
 from ollama_proxy.api.ollama.blobs import Blobs
 from ollama_proxy.api.ollama.fan_out import FanOut
-from ollama_proxy.api.ollama.go_json import GoType
+from ollama_proxy.net.go_json import GoType
 from ollama_proxy.api.ollama.go_types import COPY, CREATE, DELETE, PULL, PUSH, read_request
 from ollama_proxy.api.ollama.progress import describe
 from ollama_proxy.api.ollama.relaying import Answer, PassedAnswer, Refuse, ask, backend_lines, management_head
@@ -97,7 +97,7 @@ class Management:
         if not target and digests:
             backends = await self._blobs.locate(digests, backends)
         elif not target and found.get("from"):
-            holders = [view.id for view, _ in await self._find_holders(found["from"], fresh=False)]
+            holders = [view.id for view, _ in await self._find_holders(found["from"])]
             backends = tuple(one for one in backends if one in holders) or tuple(holders[:1]) or backends
         self._bring(exchange, backends, found)
 
@@ -125,7 +125,7 @@ class Management:
 
     async def _change_holders(self, exchange: Exchange, found: Mapping[str, Any], key: str) -> None:
         """Ask every backend that has the model, and make one answer of theirs."""
-        holders = await self._find_holders(found.get(key) or found.get("name") or "", fresh=True)
+        holders = await self._find_holders(found.get(key) or found.get("name") or "")
         if not holders:
             self._send_to_designated(exchange)
             return
@@ -147,7 +147,7 @@ class Management:
             self._later(exchange, self._push_from_holder(exchange, found), "push")
 
     async def _push_from_holder(self, exchange: Exchange, found: Mapping[str, Any]) -> None:
-        holders = await self._find_holders(found.get("model") or found.get("name") or "", fresh=True)
+        holders = await self._find_holders(found.get("model") or found.get("name") or "")
         if exchange.gone:
             return
         if not holders:
@@ -157,10 +157,10 @@ class Management:
         request = RawRequest(management_head(exchange), _rename(exchange.body, found, "model", facts))
         PassedAnswer(exchange, self._service, view.id, self._refuse, changes=False).send(request)
 
-    async def _find_holders(self, name: str, *, fresh: bool) -> list[tuple[BackendView, ModelFacts]]:
-        """The Ollama backends that have a model, and what they know of it."""
+    async def _find_holders(self, name: str) -> list[tuple[BackendView, ModelFacts]]:
+        """The Ollama backends that have a model now, and what they know of it."""
         stores = [view.id for view in self._service.fleet().backends if _is_store(view)]
-        view = await self._service.refresh(stores if fresh else ())
+        view = await self._service.refresh(stores)
         wanted = _lookup_name(name)
         found = []
         for backend in view.backends:
