@@ -28,7 +28,7 @@ from ollama_proxy.routing.decide import decide
 
 _log = logging.getLogger(__name__)
 
-_EMBED = Operation.EMBED
+_EMBED, _PASS = Operation.EMBED, Operation.PASS
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -332,6 +332,7 @@ class Job:
             return timeouts.idle_s
         if state is State.WAITING:
             asked = self._decision.model if self._decision is not None else self.call.model
-            loaded = canonical_model(asked) in self._view.loaded
+            # Pictures and sound are long in the making, and nothing of them comes before.
+            loaded = canonical_model(asked) in self._view.loaded and self.call.operation is not _PASS
             return timeouts.first_byte_loaded_s if loaded else timeouts.first_byte_cold_s
         return math.inf

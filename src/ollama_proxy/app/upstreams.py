@@ -85,7 +85,13 @@ def build_openai(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig) -
     key = os.environ.get(config.api_key_env, "") if config.api_key_env else ""
     responses = "responses" in config.apis
     return OpenAiBackend(
-        spec, _pool(endpoint), prefix, api_key=key, static_models=config.models, speaks_responses=responses
+        spec,
+        _pool(endpoint),
+        prefix,
+        api_key=key,
+        static_models=config.models,
+        speaks_responses=responses,
+        capabilities=config.capabilities,
     )
 
 

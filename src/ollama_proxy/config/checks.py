@@ -75,6 +75,8 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
             problems.append(Problem(f"{path}.endpoint", str(error)))
         if backend.enabled and backend.type in ("anthropic", "vectordb"):
             problems.append(Problem(f"{path}.type", f"{backend.type} {_NOT_YET}, or set enabled: false"))
+        if backend.capabilities and backend.type != "openai":
+            problems.append(Problem(f"{path}.capabilities", f"is for type openai; {backend.type} says itself"))
         if backend.enabled and backend.transparent:
             transparent.append(backend.id)
         problems += _check_key(backend, path, environ)

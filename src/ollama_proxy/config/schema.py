@@ -96,6 +96,10 @@ class Backend(Section, frozen=True):
         tuple[Literal["responses"], ...],
         Meta(description="what a server of type openai speaks besides chat: such requests go to it as they came"),
     ] = ()
+    capabilities: Annotated[
+        tuple[Literal["audio", "speech", "images", "rerank", "suffix"], ...],
+        Meta(description="what a server of type openai can do besides text, vectors and reading images"),
+    ] = ()
     model_names: Annotated[dict[str, str], Meta(description="name here: what this server calls the model")] = {}
     characteristics: Characteristics = Characteristics()
     model_capability: ModelCapability = ModelCapability()

@@ -17,6 +17,9 @@ from ollama_proxy.net.unreadable import UNREADABLE
 TAIL_PIECES = 5
 
 
+_NO_ERROR = msgspec.Raw(b"null")
+
+
 class _OllamaEnd(msgspec.Struct):
     done: bool = False
     done_reason: str = ""
@@ -26,17 +29,23 @@ class _OllamaEnd(msgspec.Struct):
     prompt_eval_duration: int | None = None
     eval_count: int | None = None
     eval_duration: int | None = None
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = _NO_ERROR
+
+
+class _Cached(msgspec.Struct):
+    cached_tokens: int | None = None
 
 
 class _OpenAiUsage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: _Cached | None = None
 
 
 class _Timings(msgspec.Struct):
     prompt_ms: float | None = None
     predicted_ms: float | None = None
+    cache_n: int | None = None
 
 
 class _OpenAiChoice(msgspec.Struct):
@@ -47,10 +56,7 @@ class _OpenAiEnd(msgspec.Struct):
     choices: list[_OpenAiChoice] | None = None
     usage: _OpenAiUsage | None = None
     timings: _Timings | None = None
-
-
-class _Cached(msgspec.Struct):
-    cached_tokens: int | None = None
+    error: msgspec.Raw = _NO_ERROR
 
 
 class _ResponsesUsage(msgspec.Struct):
@@ -120,10 +126,12 @@ def read_ollama_tail(tail: bytes) -> Finished | None:
 
 
 def read_openai_body(body: bytes) -> Finished | None:
-    """The end that a unary OpenAI answer tells of; embeddings and lists have usage only."""
+    """The end that a unary OpenAI answer tells of; embeddings and lists have usage only, and an error is no end."""
     try:
         end = _openai.decode(body)
     except UNREADABLE:
+        return None
+    if end.error is not _NO_ERROR and bytes(end.error) != b"null":
         return None
     reason = end.choices[0].finish_reason if end.choices else None
     return Finished(reason or "stop", openai_usage(end.usage, end.timings))
@@ -131,11 +139,13 @@ def read_openai_body(body: bytes) -> Finished | None:
 
 def openai_usage(usage: _OpenAiUsage | None, timings: _Timings | None = None) -> Usage:
     """Usage in OpenAI's fields, with llama.cpp's timings where they are given."""
+    details = usage.prompt_tokens_details if usage else None
     return Usage(
         prompt_tokens=usage.prompt_tokens if usage else None,
         output_tokens=usage.completion_tokens if usage else None,
         prompt_ns=_nanoseconds(timings.prompt_ms) if timings else None,
         decode_ns=_nanoseconds(timings.predicted_ms) if timings else None,
+        cached_tokens=details.cached_tokens if details else timings.cache_n if timings else None,
     )
 
 

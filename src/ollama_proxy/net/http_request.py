@@ -11,6 +11,7 @@ from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations, annotat
 from ollama_proxy.domain.call import RawHead
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http1.exchange import Exchange, Header
+from ollama_proxy.net.unpacking import unpack_zstd
 from ollama_proxy.net.unreadable import UNREADABLE
 
 T = TypeVar("T")
@@ -71,7 +72,9 @@ def read_raw_head(exchange: Exchange) -> RawHead:
 
 
 def read_body(exchange: Exchange) -> bytes:
-    """The body of a request, unpacked where Ollama unpacks it."""
+    """The body of a request to a route that takes packed ones, unpacked. Raises `PackedBodyError`."""
+    if exchange.header(b"content-encoding") == b"zstd":
+        return unpack_zstd(exchange.body)
     return exchange.body
 
 

@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.unpacking import PackedBodyError
 from ollama_proxy.net.unreadable import UNREADABLE
 
 JSON = b"application/json"
@@ -48,6 +49,8 @@ def missing_model(model: str, *, embed: bool = False) -> ProxyError:
 def write_error(error: ProxyError) -> tuple[int, bytes, bytes]:
     """Status, content type and body of an error; a refusal by a backend keeps the backend's own words."""
     status = error.kind.http_status
+    if isinstance(error, PackedBodyError):
+        return status, error.content_type, error.body
     if error.kind is ErrorKind.BACKEND_REFUSED:
         status = error.status or status
         if _is_ours(error.body):
