@@ -266,7 +266,7 @@ def test_what_makes_no_sense_is_refused(members: dict[str, Any], message: str) -
     assert set(error) == {"message", "type", "param", "code"}
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"input": ' + b"[" * 100_000, b'{"model":"caf\xff"}', b"5"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"input": ' + b"[" * 100_000, b"5"])
 def test_bodies_that_cannot_be_read_are_refused(body: bytes) -> None:
     with pytest.raises(ProxyError) as caught:
         read_asked(body)

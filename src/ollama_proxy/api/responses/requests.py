@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.api.responses.errors import BadRequest
+from ollama_proxy.api.responses.go_types import REQUEST
 from ollama_proxy.api.responses.items import as_items, check_input
 from ollama_proxy.api.responses.store import StoredResponse
 from ollama_proxy.api.responses.typed import read_typed
@@ -14,7 +15,8 @@ from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawRequest
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head
+from ollama_proxy.net.http_request import read_annotations, read_raw_head
+from ollama_proxy.net.lenient_json import check_types, decode_facts
 
 _NULL = msgspec.Raw(b"null")
 _GENERATE = frozenset((Need.GENERATE,))
@@ -28,6 +30,7 @@ _IMAGE = b'"input_image"'
 class _Facts(msgspec.Struct):
     """No stricter than routing needs: what else is wrong with a request is told by the server that gets it."""
 
+    # A text, once it has been read.
     model: Any = ""
     input: msgspec.Raw = _NULL
     stream: Any = None
@@ -83,7 +86,9 @@ class Asked(msgspec.Struct):
 def read_asked(body: bytes) -> Asked:
     """Read the facts of a request. Raises `BadRequest`."""
     try:
-        facts = decode_body(_facts, body)
+        facts, body = decode_facts(_facts, body, REQUEST)
+        if facts.stream is not None and type(facts.stream) is not bool:
+            check_types(body, REQUEST)
     except ProxyError as error:
         raise BadRequest(error.message) from None
     check_input(facts.input)
@@ -111,7 +116,7 @@ def make_call(asked: Asked, exchange: Exchange, request_id: str, now_s: float) -
         request_id,
         Dialect.RESPONSES,
         Operation.CHAT,
-        facts.model or "",
+        facts.model,
         asked.stream,
         now_s,
         lambda: read_typed(asked.body, asked.items()),

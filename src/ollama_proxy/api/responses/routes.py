@@ -16,6 +16,7 @@ from ollama_proxy.api.responses.writer import ResponsesWriter
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.http_request import read_body
 from ollama_proxy.net.unreadable import UNREADABLE
 
 _JSON = b"application/json"
@@ -64,7 +65,7 @@ class ResponsesApi:
         answer.attach(self._service.submit(call, answer))
 
     def _read_asked(self, exchange: Exchange) -> Asked:
-        asked = read_asked(exchange.body)
+        asked = read_asked(read_body(exchange))
         if asked.stream:
             exchange.fixed_lines += _NO_CACHE
         if asked.previous:

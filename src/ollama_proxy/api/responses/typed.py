@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.api.responses.errors import BadRequest
+from ollama_proxy.api.responses.go_types import REQUEST
 from ollama_proxy.api.responses.items import read_content, read_item, text_of
 from ollama_proxy.domain.call import Generation, Message, Sampling, ToolUse
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.net.http_request import decode_body
+from ollama_proxy.net.lenient_json import check_types
 from ollama_proxy.net.unreadable import UNREADABLE
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -73,9 +75,9 @@ def read_typed(body: bytes, items: Sequence[bytes]) -> Generation:
     OpenAI's defaults (temperature and top_p 1.0) are made explicit: other servers have others.
     """
     try:
-        request = decode_body(_requests, body)
-    except ProxyError as error:
-        raise BadRequest(error.message) from None
+        request = _requests.decode(body)
+    except UNREADABLE:
+        request = _read_again(body)
     if request.prompt is not None:
         raise BadRequest("prompt templates are not supported", param="prompt", code="unsupported_parameter")
     messages = _read_messages(request.instructions, items)
@@ -97,6 +99,15 @@ def read_typed(body: bytes, items: Sequence[bytes]) -> Generation:
         logprobs=bool(request.top_logprobs) or _LOGPROBS in (request.include or ()),
         top_logprobs=request.top_logprobs or 0,
     )
+
+
+def _read_again(body: bytes) -> _Request:
+    """A request that is not what it should be, told in Ollama's words as far as it has any."""
+    try:
+        check_types(body, REQUEST)
+        return decode_body(_requests, body)
+    except ProxyError as error:
+        raise BadRequest(error.message) from None
 
 
 # -- the conversation ----------------------------------------------------------
