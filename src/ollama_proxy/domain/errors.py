@@ -58,8 +58,9 @@ _HTTP_STATUS = {
 class ProxyError(Exception):
     """A request that ends without a full answer.
 
-    `status`, `body` and `content_type` are set when a backend refused the request itself (a 4xx): an API of the
-    same dialect passes them on as they came. `told` says that the client has read of it in the stream already.
+    `status`, `body` and `content_type` are set when a backend refused the request itself, or when all that were asked
+    failed with the same answer: an API of the same dialect passes them on as they came. `told` says that the client has
+    read of it in the stream already.
     `nearest` are names of models that resemble one that was not found.
     """
 

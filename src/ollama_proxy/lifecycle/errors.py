@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Any, assert_never
 
 from ollama_proxy.domain.decision import Limit, Refusal, RefusalKind
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
@@ -43,8 +43,22 @@ def error_of_failures(failures: Sequence[tuple[str, Failure]], refusal: Refusal 
     kind = _kind_of(failure.kind, refusal)
     told = "; ".join([*(f"{name}: {one.message}" for name, one in failures), *_others(failures, refusal)])
     start = "No healthy backends available" if kind is ErrorKind.NO_HEALTHY_BACKEND else "no backend could answer"
-    text = f"{start}: {told}"
-    return ProxyError(kind, text, backend=backend, retry_after_s=failure.retry_after_s, told=failure.told)
+    return ProxyError(
+        kind,
+        f"{start}: {told}",
+        backend=backend,
+        retry_after_s=failure.retry_after_s,
+        told=failure.told,
+        **_words_of_all(failures),
+    )
+
+
+def _words_of_all(failures: Sequence[tuple[str, Failure]]) -> dict[str, Any]:
+    """The answer of the backends where all that were asked gave the same."""
+    _, last = failures[-1]
+    if not last.body or any((one.status, one.body) != (last.status, last.body) for _, one in failures):
+        return {}
+    return {"status": last.status, "body": last.body, "content_type": last.content_type}
 
 
 def _kind_of(failure: FailureKind, refusal: Refusal | None) -> ErrorKind:

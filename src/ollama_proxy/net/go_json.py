@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.net.go_syntax import GoError, Node, read_first, unquote
+from ollama_proxy.net.go_syntax import GoError, Node, mend, read_first, unquote
 
 _INTEGER = re.compile(rb"-?[0-9]+")
 _FLOAT_MAX = 1.7976931348623157e308
@@ -58,7 +58,7 @@ def read_as(body: bytes, kind: GoType) -> Any:
 def tidy(body: bytes, kind: GoType) -> bytes:
     """The object a body begins with, for stricter readers: each field once and under its own name, nothing behind it.
 
-    Values and unknown members stay as they are. The body must have been read before.
+    Values and unknown members stay as they are, but for what is no text in them. The body must have been read before.
     """
     node = read_first(body)
     members: dict[str, bytes] = {}
@@ -66,7 +66,7 @@ def tidy(body: bytes, kind: GoType) -> bytes:
         text = unquote(key)
         name = _find(text, kind.fields) or text
         if item.kind != "null" or name not in members:
-            members[name] = body[item.start : item.end]
+            members[name] = mend(body[item.start : item.end])
     return b"{%b}" % b",".join([b"%b:%b" % (msgspec.json.encode(name), value) for name, value in members.items()])
 
 

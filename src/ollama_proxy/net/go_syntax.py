@@ -21,6 +21,7 @@ _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
 _WORDS = {ord("t"): (b"true", "bool"), ord("f"): (b"false", "bool"), ord("n"): (b"null", "null")}
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _ESCAPES = frozenset(b'bfnrt\\/"u')
+_LITERAL = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _ESCAPED = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _PLAIN = {b"b": "\b", b"f": "\f", b"n": "\n", b"r": "\r", b"t": "\t"}
 _UNREAD = "\N{REPLACEMENT CHARACTER}"
@@ -202,6 +203,15 @@ def unquote(literal: bytes) -> str:
         return msgspec.json.decode(literal, type=str)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _unquote_loosely(literal[1:-1])
+
+
+def mend(text: bytes) -> bytes:
+    """A JSON value whose strings are text for every reader."""
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _LITERAL.sub(lambda match: msgspec.json.encode(unquote(match[0])), text)
+    return text
 
 
 def _unquote_loosely(inner: bytes) -> str:

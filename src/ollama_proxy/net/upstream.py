@@ -6,6 +6,7 @@ into events. Both tell exactly one end, and turn a clean end without the dialect
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ollama_proxy.domain.errors import Failure, FailureKind
@@ -16,6 +17,10 @@ from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
 from ollama_proxy.net.http1.exchange import Headers
 
 _MAX_ERROR_BYTES = 64 * 1024
+#: What Ollama answers with 500 although the request is at fault.
+_FAULT_OF_REQUEST = re.compile(
+    r'option ".*" must be of |invalid format: |template: |Failed to create new sequence: no input provided', re.DOTALL
+)
 
 
 class DecodeError(Exception):
@@ -127,8 +132,9 @@ class HttpAttempt(Upload):
         text = error_text(body)
         message = f"HTTP {self._status}" + (f": {text}" if text else "")
         kind = failure_kind(self._status, text)
-        # What the client did wrong is a 400 to it, whatever the server called it.
-        status = 400 if kind is FailureKind.REJECTED and self._status >= 500 else self._status
+        # What the client did wrong is a 400 to it; Ollama's own words for it are known with their status.
+        theirs = self._status < 500 or _FAULT_OF_REQUEST.match(text) is not None
+        status = self._status if theirs or kind is not FailureKind.REJECTED else 400
         return Failure(kind, message, status, body, self._content_type, self._retry_after_s)
 
 
@@ -141,11 +147,18 @@ def failure_kind(status: int, text: str) -> FailureKind:
     if status in (401, 403):
         return FailureKind.SERVER_ERROR
     if status >= 500:
-        # llama.cpp says 500 to an input that does not fit its batch: asking again, or elsewhere, changes nothing.
-        return FailureKind.REJECTED if "too large to process" in text else FailureKind.SERVER_ERROR
+        return _kind_of_server_error(text)
     if status < 400:
         return FailureKind.GARBAGE
     return FailureKind.REJECTED
+
+
+def _kind_of_server_error(text: str) -> FailureKind:
+    # llama.cpp says 500 to an input that does not fit its batch, Ollama to several kinds of bad requests: asking again,
+    # or elsewhere, changes nothing.
+    if "too large to process" in text or _FAULT_OF_REQUEST.match(text):
+        return FailureKind.REJECTED
+    return FailureKind.RATE_LIMITED if "maximum pending requests exceeded" in text else FailureKind.SERVER_ERROR
 
 
 def request_head(origin: Origin, method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:

@@ -30,7 +30,10 @@ def test_entries_without_a_time_are_listed_last() -> None:
 class Broken:
     """A service whose every answer is a fault of ours."""
 
-    async def refresh(self) -> FleetView:
+    def fleet(self) -> FleetView:
+        return FleetView(1, ())
+
+    async def refresh(self, changed: object = ()) -> FleetView:
         raise KeyError("bug of ours")
 
 

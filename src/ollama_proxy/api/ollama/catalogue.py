@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
-import msgspec
-
+from ollama_proxy.api.ollama.writer import encode
+from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendView, FleetView, ModelFacts
 from ollama_proxy.domain.names import canonical_model
 
@@ -15,6 +16,8 @@ from ollama_proxy.domain.names import canonical_model
 _OWN_VERSION = "0.24.0"
 #: Clients such as Copilot refuse servers that say less.
 _LEAST_VERSION = (0, 6, 4)
+#: The age of a model whose server does not tell it.
+_NEVER = "1970-01-01T00:00:00Z"
 
 
 def serving(view: FleetView) -> Iterable[BackendView]:
@@ -23,32 +26,39 @@ def serving(view: FleetView) -> Iterable[BackendView]:
 
 
 def list_models(view: FleetView) -> bytes:
-    """`/api/tags`: one entry a model name, the newest where backends differ, newest first."""
+    """`/api/tags`: one entry a model name, newest first; of backends that differ, the first of the configuration's.
+
+    Where the same model is there twice, the younger date is told.
+    """
     found: dict[str, dict[str, Any]] = {}
     for backend in serving(view):
         for name, facts in (backend.models or {}).items():
             entry = _entry(backend, facts)
-            known = found.get(name)
-            if known is None or _modified(entry) > _modified(known):
-                found[name] = entry
-    ordered = sorted(found.values(), key=_modified, reverse=True)
-    return msgspec.json.encode({"models": ordered})
+            known = found.setdefault(name, entry)
+            if known is not entry and known.get("digest") == entry.get("digest"):
+                known["modified_at"] = max(known.get("modified_at", ""), entry.get("modified_at", ""), key=_unix_s)
+    # As Ollama sorts them: by whole seconds.
+    ordered = sorted(found.values(), key=lambda entry: int(_unix_s(entry.get("modified_at", ""))), reverse=True)
+    return encode({"models": ordered})
 
 
-def _modified(entry: Mapping[str, Any]) -> str:
-    """When an entry says it was modified; servers may leave it out."""
-    return str(entry.get("modified_at", ""))
+def _unix_s(time: object) -> float:
+    """Seconds of a time as servers write it; one that is not there or no time is older than all others."""
+    try:
+        return datetime.fromisoformat(str(time)).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _entry(backend: BackendView, facts: ModelFacts) -> dict[str, Any]:
     """The backend's own entry, or one made up from what is known."""
-    if facts.entry:
+    if facts.entry and backend.spec.kind == "ollama":
         return dict(facts.entry)
     name = facts.name if ":" in facts.name.rsplit("/", 1)[-1] else facts.name + ":latest"
     return {
         "name": name,
         "model": name,
-        "modified_at": facts.modified_at or "1970-01-01T00:00:00Z",
+        "modified_at": facts.modified_at or _NEVER,
         "size": facts.size_bytes,
         "digest": facts.digest or made_up_digest(backend, facts),
         "details": _details(),
@@ -72,38 +82,52 @@ def made_up_digest(backend: BackendView, facts: ModelFacts) -> str:
 
 
 def list_loaded(view: FleetView) -> bytes:
-    """`/api/ps`: one entry a model; where several backends have it loaded, the one that keeps it longest."""
+    """`/api/ps`: one entry a model. Of several, the longest stay, the most memory of a device, the smallest context."""
     found: dict[str, dict[str, Any]] = {}
     for backend in serving(view):
         for entry in backend.loaded_entries:
             name = canonical_model(str(entry.get("model") or entry.get("name") or ""))
-            known = found.get(name)
-            if known is None or str(entry.get("expires_at", "")) > str(known.get("expires_at", "")):
+            if name in found:
+                _merge_loaded(found[name], entry)
+            else:
                 found[name] = dict(entry)
-    ordered = sorted(found.values(), key=lambda entry: str(entry.get("expires_at", "")), reverse=True)
-    return msgspec.json.encode({"models": ordered})
+    ordered = sorted(found.values(), key=lambda entry: int(_unix_s(entry.get("expires_at", ""))), reverse=True)
+    return encode({"models": ordered})
+
+
+def _merge_loaded(known: dict[str, Any], entry: Mapping[str, Any]) -> None:
+    for field, choose in (("size_vram", max), ("context_length", min)):
+        values = [one for one in (known.get(field), entry.get(field)) if isinstance(one, int)]
+        if values:
+            known[field] = choose(values)
+    if _unix_s(entry.get("expires_at")) > _unix_s(known.get("expires_at")):
+        known["expires_at"] = entry["expires_at"]
 
 
 def show_model(view: FleetView, model: str) -> bytes | None:
     """`/api/show` for a model that only servers without that route hold; None when one with it does, or nobody."""
     name = canonical_model(model)
     holder: ModelFacts | None = None
+    calls_tools = False
     for backend in serving(view):
         facts = (backend.models or {}).get(name)
-        if facts is not None and backend.spec.kind == "ollama":
+        if facts is None:
+            continue
+        if backend.spec.kind == "ollama":
             return None
         holder = holder or facts
+        calls_tools = calls_tools or Need.TOOLS in backend.capabilities
     if holder is None:
         return None
     info: dict[str, Any] = {"general.architecture": "unknown"}
     if holder.context_length:
         info["unknown.context_length"] = holder.context_length
-    return msgspec.json.encode(
+    return encode(
         {
-            "details": holder.entry.get("details") or _details(),
+            "details": _details(),
             "model_info": info,
-            "capabilities": ["completion"],
-            "modified_at": "1970-01-01T00:00:00Z",
+            "capabilities": ["completion", "tools"] if calls_tools else ["completion"],
+            "modified_at": holder.modified_at or _NEVER,
         }
     )
 

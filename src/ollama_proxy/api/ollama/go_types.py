@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.api.ollama.go_json import GoType, read_as
-from ollama_proxy.api.ollama.go_syntax import GoError, NothingThere, fail, quote, read_first, unquote
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.go_json import GoType, read_as
+from ollama_proxy.net.go_syntax import GoError, NothingThere, fail, mend, quote, read_first, unquote
 
 STRING = GoType("string", "string")
 BOOL = GoType("bool", "bool")
@@ -104,7 +104,7 @@ def _read_think(text: bytes) -> Any:
 
 
 def _read_raw(text: bytes) -> msgspec.Raw:
-    return msgspec.Raw(text)
+    return msgspec.Raw(mend(text))
 
 
 def _read_message(text: bytes) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
+from ollama_proxy.api.ollama.go_types import CHAT, EMBED, EMBEDDINGS, GENERATE, SHOW, read_duration, read_request
 from ollama_proxy.domain.call import (
     Call,
     Dialect,
@@ -20,14 +21,20 @@ from ollama_proxy.domain.call import (
     ToolUse,
 )
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.go_json import GoType, tidy
+from ollama_proxy.net.go_syntax import GoError
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head
+from ollama_proxy.net.unreadable import UNREADABLE
+
+T = TypeVar("T")
 
 _OLLAMA = Dialect.OLLAMA
-_OF_GENERATE = Operation.GENERATE
+_OF_GENERATE, _OF_CHAT = Operation.GENERATE, Operation.CHAT
 _GENERATE = frozenset((Need.GENERATE,))
 _EMBED = frozenset((Need.EMBED,))
 _SHOW = frozenset((Need.SHOW,))
+_MOST_TOP_LOGPROBS = 20
 
 
 class _FactOptions(msgspec.Struct):
@@ -45,6 +52,7 @@ class _Facts(msgspec.Struct):
     raw: bool | None = None
     images: list[msgspec.Raw] | None = None
     context: list[msgspec.Raw] | None = None
+    keep_alive: msgspec.Raw = msgspec.Raw(b"")
     options: _FactOptions | None = None
 
 
@@ -66,10 +74,18 @@ _embed_facts = msgspec.json.Decoder(_EmbedFacts)
 _show_facts = msgspec.json.Decoder(_ShowFacts)
 
 
-def read_generation(exchange: Exchange, operation: Operation, request_id: str, now_s: float) -> Call:
-    """The call of `/api/generate` or `/api/chat`."""
-    body = exchange.body
-    facts = decode_body(_facts, body)
+def read_generate(exchange: Exchange, request_id: str, now_s: float) -> Call:
+    """The call of `/api/generate`. Raises `ProxyError`."""
+    return _read_generation(exchange, _OF_GENERATE, request_id, now_s)
+
+
+def read_chat(exchange: Exchange, request_id: str, now_s: float) -> Call:
+    """The call of `/api/chat`. Raises `ProxyError`."""
+    return _read_generation(exchange, _OF_CHAT, request_id, now_s)
+
+
+def _read_generation(exchange: Exchange, operation: Operation, request_id: str, now_s: float) -> Call:
+    facts, body = _read(_facts, exchange.body, GENERATE if operation is _OF_GENERATE else CHAT)
     options = facts.options or _NO_OPTIONS
     limit = options.num_predict or 0
     return Call(
@@ -79,7 +95,7 @@ def read_generation(exchange: Exchange, operation: Operation, request_id: str, n
         facts.model,
         facts.stream is not False,
         now_s,
-        lambda: read_typed(body),
+        lambda: read_typed(body, operation),
         read_annotations(exchange, options.routing),
         _generate_needs(facts) if operation is _OF_GENERATE else _chat_needs(body),
         len(facts.prompt) + len(facts.messages),
@@ -87,6 +103,58 @@ def read_generation(exchange: Exchange, operation: Operation, request_id: str, n
         RawRequest(read_raw_head(exchange), body),
         way_in=exchange.path.decode("ascii"),
     )
+
+
+def asks_for_nothing(call: Call) -> bool:
+    """Whether a generate or chat request has nothing to do: it is to load the model, or to unload it."""
+    if call.prompt_bytes > _LONGEST_NOTHING or call.raw is None:
+        return False
+    facts = _facts.decode(call.raw.body)
+    return bytes(facts.prompt if call.operation is _OF_GENERATE else facts.messages) in _NOTHING
+
+
+def is_unload(call: Call) -> bool:
+    """Whether a request with nothing to do wants the model kept for no time at all."""
+    keep_alive = bytes(_facts.decode(call.raw.body).keep_alive) if call.raw is not None else b""
+    if keep_alive in (b"", b"null"):
+        return False
+    try:
+        value = msgspec.json.decode(keep_alive, type=float | str)
+        return read_duration(value) == 0 if isinstance(value, str) else 0 <= value < _NANOSECOND
+    except (GoError, *UNREADABLE):
+        # The backend complains about it.
+        return False
+
+
+#: What a prompt or messages look like that are not there.
+_NOTHING = frozenset((b"", b'""', b"null", b"[]", b"[ ]"))
+_LONGEST_NOTHING = 4
+_NANOSECOND = 1e-9
+
+
+def _read(decoder: msgspec.json.Decoder[T], body: bytes, kind: GoType) -> tuple[T, bytes]:
+    """The facts of a body, and the body as backends should see it: as it came, if everybody reads it alike."""
+    try:
+        facts = decoder.decode(body)
+    except UNREADABLE:
+        return _read_loosely(decoder, body, kind)
+    # Without a model there may be one under another spelling of the word.
+    return (facts, body) if facts.model else _read_loosely(decoder, body, kind)  # type: ignore[attr-defined]
+
+
+def _read_loosely(decoder: msgspec.json.Decoder[T], body: bytes, kind: GoType) -> tuple[T, bytes]:
+    """The facts of a body that only Ollama can read, and the body as everybody can. Raises `ProxyError`."""
+    document = read_request(body, kind)
+    if "options" in document:
+        document["options"] = _loose_options(document["options"])
+    return decode_body(decoder, msgspec.json.encode(document)), tidy(body, kind)
+
+
+def _loose_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that routing looks at; Ollama itself complains about the others."""
+    limit = options.get("num_predict")
+    is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    return {"num_predict": limit if is_number else None, "routing": options.get("routing")}
 
 
 def _chat_needs(body: bytes) -> frozenset[Need]:
@@ -109,18 +177,19 @@ def _generate_needs(facts: _Facts) -> frozenset[Need]:
 
 
 def read_embed(exchange: Exchange, request_id: str, now_s: float) -> Call:
-    """The call of `/api/embed`."""
-    return _read_embedding(exchange, request_id, now_s, read_typed_embed)
+    """The call of `/api/embed`. Raises `ProxyError`."""
+    return _read_embedding(exchange, request_id, now_s, EMBED, read_typed_embed)
 
 
 def read_embeddings(exchange: Exchange, request_id: str, now_s: float) -> Call:
-    """The call of the older `/api/embeddings`."""
-    return _read_embedding(exchange, request_id, now_s, read_typed_embeddings)
+    """The call of the older `/api/embeddings`. Raises `ProxyError`."""
+    return _read_embedding(exchange, request_id, now_s, EMBEDDINGS, read_typed_embeddings)
 
 
-def _read_embedding(exchange: Exchange, request_id: str, now_s: float, typed: Any) -> Call:
-    body = exchange.body
-    facts = decode_body(_embed_facts, body)
+def _read_embedding(
+    exchange: Exchange, request_id: str, now_s: float, kind: GoType, typed: Callable[[bytes], Embedding]
+) -> Call:
+    facts, body = _read(_embed_facts, exchange.body, kind)
     return Call(
         request_id=request_id,
         dialect=Dialect.OLLAMA,
@@ -132,14 +201,14 @@ def _read_embedding(exchange: Exchange, request_id: str, now_s: float, typed: An
         annotations=read_annotations(exchange, facts.options.routing if facts.options else None),
         needs=_EMBED,
         prompt_bytes=len(facts.input) + len(facts.prompt),
-        raw=RawRequest(read_raw_head(exchange), exchange.body),
+        raw=RawRequest(read_raw_head(exchange), body),
         way_in=exchange.path.decode("ascii"),
     )
 
 
 def read_show(exchange: Exchange, request_id: str, now_s: float) -> Call:
-    """The call of `/api/show`; `name` is the older word for `model`."""
-    facts = decode_body(_show_facts, exchange.body)
+    """The call of `/api/show`; `name` is the older word for `model`. Raises `ProxyError`."""
+    facts, body = _read(_show_facts, exchange.body, SHOW)
     return Call(
         request_id=request_id,
         dialect=Dialect.OLLAMA,
@@ -150,7 +219,7 @@ def read_show(exchange: Exchange, request_id: str, now_s: float) -> Call:
         typed=Generation,
         annotations=read_annotations(exchange),
         needs=_SHOW,
-        raw=RawRequest(read_raw_head(exchange), exchange.body),
+        raw=RawRequest(read_raw_head(exchange), body),
         way_in="/api/show",
     )
 
@@ -179,11 +248,11 @@ class _Message(msgspec.Struct):
 
 
 class _Request(msgspec.Struct):
-    prompt: str = ""
+    prompt: str | None = None
     suffix: str | None = None
     system: str | None = None
     template: str | None = None
-    raw: bool = False
+    raw: bool | None = None
     images: tuple[str, ...] | None = None
     context: tuple[int, ...] | None = None
     messages: list[_Message] | None = None
@@ -192,8 +261,8 @@ class _Request(msgspec.Struct):
     think: bool | str | None = None
     keep_alive: Any = None
     options: dict[str, Any] | None = None
-    logprobs: bool = False
-    top_logprobs: int = 0
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
 
 
 class _EmbedRequest(msgspec.Struct):
@@ -210,15 +279,20 @@ _embed_requests = msgspec.json.Decoder(_EmbedRequest)
 _SAMPLING_FIELDS = frozenset(Sampling.__struct_fields__) - {"extra"}
 
 
-def read_typed(body: bytes) -> Generation:
-    """The typed form of a generate or chat request."""
-    request = decode_body(_requests, body)
+def read_typed(body: bytes, operation: Operation) -> Generation:
+    """The typed form of a generate or chat request. Raises `ProxyError` in Ollama's words."""
+    kind = GENERATE if operation is _OF_GENERATE else CHAT
+    request = _decode_typed(_requests, body, kind)
+    check_top_logprobs(request.top_logprobs)
+    if isinstance(request.think, str):
+        # The words of an effort are checked where Ollama checks them: while it reads.
+        read_request(body, kind)
     return Generation(
-        prompt=request.prompt,
+        prompt=request.prompt or "",
         suffix=request.suffix or "",
         system=request.system or "",
         template=request.template or "",
-        raw=request.raw,
+        raw=bool(request.raw),
         images=request.images or (),
         context=request.context or (),
         messages=tuple(_typed_message(message) for message in request.messages or ()),
@@ -227,9 +301,23 @@ def read_typed(body: bytes) -> Generation:
         format=request.format or None,
         think=request.think,
         keep_alive=request.keep_alive,
-        logprobs=request.logprobs,
-        top_logprobs=request.top_logprobs,
+        logprobs=bool(request.logprobs),
+        top_logprobs=request.top_logprobs or 0,
     )
+
+
+def check_top_logprobs(count: object) -> None:
+    """Raises `ProxyError` when Ollama would refuse the number."""
+    if isinstance(count, int) and not 0 <= count <= _MOST_TOP_LOGPROBS:
+        raise ProxyError(ErrorKind.INVALID_REQUEST, "top_logprobs must be between 0 and 20")
+
+
+def _decode_typed(decoder: msgspec.json.Decoder[T], body: bytes, kind: GoType) -> T:
+    """A whole request; what the ordinary decoder cannot read is read as Ollama reads it."""
+    try:
+        return decoder.decode(body)
+    except UNREADABLE:
+        return decode_body(decoder, msgspec.json.encode(read_request(body, kind)))
 
 
 def _typed_message(message: _Message) -> Message:
@@ -270,13 +358,13 @@ def read_sampling(options: Mapping[str, Any]) -> Sampling:
 
 def read_typed_embed(body: bytes) -> Embedding:
     """The typed form of `/api/embed`."""
-    request = decode_body(_embed_requests, body)
+    request = _decode_typed(_embed_requests, body, EMBED)
     inputs = (request.input,) if isinstance(request.input, str) else request.input or ()
     return Embedding(inputs, request.dimensions, request.truncate, request.keep_alive, request.options or {})
 
 
 def read_typed_embeddings(body: bytes) -> Embedding:
     """The typed form of `/api/embeddings`."""
-    request = decode_body(_embed_requests, body)
+    request = _decode_typed(_embed_requests, body, EMBEDDINGS)
     inputs = (request.prompt,) if request.prompt else ()
     return Embedding(inputs, None, None, request.keep_alive, request.options or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,8 +14,9 @@ from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, 
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http_answer import Gathered
+from ollama_proxy.net.unreadable import UNREADABLE
 
-_JSON = b"application/json; charset=utf-8"
+JSON = b"application/json; charset=utf-8"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -31,7 +33,7 @@ class OllamaWriter:
         self._around_text: tuple[bytes, bytes, bytes] | None = None
 
     def content_type(self) -> bytes:
-        return b"application/x-ndjson" if self.stream else _JSON
+        return b"application/x-ndjson" if self.stream else JSON
 
     def routed(self, route: Route) -> None:
         if route.stand_in:
@@ -122,13 +124,47 @@ class OllamaWriter:
             }
         )
 
+    def write_idle(self, reason: str) -> bytes:
+        """The whole answer to a request that only loads or unloads."""
+        self.stream = False
+        return self._object(done_reason=reason)
+
     def write_error_event(self, error: ProxyError) -> bytes:
-        return msgspec.json.encode({"error": error.message}) + b"\n"
+        return self.error_body(error.message) + b"\n"
 
     def write_error(self, error: ProxyError) -> tuple[int, bytes, bytes]:
-        if error.kind is ErrorKind.BACKEND_REFUSED and error.body:
-            return error.status, error.content_type or _JSON, error.body
-        return error.kind.http_status, _JSON, msgspec.json.encode({"error": error.message})
+        if error.kind in _ERRORS_OF_BACKENDS and _is_native(error.body):
+            return error.status, error.content_type or JSON, error.body
+        return error.kind.http_status, JSON, self.error_body(error.message)
+
+    @staticmethod
+    def error_body(message: str) -> bytes:
+        """An error as Ollama writes it."""
+        return encode({"error": message})
+
+
+_FOR_PAGES = re.compile(rb"[<>&]|\xe2\x80[\xa8\xa9]")
+
+
+def encode(document: Any) -> bytes:
+    """JSON as Go writes it, for whom any text may end up in a page."""
+    return _FOR_PAGES.sub(lambda match: b"\\u%04x" % ord(match[0].decode()), msgspec.json.encode(document))
+
+
+class _NativeError(msgspec.Struct):
+    error: str
+
+
+_native_errors = msgspec.json.Decoder(_NativeError)
+_ERRORS_OF_BACKENDS = frozenset((ErrorKind.BACKEND_REFUSED, ErrorKind.BACKEND_FAILED, ErrorKind.OVERLOADED))
+
+
+def _is_native(body: bytes) -> bool:
+    """Whether a backend's error is one that clients of this API understand."""
+    try:
+        return bool(body) and bool(_native_errors.decode(body).error)
+    except UNREADABLE:
+        return False
 
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:
