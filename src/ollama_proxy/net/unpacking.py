@@ -35,7 +35,7 @@ def unpack_zstd(data: bytes) -> bytes:
     """The unpacked body. Raises `PackedBodyError`."""
     found = bytearray()
     while data:
-        if not data.startswith(_MAGIC) and data[1:4] != _SKIPPABLE:
+        if not data.startswith(_MAGIC) and data[1:4] != _SKIPPABLE and not _MAGIC.startswith(data):
             raise PackedBodyError("invalid input: magic number mismatch")
         frame = zstd.ZstdDecompressor(options=_OPTIONS)
         try:
