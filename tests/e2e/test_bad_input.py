@@ -54,7 +54,12 @@ def test_ollama_errors_have_ollamas_form(lab_proxy: ProxyProcess, path: str, bod
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"model": 5}', b"{}", b'{"model": "qwen2.5:0.5b"}'])
 def test_openai_errors_have_openais_form(lab_proxy: ProxyProcess, path: str, body: bytes) -> None:
     status, _, text = ask(lab_proxy, "POST", path, body)
-    assert status == 400
+    if path == "/v1/completions" and body.startswith(b'{"model": "'):
+        # A completion of nothing loads the model, as on Ollama.
+        assert status == 200
+        return
+    # No model at all is a missing one to completions.
+    assert status == (404 if path == "/v1/completions" and body == b"{}" else 400)
     assert set(json.loads(text)["error"]) == {"message", "type", "param", "code"}
 
 
@@ -97,8 +102,7 @@ def test_annotations_in_bodies(lab_proxy: ProxyProcess) -> None:
 def test_unknown_routes_and_wrong_methods(lab_proxy: ProxyProcess) -> None:
     assert ask(lab_proxy, "GET", "/api/nope")[0::2] == (404, "404 page not found")
     assert ask(lab_proxy, "GET", "/nope")[0::2] == (404, "404 page not found")
-    status, _, text = ask(lab_proxy, "GET", "/v1/nope")
-    assert (status, json.loads(text)["error"]["code"]) == (404, "not_found")
+    assert ask(lab_proxy, "GET", "/v1/nope")[0::2] == (404, "404 page not found")
     assert ask(lab_proxy, "GET", "/api/chat")[0] == 405
     assert ask(lab_proxy, "DELETE", "/v1/models")[0] == 405
     assert ask(lab_proxy, "POST", "/health")[0] == 405
