@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import openai
 import pytest
+from backports import zstd
 from openai.types.responses import Response
 from pydantic import BaseModel
 
@@ -100,8 +101,8 @@ def test_items_and_instructions_are_understood(door: Door) -> None:
         {"role": "assistant", "content": "Hello Ada."},
         {"role": "user", "content": "Say hello."},
     ]
-    longer = door.ask(items, instructions="Be brief.")
-    shorter = door.ask("Say hello.")
+    longer = door.ask(items, instructions="Be brief.", max_output_tokens=3)
+    shorter = door.ask("Say hello.", max_output_tokens=3)
     assert longer.instructions == "Be brief."
     assert longer.output_text
     assert longer.usage is not None
@@ -149,12 +150,12 @@ def test_the_stream_helper_follows(door: Door) -> None:
 
 
 def test_a_chain_of_answers_carries_its_history(door: Door) -> None:
-    first = door.ask("My name is Ada.", instructions="Be brief.")
-    second = door.ask("What is my name?", previous_response_id=first.id)
+    first = door.ask("My name is Ada.", instructions="Be brief.", max_output_tokens=3)
+    second = door.ask("What is my name?", previous_response_id=first.id, max_output_tokens=3)
     assert second.previous_response_id == first.id
     assert second.instructions is None
     assert second.usage is not None
-    alone = door.ask("What is my name?")
+    alone = door.ask("What is my name?", max_output_tokens=3)
     assert alone.usage is not None
     assert second.usage.input_tokens > alone.usage.input_tokens
     with door.client.responses.create(
@@ -293,7 +294,7 @@ def test_structured_output_is_parsed(request: pytest.FixtureRequest, kind: str) 
             model=door.model, input="Name a colour.", text_format=Colour, max_output_tokens=80, temperature=0
         )
         assert isinstance(answer.output_parsed, Colour)
-        plain = door.ask("Answer with a JSON object.", text={"format": {"type": "json_object"}}, max_output_tokens=40)
+        plain = door.ask("Answer with a JSON object.", text={"format": {"type": "json_object"}}, max_output_tokens=6)
         assert plain.output_text.lstrip().startswith("{")
 
 
@@ -379,6 +380,19 @@ def mask(body: bytes) -> list[str]:
     """Lines of an answer without its ids and times."""
     text = re.sub(r'"(id|item_id)":"[^"]*"', r'"\1":"*"', body.decode())
     return re.sub(r'"(created_at|completed_at)":\d+', r'"\1":0', text).splitlines()
+
+
+@pytest.mark.parametrize("door", ["lab", "chat"], indirect=True)
+def test_packed_requests_are_unpacked(door: Door) -> None:
+    """Codex sends them so."""
+    document = {"model": door.model, "input": "Say hello.", "max_output_tokens": 4}
+    request = urllib.request.Request(
+        door.proxy.url + "/v1/responses",
+        zstd.compress(json.dumps(document).encode()),
+        {"Content-Type": "application/json", "Content-Encoding": "zstd"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert json.load(answer)["output"]
 
 
 # -- failures ----------------------------------------------------------------------------

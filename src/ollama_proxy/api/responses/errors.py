@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.endings import error_text
+from ollama_proxy.net.unpacking import PackedBodyError
 
 _JSON = b"application/json"
 #: What a request is refused with before any model is looked for has a charset and no line end, as Ollama writes it.
@@ -41,10 +43,13 @@ class NotStored(ProxyError):
 def write_error(error: ProxyError) -> tuple[int, bytes, bytes]:
     """Status, content type and body; a refusal by a backend keeps the backend's own words."""
     status = error.kind.http_status
+    if isinstance(error, PackedBodyError):
+        return status, error.content_type, error.body
     if error.kind is ErrorKind.BACKEND_REFUSED:
         status = error.status or status
         if error.body.lstrip().startswith(b'{"error":{'):
             return status, error.content_type or _JSON, error.body
+        error.message = error_text(error.body) or error.message
     document = msgspec.json.encode({"error": describe_error(error, status)})
     if isinstance(error, BadRequest):
         return status, _REFUSED, document

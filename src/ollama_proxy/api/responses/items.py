@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 from typing import Any
 
 import msgspec
@@ -10,6 +11,9 @@ from ollama_proxy.api.responses.errors import BadRequest
 from ollama_proxy.net.unreadable import UNREADABLE
 
 _GO_KINDS = {bool: "bool", int: "number", float: "number", str: "string", dict: "object", list: "array"}
+#: What Go calls the types that only have a look at what something is.
+_PART = 'struct { Type string "json:\\"type\\"" }'
+_ITEM = 'struct { Type string "json:\\"type\\""; Role string "json:\\"role\\"" }'
 
 
 class _Items(msgspec.Struct):
@@ -54,8 +58,7 @@ def read_item(item: bytes, index: int) -> dict[str, Any]:
     except UNREADABLE as error:
         raise BadRequest(f"{where}: {error}") from None
     if not isinstance(read, dict):
-        target = 'struct { Type string "json:\\"type\\""; Role string "json:\\"role\\"" }'
-        raise BadRequest(f"{where}: {_cannot_read(read, target)}")
+        raise BadRequest(f"{where}: {_cannot_read(read, _ITEM)}")
     if not read.get("type"):
         if not read.get("role"):
             raise BadRequest(f"{where}: input item missing required 'type' field")
@@ -63,13 +66,13 @@ def read_item(item: bytes, index: int) -> dict[str, Any]:
     return read
 
 
-def text_of(item: dict[str, Any], key: str, where: str) -> str:
-    """A member that is text, "" when it is not there. Raises `BadRequest`."""
+def text_of(item: dict[str, Any], key: str, where: str, owner: str = "") -> str:
+    """A member that is text, "" when it is not there; `owner` is Go's name of the item. Raises `BadRequest`."""
     value = item.get(key)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise BadRequest(f"{where}: {_cannot_read(value, 'string', f'.{key}')}")
+        raise BadRequest(f"{where}: {_cannot_read(value, 'string', f'struct field {owner}.{key}')}")
     return value
 
 
@@ -84,14 +87,14 @@ def read_content(content: Any, where: str, name: str) -> tuple[str, tuple[str, .
     for index, part in enumerate(content):
         inner = f"{where}: {name}[{index}]"
         if not isinstance(part, dict):
-            raise BadRequest(f"{inner}: {_cannot_read(part, 'struct')}")
+            raise BadRequest(f"{inner}: {_cannot_read(part, _PART)}")
         match part.get("type"):
             case "input_text" | "output_text":
-                texts.append(text_of(part, "text", inner))
+                texts.append(text_of(part, "text", inner, "ResponsesTextContent"))
             case "refusal":
                 texts.append(text_of(part, "refusal", inner))
             case "input_image":
-                if url := text_of(part, "image_url", inner):
+                if url := text_of(part, "image_url", inner, "ResponsesImageContent"):
                     images.append(_image(url))
             case "input_file":
                 raise BadRequest("file inputs are not currently supported")
@@ -105,8 +108,12 @@ def _image(url: str) -> str:
     head, comma, data = url.partition(",")
     if not comma or not head.startswith("data:") or not head.endswith(";base64"):
         raise BadRequest("image URLs are not currently supported, please use base64 encoded data instead")
+    try:
+        binascii.a2b_base64(data, strict_mode=True)
+    except ValueError:
+        raise BadRequest("invalid image input") from None
     return data
 
 
-def _cannot_read(value: Any, target: str = "[]json.RawMessage", field: str = "") -> str:
-    return f"json: cannot unmarshal {_GO_KINDS.get(type(value), 'value')} into Go value{field} of type {target}"
+def _cannot_read(value: Any, target: str = "[]json.RawMessage", place: str = "value") -> str:
+    return f"json: cannot unmarshal {_GO_KINDS.get(type(value), 'value')} into Go {place} of type {target}"

@@ -12,11 +12,14 @@ from ollama_proxy.api.responses.go_types import REQUEST
 from ollama_proxy.api.responses.items import read_content, read_item, text_of
 from ollama_proxy.domain.call import Generation, Message, Sampling, ToolUse
 from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.net.go_syntax import GoError, read_first
 from ollama_proxy.net.http_request import decode_body
 from ollama_proxy.net.lenient_json import check_types
 from ollama_proxy.net.unreadable import UNREADABLE
 
 _LOGPROBS = "message.output_text.logprobs"
+_CALL = "ResponsesFunctionCall"
+_BAD_ARGUMENTS = "failed to parse function call arguments"
 _EFFORTS: dict[str, bool | str] = {
     "none": False,
     "minimal": "low",
@@ -157,15 +160,24 @@ def _read_reasoning(item: dict[str, Any], where: str) -> str:
 
 
 def _read_call(item: dict[str, Any], where: str) -> ToolUse:
-    arguments = text_of(item, "arguments", where)
+    arguments = text_of(item, "arguments", where, _CALL) or "{}"
     try:
-        document = msgspec.json.decode(arguments) if arguments else {}
+        document = msgspec.json.decode(arguments)
     except UNREADABLE as error:
-        raise BadRequest(f"failed to parse function call arguments: {error}") from None
+        raise BadRequest(f"{_BAD_ARGUMENTS}: {_syntax_fault(arguments) or error}") from None
     if not isinstance(document, dict):
-        raise BadRequest("failed to parse function call arguments: they must be an object")
-    ident = text_of(item, "call_id", where) or text_of(item, "id", where)
-    return ToolUse(text_of(item, "name", where), arguments or "{}", ident)
+        raise BadRequest(f"{_BAD_ARGUMENTS}: Value looks like object, but can't find closing '}}' symbol")
+    ident = text_of(item, "call_id", where, _CALL) or text_of(item, "id", where, _CALL)
+    return ToolUse(text_of(item, "name", where, _CALL), arguments, ident)
+
+
+def _syntax_fault(text: str) -> str:
+    """What Go finds wrong with JSON text; nothing when it is what stands behind the first value."""
+    try:
+        read_first(text.encode())
+    except GoError as error:
+        return str(error)
+    return ""
 
 
 def _with_call(messages: list[Message], use: ToolUse, thinking: str) -> list[Message]:
@@ -238,5 +250,5 @@ def _read_effort(reasoning: _Reasoning | None) -> bool | str | None:
     found = _EFFORTS.get(effort)
     if found is None:
         known = '"high", "medium", "low", "max", or "none"'
-        raise BadRequest(f'invalid reasoning value: "{effort[:100]}" (must be {known})', param="reasoning.effort")
+        raise BadRequest(f'invalid reasoning value: "{effort[:100]}" (must be {known})')
     return found

@@ -8,6 +8,7 @@ end, real token counts and durations.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,6 +63,8 @@ CAPABILITIES = frozenset(Need) - {
 _OLLAMA, _OPENAI, _RESPONSES = Dialect.OLLAMA, Dialect.OPENAI, Dialect.RESPONSES
 _PASS = Operation.PASS
 _MOST_HEADS = 256
+#: The first Ollama with `/v1/responses`.
+_FIRST_WITH_RESPONSES = (0, 13, 3)
 _JSON = ((b"Content-Type", b"application/json"),)
 
 
@@ -76,6 +79,8 @@ class OllamaBackend:
         self._heads: dict[RawHead, bytes] = {}
         #: By path; there are a few.
         self._native_heads: dict[bytes, bytes] = {}
+        #: Told by the version at the last probe.
+        self._knows_no_responses = False
 
     def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         """Send the call on the lane that fits."""
@@ -94,7 +99,7 @@ class OllamaBackend:
             request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body)
             attempt = RawAttempt(sink, read_openai_body, read_openai_tail, echo_for(call, model))
             return attempt.send(self._pool, request)
-        if raw is not None and call.dialect is _RESPONSES and not call.raw_needs_native:
+        if raw is not None and call.dialect is _RESPONSES and not (call.raw_needs_native or self._knows_no_responses):
             request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body_for(call, model))
             attempt = RawAttempt(sink, read_responses_body, read_responses_tail, echo_for(call, model))
             return attempt.send(self._pool, request)
@@ -136,11 +141,13 @@ class OllamaBackend:
         if tags.status != 200:
             raise ProbeError(f"HTTP {tags.status} on /api/tags")
         running = _entries(bytes(loaded.body)) if loaded.status == 200 else []
+        told = _read_version(bytes(version.body)) if version.status == 200 else ""
+        self._knows_no_responses = _is_older(told, _FIRST_WITH_RESPONSES)
         return ProbeReport(
             models=_read_models(bytes(tags.body)),
             loaded=frozenset(canonical_model(str(one.get("model") or one.get("name") or "")) for one in running),
             loaded_entries=tuple(running),
-            version=_read_version(bytes(version.body)) if version.status == 200 else "",
+            version=told,
             emulated=any(name == b"x-emulated" for name, _ in tags.headers),
         )
 
@@ -198,3 +205,9 @@ def _read_version(body: bytes) -> str:
         return ""
     version = document.get("version") if isinstance(document, dict) else ""
     return version if isinstance(version, str) else ""
+
+
+def _is_older(version: str, first: tuple[int, ...]) -> bool:
+    """Whether a release came before another; one that was built without a number (0.0.0) may be any, so new."""
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    return numbers is not None and (0, 0, 0) < tuple(map(int, numbers.groups())) < first
