@@ -56,7 +56,8 @@ def _refuse(word: str, view: FleetView, stores: Sequence[BackendView]) -> str:
     shown = word if len(word) <= 60 else word[:57] + "..."
     if any(one.id.lower() == word.lower() for one in view.backends):
         return f"backend {shown} is no Ollama server; models are not managed there"
-    known = ", ".join([*(one.id for one in stores), *(w for w in HARDWARE_WORDS if _any_of(w, stores)), _ALL])
+    words = [one for one in HARDWARE_WORDS if _any_of(one, stores)]
+    known = ", ".join(dict.fromkeys([*(one.id for one in stores), *words, _ALL]))
     return f"no Ollama backend is called {shown!r}, nor is one of that hardware; known are {known}"
 
 
