@@ -20,6 +20,7 @@ BACKEND_GROUP = "ollama_proxy.backends"
 HTTP_APIS = {
     "compute": "ollama_proxy.api.compute.rest:RestApi",
     "compute-rpc": "ollama_proxy.api.compute.rpc:RpcApi",
+    "openapi": "ollama_proxy.api.openapi.routes:OpenApiPages",
     "ollama": "ollama_proxy.api.ollama.routes:OllamaApi",
     "websocket": "ollama_proxy.api.websocket.routes:WebSocketApi",
     "openai": "ollama_proxy.api.openai.routes:OpenAiApi",
