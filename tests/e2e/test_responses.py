@@ -17,9 +17,11 @@ import pytest
 from backports import zstd
 from openai.types.responses import Response
 from pydantic import BaseModel
+from pytest_httpserver import HTTPServer
 
 from tests.support.lab import LabProcess
 from tests.support.ollama import RealOllama
+from tests.support.processes import wait_until
 from tests.support.proxy import ProxyProcess
 
 pytestmark = pytest.mark.e2e
@@ -418,6 +420,57 @@ def test_a_stream_that_breaks_off_says_so(lab: LabProcess, lab_proxy: ProxyProce
             assert events[-2].message
             with pytest.raises(openai.NotFoundError):
                 door.client.responses.retrieve(events[0].response.id)
+
+
+def native_events(*documents: dict[str, Any]) -> bytes:
+    """A stream as a server writes it that speaks this API."""
+    return b"".join(b"event: %b\ndata: %b\n\n" % (one["type"].encode(), json.dumps(one).encode()) for one in documents)
+
+
+@pytest.fixture
+def native(httpserver: HTTPServer, work: Path) -> Iterator[tuple[HTTPServer, Door]]:
+    """A server of type openai that says what a test wants it to say."""
+    httpserver.expect_request("/v1/models").respond_with_json({"object": "list", "data": [{"id": "m"}]})
+    backend = {"id": "native", "type": "openai", "endpoint": httpserver.url_for(""), "apis": ["responses"]}
+    changes = {"backends": [backend], "routing": {"default_backend": ""}}
+    ends = ["http://127.0.0.1:1"] * 4
+    with ProxyProcess(work, endpoints=ends, changes=changes) as proxy, open_door(proxy, "m", "native") as door:
+        yield httpserver, door
+
+
+def test_a_backends_own_failure_is_told_once(native: tuple[HTTPServer, Door]) -> None:
+    server, door = native
+    begun = {"id": "resp_1", "object": "response", "status": "in_progress", "output": []}
+    failed = {**begun, "status": "failed", "error": {"code": "server_error", "message": "out of memory"}}
+    said = native_events(
+        {"type": "response.created", "sequence_number": 0, "response": begun},
+        {"type": "response.failed", "sequence_number": 1, "response": failed},
+    )
+    server.expect_request("/v1/responses").respond_with_data(said, content_type="text/event-stream")
+    assert post(door.proxy.url + "/v1/responses", {"model": "m", "input": "hi", "stream": True}) == said
+    wait_until(lambda: door.proxy.log_lines("out of memory"), "the failure in the log")
+    with pytest.raises(openai.NotFoundError):
+        door.client.responses.retrieve("resp_1")
+
+
+def test_an_error_instead_of_an_answer_is_no_stream(native: tuple[HTTPServer, Door]) -> None:
+    server, door = native
+    said = native_events({"type": "error", "code": "x", "message": "no such thing", "sequence_number": 0})
+    server.expect_request("/v1/responses").respond_with_data(said, content_type="text/event-stream")
+    with pytest.raises(openai.InternalServerError, match="no such thing"):
+        door.client.responses.create(model="m", input="hi", stream=True)
+
+
+def test_an_id_that_came_twice_stands_for_neither(native: tuple[HTTPServer, Door]) -> None:
+    server, door = native
+    said = {"id": "resp_7", "object": "response", "status": "completed", "output": []}
+    server.expect_request("/v1/responses").respond_with_json(said)
+    assert door.ask().id == "resp_7"
+    assert door.client.responses.retrieve("resp_7").id == "resp_7"
+    assert door.ask("Something else.").id == "resp_7"
+    with pytest.raises(openai.BadRequestError) as caught:
+        door.ask(previous_response_id="resp_7")
+    assert caught.value.code == "previous_response_not_found"
 
 
 def test_the_store_is_as_large_as_it_is_told(lab: LabProcess, work: Path) -> None:
