@@ -65,8 +65,9 @@ class Upstream(BaseHTTPRequestHandler):
             return
         pieces = [{"choices": [{"index": 0, "delta": {"content": word}}]} for word in said.split()]
         events = [b"data: %b\n\n" % json.dumps(piece).encode() for piece in pieces]
-        if said == "fail now":
+        if said.startswith("fail"):
             events.append(b'data: {"error":{"message":"out of memory"}}\n\n')
+            events += [b"data: [DONE]\n\n"] if said == "fail done" else []
         elif said != "just stop":
             events.append(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
         self._stream("text/event-stream", events)
@@ -112,7 +113,12 @@ def proxy(upstream: str, work: Path) -> Iterator[ProxyProcess]:
         {"id": "plain", "type": "openai", "endpoint": upstream},
         {"id": "able", "type": "openai", "endpoint": upstream, **able, "characteristics": {"power_watts": 500}},
     ]
-    changes = {"backends": backends, "routing": {"default_backend": "plain"}}
+    changes = {
+        "backends": backends,
+        "routing": {"default_backend": "plain"},
+        # Here the same server fails time and again.
+        "health": {"unhealthy_threshold": 1000},
+    }
     with ProxyProcess(work, changes=changes) as process:
         yield process
 
@@ -181,7 +187,10 @@ def test_a_strict_server_takes_what_ollamas_clients_ask(proxy: ProxyProcess) -> 
     assert pieces[-1].eval_count == 3
 
 
-@pytest.mark.parametrize(("said", "told"), [("fail now", "out of memory"), ("just stop", "without its end marker")])
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("fail now", "out of memory"), ("fail done", "out of memory"), ("just stop", "without its end marker")],
+)
 def test_a_stream_that_fails_ends_with_an_error_in_both_dialects(
     client: openai.OpenAI, proxy: ProxyProcess, said: str, told: str
 ) -> None:

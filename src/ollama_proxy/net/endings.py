@@ -84,6 +84,8 @@ _responses = msgspec.json.Decoder(_ResponsesEnd)
 _responses_event = msgspec.json.Decoder(_ResponsesEvent)
 _RESPONSES_ENDS = frozenset(("response.completed", "response.incomplete"))
 _openai = msgspec.json.Decoder(_OpenAiEnd)
+#: What of a stream's last events is worth reading has one of these in it.
+_TELLING = (b"finish_reason", b"usage", b'"error"')
 #: At the start of a line only: a model may say the same words, inside of JSON.
 _DONE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 
@@ -160,12 +162,15 @@ def read_openai_tail(tail: bytes) -> Finished | None:
     reason = "stop"
     usage = Usage()
     for line in tail.split(b"\n"):
-        if not line.startswith(b"data:") or (b"finish_reason" not in line and b"usage" not in line):
+        if not line.startswith(b"data:") or not any(word in line for word in _TELLING):
             continue
         try:
             end = _openai.decode(line[5:])
         except UNREADABLE:
             continue
+        if end.error is not _NO_ERROR and bytes(end.error) != b"null":
+            # vLLM puts the marker behind an error, too.
+            return None
         if end.choices and end.choices[0].finish_reason:
             reason = end.choices[0].finish_reason
         if end.usage is not None or end.timings is not None:
@@ -207,12 +212,87 @@ def read_responses_tail(tail: bytes) -> Finished | None:
     return None
 
 
+class _AnthropicUsage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+
+class _AnthropicEnd(msgspec.Struct):
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class _AnthropicBody(_AnthropicEnd):
+    type: str = ""
+    usage: _AnthropicUsage | None = None
+
+
+class _AnthropicEvent(msgspec.Struct):
+    type: str = ""
+    delta: _AnthropicEnd | None = None
+    usage: _AnthropicUsage | None = None
+
+
+_anthropic = msgspec.json.Decoder(_AnthropicBody)
+_anthropic_event = msgspec.json.Decoder(_AnthropicEvent)
+_ANTHROPIC_REASONS = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+
+
+def read_anthropic_body(body: bytes) -> Finished | None:
+    """The end that a whole message tells of; counts of tokens have none of it, and an error is no end."""
+    try:
+        end = _anthropic.decode(body)
+    except UNREADABLE:
+        return None
+    return None if end.type == "error" else anthropic_finish(end.stop_reason, end.stop_sequence, end.usage)
+
+
+def anthropic_finish(reason: str | None, sequence: str | None, usage: Any) -> Finished:
+    """The end in Anthropic's fields; `usage` has them as attributes. Cached tokens of the prompt are counted apart."""
+    found = Usage()
+    if usage is not None:
+        given = (usage.input_tokens, usage.cache_read_input_tokens, usage.cache_creation_input_tokens)
+        prompt = None if usage.input_tokens is None else sum(part or 0 for part in given)
+        found = Usage(prompt, usage.output_tokens, cached_tokens=usage.cache_read_input_tokens)
+    return Finished(_ANTHROPIC_REASONS.get(reason or "", "stop"), found, sequence or "")
+
+
+def read_anthropic_tail(tail: bytes) -> Finished | None:
+    """The end of an event stream of messages: `message_stop`, and reason and usage from the event before it."""
+    stopped = False
+    finished = Finished()
+    for line in tail.splitlines():
+        if not line.startswith(b"data:"):
+            continue
+        try:
+            event = _anthropic_event.decode(line[5:])
+        except UNREADABLE:
+            continue
+        stopped = stopped or event.type == "message_stop"
+        if event.type == "message_delta" and event.delta is not None:
+            finished = anthropic_finish(event.delta.stop_reason, event.delta.stop_sequence, event.usage)
+    return finished if stopped else None
+
+
 def error_text(body: bytes) -> str:
     """The sentence in an error body of any dialect, or its beginning as text."""
     try:
         return _error_of(msgspec.json.decode(body))
     except UNREADABLE:
         return body[:200].decode("utf-8", "replace").strip()
+
+
+def error_in_tail(tail: bytes) -> str:
+    """The sentence of the last error among a stream's last events; nothing when there is none."""
+    lines = (line for line in reversed(tail.splitlines()) if b'"error"' in line)
+    return next((text for line in lines if (text := error_in_event(line))), "")
 
 
 def error_in_event(line: bytes) -> str:

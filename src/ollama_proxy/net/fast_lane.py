@@ -14,7 +14,7 @@ import msgspec
 from ollama_proxy.domain.answer import Finished, Usage
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
-from ollama_proxy.net.endings import TAIL_PIECES, error_in_event, error_text
+from ollama_proxy.net.endings import TAIL_PIECES, error_in_tail, error_text
 from ollama_proxy.net.framing import EventBuffer, LineBuffer
 from ollama_proxy.net.http1.exchange import Headers
 from ollama_proxy.net.model_name import NameEcho
@@ -152,7 +152,7 @@ class RawAttempt(HttpAttempt):
         tail = self._read_last() + rest
         finished = self._read_tail(tail)
         if finished is None:
-            text = error_in_event(tail.rstrip().rsplit(b"\n", 1)[-1])
+            text = error_in_tail(tail)
             message = text or "the stream ended without its end marker"
             self._fail(Failure(FailureKind.CUT, message, told=bool(text and not rest)))
             return

@@ -15,7 +15,7 @@ from ollama_proxy.backends.openai.requests import as_stream, with_ids
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Message, Need, Operation, ToolUse
 from ollama_proxy.domain.ports import ProbeError
-from ollama_proxy.net.endings import read_openai_body, read_openai_tail
+from ollama_proxy.net.endings import error_in_tail, read_openai_body, read_openai_tail
 from ollama_proxy.net.unpacking import MAX_UNPACKED_BYTES, PackedBodyError, unpack_zstd
 from ollama_proxy.net.upstream import UpstreamError
 
@@ -135,6 +135,15 @@ def test_log_probabilities_are_read_in_both_forms(logprobs: dict[str, Any]) -> N
 def test_an_error_with_status_200_is_no_answer() -> None:
     assert read_openai_body(b'{"error":{"message":"broken"}}') is None
     assert read_openai_body(b'{"error":null,"choices":[]}') is not None
+
+
+def test_a_marker_behind_an_error_ends_nothing() -> None:
+    tail = b'data: {"choices":[]}\n\ndata: {"error":{"message":"broken"}}\n\ndata: [DONE]\n\n'
+    assert read_openai_tail(tail) is None
+    assert error_in_tail(tail) == "broken"
+    said = b'data: {"choices":[{"delta":{"content":"\\"error\\""},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    assert read_openai_tail(said) == Finished("stop", Usage())
+    assert not error_in_tail(said)
 
 
 # -- what goes up ------------------------------------------------------------------

@@ -23,19 +23,22 @@ from ollama_proxy.net.lenient_json import check_types, decode_facts
 _METADATA_KEYS = frozenset(Annotations.__struct_fields__) - {"custom"}
 
 
-class _Facts(msgspec.Struct):
+_ABSENT = msgspec.Raw(b"")
+
+
+class _Facts(msgspec.Struct, gc=False):
     model: Any = ""
     stream: Any = None
     stream_options: Any = None
-    messages: msgspec.Raw = msgspec.Raw(b"")
-    prompt: msgspec.Raw = msgspec.Raw(b"")
+    messages: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
     suffix: Any = None
     max_tokens: Any = None
     max_completion_tokens: Any = None
     n: Any = None
-    tools: msgspec.Raw = msgspec.Raw(b"")
+    tools: msgspec.Raw = _ABSENT
     tool_choice: Any = None
-    response_format: msgspec.Raw = msgspec.Raw(b"")
+    response_format: msgspec.Raw = _ABSENT
     logprobs: Any = None
     reasoning_effort: Any = None
     routing: Any = None
@@ -44,7 +47,7 @@ class _Facts(msgspec.Struct):
 
 class _EmbedFacts(msgspec.Struct):
     model: Any = ""
-    input: msgspec.Raw = msgspec.Raw(b"")
+    input: msgspec.Raw = _ABSENT
     encoding_format: Any = None
     routing: Any = None
 
@@ -75,7 +78,11 @@ def read_completion(exchange: Exchange, operation: Operation, request_id: str, n
         check_types(body, kind)
     if chat and _is_empty(facts.messages):
         raise middleware_error("[] is too short - 'messages'")
-    limit = _limit(facts)
+    given = facts.max_completion_tokens or facts.max_tokens
+    limit = given if type(given) is int and given > 0 else 0
+    needs, wants, second_hand = _GENERATE, _NOTHING, b""
+    if not chat or not _is_plain(facts, body):
+        needs, wants, second_hand = _read_needs(facts, body, chat=chat), _read_wants(facts), _say_again(facts, limit)
     call = Call(
         request_id,
         _OPENAI,
@@ -87,12 +94,12 @@ def read_completion(exchange: Exchange, operation: Operation, request_id: str, n
         _read_annotations(exchange, facts.routing, facts.metadata)
         if facts.routing or facts.metadata
         else read_annotations(exchange),
-        _read_needs(facts, body, chat=chat),
+        needs,
         len(facts.messages) + len(facts.prompt),
         limit,
         RawRequest(read_raw_head(exchange), body if facts.routing is None else without_key(body, "routing")),
-        _read_wants(facts),
-        second_hand=_say_again(facts, limit),
+        wants,
+        second_hand=second_hand,
         way_in=exchange.path.decode("ascii"),
     )
     options = facts.stream_options
@@ -104,11 +111,19 @@ def _is_empty(member: msgspec.Raw) -> bool:
     return len(member) <= _LONGEST_EMPTY and bytes(member) in _EMPTY
 
 
-def _limit(facts: _Facts) -> int:
-    for given in (facts.max_completion_tokens, facts.max_tokens):
-        if type(given) is int and given > 0:
-            return given
-    return 0
+def _is_plain(facts: _Facts, body: bytes) -> bool:
+    """Whether a chat asks for nothing that some server cannot do; nearly all do, and this look is all it costs them."""
+    return (
+        facts.tools is _ABSENT
+        and facts.response_format is _ABSENT
+        and facts.tool_choice is None
+        and facts.n is None
+        and facts.logprobs is None
+        and facts.max_completion_tokens is None
+        and facts.reasoning_effort is None
+        and b'"image_url"' not in body
+        and b'"input_audio"' not in body
+    )
 
 
 def _read_needs(facts: _Facts, body: bytes, *, chat: bool) -> frozenset[Need]:

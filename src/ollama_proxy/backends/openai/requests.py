@@ -10,7 +10,8 @@ import msgspec
 from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Message, Operation, Sampling, ToolUse
 
 _COMPLETE = Operation.COMPLETE
-_OPENAI = Dialect.OPENAI
+#: Whose clients expect the defaults of Ollama.
+_NATIVE = (Dialect.OLLAMA, Dialect.COMPUTE)
 #: Ollama's clients expect Ollama's defaults, which differ from OpenAI's; those every server knows are sent in full.
 _NATIVE_TEMPERATURE, _NATIVE_TOP_P = 0.8, 0.9
 _WITH_USAGE = {"include_usage": True}
@@ -87,7 +88,7 @@ def encode_request(call: Call, model: str, *, stream: bool) -> tuple[bytes, msgs
         path, document = b"/completions", _Complete(model, prompt=typed.prompt)
     else:
         path, document = b"/chat/completions", _encode_chat(typed, model)
-    _fill_sampling(document, typed.sampling, native=call.dialect is not _OPENAI)
+    _fill_sampling(document, typed.sampling, native=call.dialect in _NATIVE)
     _fill_wishes(document, typed)
     if stream:
         document.stream, document.stream_options = True, _WITH_USAGE
