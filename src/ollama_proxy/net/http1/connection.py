@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, cast
 
-from .body import StreamedExchange
+from .body_flow import BodyFlow
 from .exchange import Exchange
 from .head import Refusal
 from .request_reader import RequestReader
@@ -21,55 +21,31 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class HttpConnection(asyncio.Protocol):
+class HttpConnection(BodyFlow):
     """The protocol object of one client."""
 
     __slots__ = (
         "_active",
-        "_body_seen_bytes",
         "_in_head",
-        "_incoming",
         "_linger_left_bytes",
         "_lingers",
-        "_loop",
         "_over",
-        "_read_paused",
-        "_reader",
-        "_reads_on",
         "_refused",
-        "_server",
-        "_since_s",
-        "_window_of",
-        "_window_s",
         "_write_paused",
         "_write_waiting_bytes",
-        "transport",
     )
 
-    transport: asyncio.Transport
-    _reader: RequestReader
-
     def __init__(self, server: HttpServer) -> None:
-        self._server = server
-        self._loop = asyncio.get_running_loop()
+        super().__init__(server)
         self._active: Exchange | None = None
-        #: The active one, while its handler is given the body as it comes.
-        self._incoming: StreamedExchange | None = None
-        #: Whether requests are being read right now, further up on the stack.
-        self._reads_on = False
         #: No request is read any more.
         self._over = False
         self._refused = False
         self._lingers = False
         self._linger_left_bytes = 0
-        self._read_paused = self._write_paused = False
+        self._write_paused = False
         self._in_head = False
-        #: Since when the client is idle, in a head, silent in a body, or lingering.
-        self._since_s = self._loop.time()
-        # What a sweep saw of a body, and of a send buffer that is full.
-        self._window_of: Exchange | None = None
-        self._window_s = 0.0
-        self._body_seen_bytes = 0
+        #: What a sweep saw of a send buffer that is full.
         self._write_waiting_bytes = 0
 
     # -- transport callbacks -------------------------------------------------
@@ -186,81 +162,6 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._server.refuse(exchange, 500, "internal error")
 
-    # -- bodies that come as they come ------------------------------------------
-
-    def body_comes(self, exchange: StreamedExchange) -> None:
-        self._incoming = exchange
-
-    def body_wanted(self) -> None:
-        incoming = self._incoming
-        if incoming is None or not incoming.takes_body:
-            return
-        self._since_s = self._loop.time()
-        self._window_of = None
-        if incoming.continue_due:
-            incoming.continue_due = False
-            if not self._reader.held_bytes:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # From the loop: the handler is not told of the body while it asks for it.
-        self._loop.call_soon(self._pass_on_again)
-
-    def body_unwanted(self) -> None:
-        if self._incoming is not None and not self._read_paused and not self.transport.is_closing():
-            self._read_paused = True
-            self.transport.pause_reading()
-
-    def _pass_on_again(self) -> None:
-        incoming = self._incoming
-        if incoming is not None and not self._reads_on:
-            self._pass_on(incoming)
-
-    def _pass_on(self, incoming: StreamedExchange) -> None:
-        """Give the handler what has come of the body."""
-        if not incoming.takes_body:
-            return
-        try:
-            piece = self._reader.read_piece()
-        except Refusal as refusal:
-            self._break_body(incoming, refusal)
-            return
-        self._since_s = self._loop.time()
-        try:
-            self._hand_on(incoming, piece)
-        except Exception:  # noqa: BLE001  # as in `_serve`
-            incoming.body_broke()
-            self._answer_fault(incoming)
-
-    def _hand_on(self, incoming: StreamedExchange, piece: bytes) -> None:
-        if piece:
-            incoming.body_came(piece)
-        over = self._reader.pending is None
-        if over or incoming.takes_body:
-            self._read_freely()
-        if over and self._incoming is incoming:
-            self._incoming = None
-            incoming.body_ended()
-
-    def _break_body(self, incoming: StreamedExchange, refusal: Refusal) -> None:
-        """A streamed body that cannot be read on."""
-        self._incoming = None
-        if incoming.body_broke():
-            self._refuse(refusal)
-        else:
-            self.transport.abort()
-
-    def _leave_body(self, incoming: StreamedExchange) -> None:
-        """The answer is whole before the body is: the rest is read past, or the connection closes behind it."""
-        self._incoming = None
-        self._reader.drop_body()
-        if incoming.continue_due:
-            self._refused = True
-        self._read_freely()
-
-    def _read_freely(self) -> None:
-        if self._read_paused and not self.transport.is_closing():
-            self._read_paused = False
-            self.transport.resume_reading()
-
     def exchange_ended(self, exchange: Exchange) -> None:
         if exchange is not self._active:
             return
@@ -353,29 +254,6 @@ class HttpConnection(asyncio.Protocol):
             self._check_body(now_s)
         elif now_s - self._since_s > (limits.head_s if self._in_head else limits.idle_s):
             self.transport.abort()
-
-    def _check_body(self, now_s: float) -> None:
-        limits, seen = self._server.limits, self._reader.body_bytes
-        if now_s - self._since_s > limits.body_idle_s:
-            self._give_up(Refusal(408, "the request body did not arrive in time"))
-        elif self._window_of is not self._reader.pending:
-            self._window_of = self._reader.pending
-            self._window_s, self._body_seen_bytes = now_s, seen
-        elif now_s - self._window_s >= limits.body_rate_window_s:
-            if seen - self._body_seen_bytes < limits.body_min_bytes_per_s * (now_s - self._window_s):
-                self._give_up(
-                    Refusal(408, f"the request body comes slower than {limits.body_min_bytes_per_s:g} bytes/s")
-                )
-            self._window_s, self._body_seen_bytes = now_s, seen
-
-    def _give_up(self, refusal: Refusal) -> None:
-        """A body that takes too long."""
-        if self._incoming is not None:
-            self._break_body(self._incoming, refusal)
-        elif self._reader.drops:
-            self.transport.abort()
-        else:
-            self._refuse(refusal)
 
     def _check_stall(self, now_s: float) -> None:
         """A full send buffer that does not shrink: the client does not read."""
