@@ -354,6 +354,16 @@ def test_a_real_ollamas_tools_and_thoughts(ollamas: RealOllama, ollama_proxy_pro
 
 
 @pytest.mark.ollama
+def test_a_real_ollamas_log_probabilities_come_through(ollama_proxy_process: ProxyProcess) -> None:
+    """Its own layer for this API has none; its native API has."""
+    with open_door(ollama_proxy_process, "qwen2.5:0.5b", "ollama") as door:
+        part: Any = door.ask(top_logprobs=2, max_output_tokens=3).output[0].content[0]
+    assert len(part.logprobs) == 3
+    assert "".join(entry.token for entry in part.logprobs) == part.text
+    assert all(len(entry.top_logprobs) == 2 and entry.logprob <= 0 for entry in part.logprobs)
+
+
+@pytest.mark.ollama
 @pytest.mark.parametrize("stream", [False, True])
 def test_bytes_are_a_real_ollamas_own(ollamas: RealOllama, ollama_proxy_process: ProxyProcess, stream: bool) -> None:
     document = {

@@ -75,10 +75,14 @@ class ResponsesWriter:
         if self._open is None or self._open["type"] != "message":
             self._open_message()
         self._texts.append(text)
-        self._logprobs += logprobs
+        shown = b"[]"
+        if logprobs:
+            # Some servers leave out the alternatives where there are none.
+            entries = [{"top_logprobs": [], **entry} for entry in logprobs]
+            self._logprobs += entries
+            shown = _encode(entries)
         if self.stream:
             before, after = self._around
-            shown = _encode(logprobs) if logprobs else b"[]"
             piece = b'%b%b,"logprobs":%b%b%d}\n\n' % (before, _encode(text), shown, after, self._sequence)
             self._pieces.append(piece)
             self._sequence += 1

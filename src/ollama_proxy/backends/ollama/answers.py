@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -34,6 +35,7 @@ class _Chunk(msgspec.Struct):
     thinking: str = ""
     message: _ChatMessage | None = None
     tool_calls: list[_Use] | None = None
+    logprobs: tuple[Any, ...] | None = None
     done: bool = False
     done_reason: str = ""
     error: str | None = None
@@ -105,7 +107,7 @@ class AnswerDecoder:
         if thinking:
             events.append(ThinkingDelta(thinking))
         if text:
-            events.append(TextDelta(text))
+            events.append(TextDelta(text, chunk.logprobs or ()))
         if uses:
             self._take_uses(uses, events)
         if chunk.done:
