@@ -16,10 +16,8 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.asgi import AsgiApp, AsgiBridge
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_request_id
-from ollama_proxy.net.http_route import Permission, Route
+from ollama_proxy.net.http_route import Methods, Permission, Route, lay_routes
 from ollama_proxy.net.origins import Origins, Verdict
-
-Methods = Mapping[bytes, Callable[[Exchange], None]]
 
 _KINDS = {
     404: ErrorKind.NOT_FOUND,
@@ -76,8 +74,8 @@ class Front:
         self._pages = AsgiBridge(pages, self.refuse)
         #: The way to a backend that takes what nobody else can.
         self.passage: Passage | None = None
-        self._routes = {path: methods for api in apis for path, methods in api.routes.items()}
-        self._prefixes = [entry for api in apis for entry in api.prefixes.items()]
+        self._routes, prefixes = lay_routes(apis)
+        self._prefixes = list(prefixes.items())
 
     def handle(self, exchange: Exchange) -> None:
         """Serve one exchange."""
@@ -113,6 +111,7 @@ class Front:
         return route.permission if isinstance(route, Route) else "infer"
 
     def _find_route(self, method: bytes, path: bytes) -> Callable[[Exchange], None] | None:
+        path = unquote_to_bytes(path) if b"%" in path else path
         methods = self._routes.get(path) or self._find_prefix(path)
         return methods.get(method) if methods is not None else None
 

@@ -23,6 +23,7 @@ HTTP_APIS = {
     "openapi": "ollama_proxy.api.openapi.routes:OpenApiPages",
     "ollama": "ollama_proxy.api.ollama.routes:OllamaApi",
     "websocket": "ollama_proxy.api.websocket.routes:WebSocketApi",
+    "anthropic": "ollama_proxy.api.anthropic.routes:AnthropicApi",
     "openai": "ollama_proxy.api.openai.routes:OpenAiApi",
     "responses": "ollama_proxy.app.apis:build_responses",
 }

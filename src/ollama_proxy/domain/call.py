@@ -68,6 +68,10 @@ class Need(enum.Enum):
     SPEECH = "speech output"
     AUDIO_TRANSLATION = "audio translation"
     IMAGE_VARIATION = "image variations"
+    REMOTE_IMAGES = "images by address"
+    DOCUMENTS = "documents"
+    WEB_SEARCH = "web search by the server"
+    SERVER_TOOLS = "tools of the server's own"
 
 
 class ToolUse(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""One emulated Ollama server: the product's own Ollama and OpenAI routes over a device that only pretends.
+"""One emulated Ollama server: the product's own Ollama, OpenAI and Anthropic routes over a device that only pretends.
 
 Every answer carries `X-Emulated`, so that nobody takes its watts or its words for real.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from ollama_proxy.api.anthropic.routes import AnthropicApi
 from ollama_proxy.api.ollama.routes import OllamaApi
 from ollama_proxy.api.openai.routes import OpenAiApi
 from ollama_proxy.api.responses.routes import ResponsesApi
@@ -27,6 +28,7 @@ from ollama_proxy.lab.run import Run
 from ollama_proxy.lab.text import TextSource
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.server import HttpServer
+from ollama_proxy.net.http_route import lay_routes
 
 VERSION = "0.24.0"
 _KEEP_S = 300.0
@@ -52,8 +54,8 @@ class EmulatedServer:
         self.last_cancelled_s: float | None = None
         self._ids = 0
         self._exchange: Exchange | None = None
-        self._ollama, self._openai = OllamaApi(self), OpenAiApi(self)
-        self._routes = {**self._ollama.routes, **self._openai.routes, **ResponsesApi(self).routes}
+        routes, self._prefixes = lay_routes((OpenAiApi(self), ResponsesApi(self), AnthropicApi(self)))
+        self._routes = {**OllamaApi(self).routes, **routes}
         self._label = f"X-Emulated: {device.name}\r\n".encode()
         self._http = HttpServer(self._handle, self._refuse)
         self._listener: asyncio.Server | None = None
@@ -93,7 +95,7 @@ class EmulatedServer:
             exchange.respond(200, _JSON, msgspec.json.encode(self.describe()))
             return
         methods = self._routes.get(path) or next(
-            (found for prefix, found in self._openai.prefixes.items() if path.startswith(prefix)), {}
+            (found for prefix, found in self._prefixes.items() if path.startswith(prefix)), {}
         )
         handler = methods.get(exchange.method)
         if handler is None:

@@ -17,7 +17,7 @@ from ollama_proxy.net.unreadable import UNREADABLE
 T = TypeVar("T")
 
 _MAX_ID_CHARS = 128
-_PASSED_HEADERS = (b"content-type", b"user-agent", b"accept")
+_PASSED_HEADERS = (b"content-type", b"user-agent", b"accept", b"anthropic-version", b"anthropic-beta")
 _MOST_RAW_HEADS = 512
 _raw_heads: dict[tuple[bytes, bytes, tuple[Header, ...]], RawHead] = {}
 #: Keys of an exchange's notes.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 from .http1.exchange import Exchange
 
@@ -29,3 +29,42 @@ class Route:
     def __call__(self, exchange: Exchange) -> None:
         """Serve one exchange."""
         self._handle(exchange)
+
+
+Methods = Mapping[bytes, Callable[[Exchange], None]]
+
+
+class _ByHeader(Route):
+    """A route for requests with a certain header in front of the one for those without."""
+
+    __slots__ = ("_mark", "_marked")
+
+    def __init__(self, mark: bytes, marked: Callable[[Exchange], None], plain: Callable[[Exchange], None]) -> None:
+        super().__init__(plain, plain.permission if isinstance(plain, Route) else "infer")
+        self._mark = mark
+        self._marked = marked
+
+    def __call__(self, exchange: Exchange) -> None:
+        handle = self._handle if exchange.header(self._mark) is None else self._marked
+        handle(exchange)
+
+
+def lay_routes(apis: Iterable[Any]) -> tuple[dict[bytes, Methods], dict[bytes, Methods]]:
+    """The routes of several APIs by exact path, and those by prefix.
+
+    An API may have `marked` ones besides, exact or prefixes: they get those requests to another API's route of that
+    path that carry the header `mark`.
+    """
+    routes: dict[bytes, Methods] = {path: methods for api in apis for path, methods in api.routes.items()}
+    prefixes: dict[bytes, Methods] = {path: methods for api in apis for path, methods in api.prefixes.items()}
+    for api in apis:
+        for path, methods in getattr(api, "marked", {}).items():
+            for table in (routes, prefixes):
+                if path in table:
+                    over = {
+                        method: _ByHeader(api.mark, handle, table[path][method])
+                        for method, handle in methods.items()
+                        if method in table[path]
+                    }
+                    table[path] = {**table[path], **over}
+    return routes, prefixes

@@ -142,7 +142,8 @@ def failure_kind(status: int, text: str) -> FailureKind:
     """What an HTTP status of an upstream means for the request (ollama-style 404s name a missing model)."""
     if status == 404:
         return FailureKind.MODEL_MISSING if "model" in text.lower() else FailureKind.REJECTED
-    if status == 429:
+    if status in (429, 529):
+        # The second is Anthropic's word for overloaded.
         return FailureKind.RATE_LIMITED
     if status in (401, 403):
         return FailureKind.SERVER_ERROR

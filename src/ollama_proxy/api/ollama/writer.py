@@ -53,7 +53,7 @@ class OllamaWriter:
                 around = self._around_text or self._cut_line()
                 return b"%b%b%b%b%b" % (around[0], now_text(), around[1], _encode(event.text), around[2])
             case ThinkingDelta(text):
-                return self._object(thinking=text)
+                return self._object(thinking=text) if text else b""
             case ToolCall():
                 return self._object(calls=[_tool_call(event)])
             case Embeddings():

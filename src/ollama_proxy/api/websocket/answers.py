@@ -57,7 +57,7 @@ class Answer:
             match event:
                 case TextDelta(text):
                     self._add(text, self._text)
-                case ThinkingDelta(text):
+                case ThinkingDelta(text) if text:
                     self._add(text, self._thinking)
                 case ToolCall():
                     self._add_call(event)

@@ -31,6 +31,8 @@ from ollama_proxy.domain.ports import (
     UploadSink,
 )
 from ollama_proxy.net.endings import (
+    read_anthropic_body,
+    read_anthropic_tail,
     read_ollama_body,
     read_ollama_tail,
     read_openai_body,
@@ -59,8 +61,12 @@ CAPABILITIES = frozenset(Need) - {
     Need.SPEECH,
     Need.AUDIO_TRANSLATION,
     Need.IMAGE_VARIATION,
+    Need.REMOTE_IMAGES,
+    Need.DOCUMENTS,
+    Need.SERVER_TOOLS,
 }
 _OLLAMA, _OPENAI, _RESPONSES = Dialect.OLLAMA, Dialect.OPENAI, Dialect.RESPONSES
+_ANTHROPIC = Dialect.ANTHROPIC
 _PASS = Operation.PASS
 _MOST_HEADS = 256
 #: The first Ollama with `/v1/responses`.
@@ -102,6 +108,13 @@ class OllamaBackend:
         if raw is not None and call.dialect is _RESPONSES and not (call.raw_needs_native or self._knows_no_responses):
             request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body_for(call, model))
             attempt = RawAttempt(sink, read_responses_body, read_responses_tail, echo_for(call, model))
+            return attempt.send(self._pool, request)
+        if raw is not None and call.dialect is _ANTHROPIC and not call.raw_needs_native:
+            body = body_for(call, model)
+            if call.second_hand:
+                body = add_members(body, call.second_hand)
+            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body)
+            attempt = RawAttempt(sink, read_anthropic_body, read_anthropic_tail, echo_for(call, model))
             return attempt.send(self._pool, request)
         path, document = encode_request(call, model)
         decoder = EmbedDecoder() if call.operation is Operation.EMBED else AnswerDecoder()
