@@ -14,6 +14,7 @@ import ollama
 import openai
 import pytest
 
+from tests.support.lab import LabProcess
 from tests.support.processes import http_get
 from tests.support.proxy import ProxyProcess
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.e2e
 
 SOUND = bytes(range(256)) * 40
 STRICT = {"model", "messages", "stream", "stream_options", "max_tokens", "temperature", "top_p", "tools", "stop"}
+STRICT |= {"n", "tool_choice", "logprobs"}
 
 
 class Upstream(BaseHTTPRequestHandler):
@@ -93,9 +95,16 @@ class Upstream(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of clients that leave: the proxy lets go of streams that have failed."""
+
+    def handle_error(self, *args: Any) -> None:
+        """Nothing."""
+
+
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Upstream) as server:
+    with Server(("127.0.0.1", 0), Upstream) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -106,16 +115,20 @@ def upstream() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def proxy(upstream: str, work: Path) -> Iterator[ProxyProcess]:
-    """The same server twice: one is said to have audio, speech and reranking, and calls a model by another name."""
+def proxy(upstream: str, lab: LabProcess, work: Path) -> Iterator[ProxyProcess]:
+    """The same server twice: one is said to have audio, speech and reranking, and calls a model by another name.
+
+    Beside them an emulated Ollama, which is cheaper than both.
+    """
     able = {"capabilities": ["audio", "speech", "rerank"], "model_names": {"ears": "whisper"}}
     backends = [
-        {"id": "plain", "type": "openai", "endpoint": upstream},
+        {"id": "plain", "type": "openai", "endpoint": upstream, "model_names": {"qwen2.5:0.5b": "Big-One"}},
+        {"id": "lab", "type": "ollama", "endpoint": lab.url("nvidia"), "characteristics": {"power_watts": 0.1}},
         {"id": "able", "type": "openai", "endpoint": upstream, **able, "characteristics": {"power_watts": 500}},
     ]
     changes = {
         "backends": backends,
-        "routing": {"default_backend": "plain"},
+        "routing": {"default_backend": "lab"},
         # Here the same server fails time and again.
         "health": {"unhealthy_threshold": 1000},
     }
@@ -168,6 +181,31 @@ def test_reranking_on_every_path(client: openai.OpenAI, proxy: ProxyProcess, pat
     answer: Any = client.post(proxy.url + path, body=body, cast_to=object)
     assert answer["results"][0]["index"] == 1
     assert Upstream.seen[-1][0] == "/v1/rerank"
+
+
+@pytest.mark.parametrize(
+    ("asked", "backend"),
+    [
+        ({}, "lab"),
+        ({"tool_choice": "auto"}, "lab"),
+        ({"n": 2}, "plain"),
+        ({"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f"}}]}, "plain"),
+    ],
+)
+def test_wishes_go_to_who_grants_them(client: openai.OpenAI, asked: dict[str, Any], backend: str) -> None:
+    answer = client.chat.completions.with_raw_response.create(
+        model="qwen2.5:0.5b", messages=[{"role": "user", "content": "hi"}], max_tokens=2, **asked
+    )
+    assert answer.headers["x-backend-used"] == backend
+    assert answer.parse().model == "qwen2.5:0.5b"
+
+
+def test_wishes_that_nobody_grants_are_dropped_and_told(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.with_raw_response.create(
+        model="llama3:7b", messages=[{"role": "user", "content": "hi"}], max_tokens=2, n=2
+    )
+    assert answer.headers["x-backend-used"] == "lab"
+    assert "several choices" in answer.headers["x-routing-reason"]
 
 
 def test_what_nobody_can_is_a_limit(client: openai.OpenAI) -> None:

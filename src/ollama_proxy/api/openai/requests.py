@@ -179,11 +179,6 @@ def read_embedding(exchange: Exchange, request_id: str, now_s: float) -> tuple[C
     facts, body = decode_facts(_embed_facts, read_body(exchange), EMBED)
     if _is_empty(facts.input):
         raise middleware_error("invalid input")
-    encoding = facts.encoding_format
-    if encoding not in (None, "", "float", "base64"):
-        raise middleware_error(
-            f"Invalid value for 'encoding_format' = {str(encoding)[:100]}. Supported values: ['float', 'base64']."
-        )
     call = Call(
         request_id,
         _OPENAI,
@@ -199,7 +194,7 @@ def read_embedding(exchange: Exchange, request_id: str, now_s: float) -> tuple[C
         wants=_TOKEN_INPUT if _TOKENS.match(facts.input) else _NOTHING,
         way_in="/v1/embeddings",
     )
-    return call, encoding == "base64"
+    return call, facts.encoding_format == "base64"
 
 
 def _read_annotations(exchange: Exchange, routing: Any, metadata: Any) -> Annotations:

@@ -82,6 +82,7 @@ class _Request(msgspec.Struct):
 class _EmbedRequest(msgspec.Struct):
     input: str | tuple[str, ...]
     dimensions: int | None = None
+    encoding_format: str | None = None
 
 
 _requests = msgspec.json.Decoder(_Request)
@@ -188,5 +189,8 @@ def _typed_effort(effort: str | None) -> bool | str | None:
 def read_typed_embedding(body: bytes) -> Embedding:
     """The typed form of `/v1/embeddings`; token arrays mean something to their own tokenizer only."""
     request = decode_body(_embed_requests, body)
+    if request.encoding_format not in (None, "", "float", "base64"):
+        text = f"Invalid value for 'encoding_format' = {request.encoding_format[:100]}."
+        raise ProxyError(ErrorKind.INVALID_REQUEST, f"{text} Supported values: ['float', 'base64'].")
     inputs = (request.input,) if isinstance(request.input, str) else request.input
     return Embedding(inputs, request.dimensions)
