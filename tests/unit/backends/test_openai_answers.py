@@ -11,10 +11,11 @@ from ollama_proxy.api.openai.writer import OpenAiWriter
 from ollama_proxy.backends.openai.answers import choose_decoder
 from ollama_proxy.backends.openai.backend import CAPABILITIES
 from ollama_proxy.backends.openai.probe import is_llama_cpp, read_models, read_senses
-from ollama_proxy.backends.openai.requests import as_stream, with_ids
+from ollama_proxy.backends.openai.requests import as_stream
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Message, Need, Operation, ToolUse
 from ollama_proxy.domain.ports import ProbeError
+from ollama_proxy.domain.tool_ids import with_ids
 from ollama_proxy.net.endings import error_in_tail, read_openai_body, read_openai_tail
 from ollama_proxy.net.unpacking import MAX_UNPACKED_BYTES, PackedBodyError, unpack_zstd
 from ollama_proxy.net.upstream import UpstreamError

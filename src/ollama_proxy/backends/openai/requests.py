@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Message, Operation, Sampling, ToolUse
+from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Message, Operation, Sampling
+from ollama_proxy.domain.tool_ids import with_ids
+from ollama_proxy.net.image_type import image_type
 
 _COMPLETE = Operation.COMPLETE
 #: Whose clients expect the defaults of Ollama.
@@ -108,54 +109,17 @@ def _encode_chat(typed: Generation, model: str) -> _Chat:
     return document
 
 
-def with_ids(messages: Sequence[Message]) -> Iterator[Message]:
-    """The same turns with an id on every call of a tool and on its result.
-
-    Ollama's clients need not send any; a result without one belongs to the first call of that name still open, or to
-    the first at all.
-    """
-    made = 0
-    pending: list[ToolUse] = []
-    for message in messages:
-        if message.tool_uses:
-            uses = []
-            for use in message.tool_uses:
-                made += 1
-                uses.append(use if use.id else msgspec.structs.replace(use, id=f"call_{made}"))
-            pending = list(uses)
-            yield msgspec.structs.replace(message, tool_uses=tuple(uses))
-        elif message.role == "tool":
-            use_of = _find_use(message, pending)
-            if use_of is not None:
-                pending.remove(use_of)
-            ident = message.tool_call_id or (use_of.id if use_of else "")
-            yield message if ident == message.tool_call_id else msgspec.structs.replace(message, tool_call_id=ident)
-        else:
-            yield message
-
-
-def _find_use(result: Message, pending: Sequence[ToolUse]) -> ToolUse | None:
-    if result.tool_call_id:
-        return next((use for use in pending if use.id == result.tool_call_id), None)
-    named = (use for use in pending if use.name == result.tool_name)
-    return next(named, pending[0] if pending else None)
-
-
 def _encode_message(message: Message) -> _Turn:
     content: str | list[dict[str, Any]] = message.content
     if message.images:
-        parts = [{"type": "image_url", "image_url": {"url": image_url(image)}} for image in message.images]
+        parts = [{"type": "image_url", "image_url": {"url": _image_url(image)}} for image in message.images]
         content = [{"type": "text", "text": message.content}, *parts] if message.content else parts
     uses = [_Use(use.id, _Function(use.name, use.arguments or "{}")) for use in message.tool_uses]
     return _Turn(message.role, content, message.thinking, uses or None, message.tool_call_id)
 
 
-def image_url(image: str) -> str:
-    """A data URI for a base64 image; the media type is told from the first bytes."""
-    for start, media in (("iVBORw0KGgo", "png"), ("/9j/", "jpeg"), ("R0lGOD", "gif"), ("UklGR", "webp")):
-        if image.startswith(start):
-            return f"data:image/{media};base64,{image}"
-    return f"data:image/jpeg;base64,{image}"
+def _image_url(image: str) -> str:
+    return f"data:image/{image_type(image)};base64,{image}"
 
 
 def _fill_sampling(document: _Asked, sampling: Sampling, *, native: bool) -> None:
