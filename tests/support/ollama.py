@@ -7,18 +7,16 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.support.processes import IDS, Child, find_tool, free_port, http_get, wait_until
+from tests.support.processes import IDS, ROOT, Child, find_tool, free_port, http_get, wait_until
 
-_MODELS = ("smollm2:135m", "qwen2.5:0.5b", "llama3:7b")
-#: ChatML, as this model was trained on it.
-_TEMPLATE = (
-    "{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}"
-    "{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
-)
+#: The models, the oldest first: one that does nothing special, one that fills in, one that thinks, one that calls
+#: tools, and two more names of the last.
+_MODELS = json.loads((ROOT / "tests" / "golden" / "models.json").read_text())
 
 
 def find_ollama() -> Path | None:
@@ -63,8 +61,9 @@ class RealOllama:
         first = IDS[0]
         (self._work / f"models-{first}").mkdir()
         self.start(first)
-        _import_model(self.url(first), find_gguf())
+        _import_models(self.url(first), find_gguf())
         self.kill(first)
+        _set_ages(self._work / f"models-{first}")
         for name in IDS[1:]:
             command = ["cp", "-al", str(self._work / f"models-{first}"), str(self._work / f"models-{name}")]
             subprocess.run(command, check=True)
@@ -104,21 +103,24 @@ class RealOllama:
             self.kill(name)
 
 
-def _import_model(url: str, gguf: Path) -> None:
-    digest = (
-        "sha256:" + subprocess.run(["sha256sum", str(gguf)], check=True, capture_output=True, text=True).stdout[:64]
-    )
+def _import_models(url: str, gguf: Path) -> None:
+    command = ["sha256sum", str(gguf)]
+    digest = "sha256:" + subprocess.run(command, check=True, capture_output=True, text=True).stdout[:64]
     _post(f"{url}/api/blobs/{digest}", gguf.read_bytes())
-    create = {
-        "model": _MODELS[0],
-        "files": {gguf.name: digest},
-        "template": _TEMPLATE,
-        "parameters": {"stop": ["<|im_start|>", "<|im_end|>"]},
-        "stream": False,
-    }
-    _post(f"{url}/api/create", json.dumps(create).encode())
-    for alias in _MODELS[1:]:
-        _post(f"{url}/api/copy", json.dumps({"source": _MODELS[0], "destination": alias}).encode())
+    for model in _MODELS["made"]:
+        create = {**model, "files": {gguf.name: digest}, "stream": False}
+        _post(f"{url}/api/create", json.dumps(create).encode())
+    for alias, model in _MODELS["aliases"].items():
+        _post(f"{url}/api/copy", json.dumps({"source": model, "destination": alias}).encode())
+
+
+def _set_ages(folder: Path) -> None:
+    """One second between any two models: within one, Ollama lists them in any order."""
+    names = [*(model["model"] for model in _MODELS["made"]), *_MODELS["aliases"]]
+    now_s = int(time.time())
+    for age_s, name in enumerate(reversed(names)):
+        manifest = folder / "manifests" / "registry.ollama.ai" / "library" / name.replace(":", "/")
+        os.utime(manifest, (now_s - age_s, now_s - age_s))
 
 
 def _post(url: str, body: bytes) -> None:

@@ -108,7 +108,7 @@ def _read_raw(text: bytes) -> msgspec.Raw:
 
 
 def _read_message(text: bytes) -> Any:
-    return read_as(text, _MESSAGE_FIELDS)
+    return read_as(text, _MESSAGE_FIELDS) or {}
 
 
 def _read_ordered(text: bytes, kind: GoType) -> Any:
