@@ -73,8 +73,10 @@ class _Pages:
     async def backends(self, request: Request) -> Response:
         view = self._control.fleet()
         if _wants_json(request):
-            return _json({"backends": [describe_backend(backend) for backend in view.backends]})
+            described = [describe_backend(backend) for backend in view.backends]
+            return _json({"backends": described, "differing_models": find_differing(view)})
         blocks = [_backend_block(backend) for backend in view.backends]
+        blocks += [_differing_line(name, digests) for name, digests in find_differing(view).items()]
         return PlainTextResponse("Available Backends:\n\n" + "".join(blocks))
 
     async def healthz(self, request: Request) -> Response:
@@ -143,6 +145,22 @@ def sum_up(view: FleetView) -> str:
 def health_word(backend: BackendView) -> str:
     """`healthy` or `unhealthy`: a degraded backend still serves."""
     return "healthy" if backend.health.serves else "unhealthy"
+
+
+def find_differing(view: FleetView) -> dict[str, dict[str, str]]:
+    """Models that are not the same on all serving backends: by name, the digest on each that tells one."""
+    found: dict[str, dict[str, str]] = {}
+    for backend in view.backends:
+        if backend.health.serves:
+            for name, facts in (backend.models or {}).items():
+                if facts.digest:
+                    found.setdefault(name, {})[backend.id] = facts.digest
+    return {name: digests for name, digests in found.items() if len(set(digests.values())) > 1}
+
+
+def _differing_line(name: str, digests: dict[str, str]) -> str:
+    told = ", ".join(f"{digest.removeprefix('sha256:')[:12]} on {backend}" for backend, digest in digests.items())
+    return f"Differing Model: {name}: {told}\n"
 
 
 def _backend_block(backend: BackendView) -> str:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from ollama_proxy.api.ollama.routes import OllamaApi
+from ollama_proxy.api.status import find_differing
 from ollama_proxy.domain.call import Call, RawRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
@@ -264,3 +265,13 @@ def test_details_of_a_model_that_only_other_servers_have() -> None:
     assert answer["model_info"]["unknown.context_length"] == 99
     assert "completion" in answer["capabilities"]
     assert service.calls == []
+
+
+def test_the_status_page_tells_of_models_that_differ() -> None:
+    service = FakeService(
+        backend("a", "m", "same", facts={"digest": "1" * 64}),
+        backend("b", "m", facts={"digest": "2" * 64}),
+        backend("c", "same", facts={"digest": "1" * 64}),
+        backend("x", "m", kind="openai"),
+    )
+    assert find_differing(service.view) == {"m:latest": {"a": "1" * 64, "b": "2" * 64}}
