@@ -64,7 +64,7 @@ def window_update(stream_id: int, increment: int) -> bytes:
 
 def request_block(path: bytes, method: bytes = b"GET", extra: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
     """The block of a plain request."""
-    pseudo = [(b":method", method), (b":scheme", b"http"), (b":path", path), (b":authority", b"test")]
+    pseudo = [(b":method", method), (b":scheme", b"http"), (b":path", path), (b":authority", b"localhost")]
     return write_fields([*pseudo, *extra])
 
 
