@@ -13,6 +13,7 @@ from typing import Any
 BACKENDS = {
     "ollama": "ollama_proxy.app.upstreams:build_ollama",
     "openai": "ollama_proxy.app.upstreams:build_openai",
+    "anthropic": "ollama_proxy.app.upstreams:build_anthropic",
 }
 BACKEND_GROUP = "ollama_proxy.backends"
 

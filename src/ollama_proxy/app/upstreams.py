@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.registry import BACKEND_GROUP, BACKENDS, load_kind
+from ollama_proxy.backends.anthropic.backend import AnthropicBackend
 from ollama_proxy.backends.ollama.backend import OllamaBackend
 from ollama_proxy.backends.openai.backend import OpenAiBackend
 from ollama_proxy.config.endpoint import Endpoint, parse_endpoint
@@ -81,18 +82,37 @@ def build_ollama(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig) -
 
 def build_openai(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig) -> Backend:
     """A server of type openai; the endpoint may end in `/v1` or leave it out."""
-    prefix = endpoint.prefix if endpoint.prefix.endswith("/v1") else endpoint.prefix + "/v1"
-    key = os.environ.get(config.api_key_env, "") if config.api_key_env else ""
     responses = "responses" in config.apis
     return OpenAiBackend(
         spec,
         _pool(endpoint),
-        prefix,
-        api_key=key,
+        _version_1(endpoint),
+        api_key=_read_key(config),
         static_models=config.models,
         speaks_responses=responses,
         capabilities=config.capabilities,
     )
+
+
+def build_anthropic(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig) -> Backend:
+    """A server of type anthropic; the endpoint may end in `/v1` or leave it out."""
+    return AnthropicBackend(
+        spec,
+        _pool(endpoint),
+        _version_1(endpoint),
+        api_key=_read_key(config),
+        static_models=config.models,
+        max_tokens=config.max_tokens,
+    )
+
+
+def _version_1(endpoint: Endpoint) -> str:
+    """The path in front of everything, with `/v1` at its end."""
+    return endpoint.prefix if endpoint.prefix.endswith("/v1") else endpoint.prefix + "/v1"
+
+
+def _read_key(config: BackendConfig) -> str:
+    return os.environ.get(config.api_key_env, "") if config.api_key_env else ""
 
 
 def build_embedded(host: str, port: int, model: str) -> Backend:

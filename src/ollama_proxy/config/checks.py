@@ -73,7 +73,7 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
             parse_endpoint(backend.endpoint)
         except EndpointError as error:
             problems.append(Problem(f"{path}.endpoint", str(error)))
-        if backend.enabled and backend.type in ("anthropic", "vectordb"):
+        if backend.enabled and backend.type == "vectordb":
             problems.append(Problem(f"{path}.type", f"{backend.type} {_NOT_YET}, or set enabled: false"))
         if backend.capabilities and backend.type != "openai":
             problems.append(Problem(f"{path}.capabilities", f"is for type openai; {backend.type} says itself"))

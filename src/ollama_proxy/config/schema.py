@@ -100,6 +100,10 @@ class Backend(Section, frozen=True):
         tuple[Literal["audio", "speech", "images", "rerank", "suffix"], ...],
         Meta(description="what a server of type openai can do besides text, vectors and reading images"),
     ] = ()
+    max_tokens: Annotated[
+        int,
+        Meta(ge=1, le=10_000_000, description="type anthropic: the limit of answers that are asked for without one"),
+    ] = 4096
     model_names: Annotated[dict[str, str], Meta(description="name here: what this server calls the model")] = {}
     characteristics: Characteristics = Characteristics()
     model_capability: ModelCapability = ModelCapability()

@@ -24,7 +24,7 @@ from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink
 from ollama_proxy.lab.faults import Fault
-from ollama_proxy.lab.text import embed_text, prompt_of
+from ollama_proxy.lab.text import embed_text, fill_schema, prompt_of
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.task import spawn
 
@@ -233,13 +233,22 @@ def _thoughts(request: Generation) -> list[AnswerEvent]:
 
 
 def _call_tool(request: Generation) -> list[AnswerEvent]:
-    """A call of the first tool that the prompt names; with a tool's result at hand the model answers instead."""
-    if request.messages and request.messages[-1].role == "tool":
+    """A call of the tool that must be called, or of the first that the prompt names; with a tool's result at hand the
+    model answers instead."""
+    choice = request.tool_choice
+    forced = choice == "required" or isinstance(choice, dict)
+    if not forced and (choice == "none" or (request.messages and request.messages[-1].role == "tool")):
         return []
     prompt = prompt_of(request)
-    for tool in request.tools:
-        function: Any = tool.get("function") if isinstance(tool, dict) else None
-        name = str(function.get("name", "")) if isinstance(function, dict) else ""
-        if name and name in prompt:
-            return [ToolCall(0, "call_emulated", name, "{}")]
-    return []
+    functions = [tool.get("function") for tool in request.tools if isinstance(tool, dict)]
+    named: list[dict[str, Any]] = [function for function in functions if isinstance(function, dict)]
+    if isinstance(choice, dict):
+        wanted = choice.get("function")
+        named = [function for function in named if isinstance(wanted, dict) and function["name"] == wanted.get("name")]
+    chosen = next((function for function in named if function.get("name") and function["name"] in prompt), None)
+    if chosen is None:
+        chosen = named[-1] if forced and named else None
+    if chosen is None:
+        return []
+    arguments = fill_schema(prompt, chosen.get("parameters")) if forced else "{}"
+    return [ToolCall(0, "call_emulated", str(chosen["name"]), arguments)]

@@ -77,6 +77,11 @@ def _as_json(dice: random.Random, wanted: Any) -> list[str]:
     return [text[start : start + 5] for start in range(0, len(text), 5)]
 
 
+def fill_schema(prompt: str, schema: Any) -> str:
+    """JSON that the plain parts of a schema allow, the same for the same prompt."""
+    return json.dumps(_fill(random.Random(prompt), schema))
+
+
 def _fill(dice: random.Random, schema: Any) -> Any:
     """A value that the plain parts of a JSON schema allow."""
     schema = schema if isinstance(schema, dict) else {}

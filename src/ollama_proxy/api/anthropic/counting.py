@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from ollama_proxy.api.anthropic.writer import AnthropicWriter
 from ollama_proxy.domain.call import Generation, Message
+from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.http_answer import HttpAnswer
 
 #: Of English text in UTF-8, with the tokenizers of common models.
 _BYTES_PER_TOKEN = 4
@@ -14,6 +19,36 @@ _BYTES_PER_TOKEN = 4
 _TOKENS_PER_TURN = 4
 #: About what a picture of common size comes to.
 _TOKENS_PER_IMAGE = 1000
+_NOT_THERE = (404, 405, 501)
+#: Says that nobody has counted.
+_ESTIMATED = ((b"X-Token-Count-Kind", b"estimated"),)
+
+
+class CountAnswer(HttpAnswer):
+    """A backend's own count; an estimate where it turns out to have none."""
+
+    __slots__ = ("_estimate",)
+
+    def __init__(
+        self, exchange: Exchange, make_writer: Callable[[], AnthropicWriter], estimate: Callable[[], int]
+    ) -> None:
+        super().__init__(exchange, make_writer)
+        self._estimate = estimate
+
+    def fail(self, error: ProxyError) -> None:
+        if error.status not in _NOT_THERE or self._exchange.started:
+            super().fail(error)
+            return
+        try:
+            answer_estimate(self._exchange, self._estimate())
+        except ProxyError as own:
+            super().fail(own)
+
+
+def answer_estimate(exchange: Exchange, tokens: int) -> None:
+    """Answer with an estimate, which a header says it is."""
+    body = msgspec.json.encode({"input_tokens": tokens}) + b"\n"
+    exchange.respond(200, b"application/json", body, _ESTIMATED)
 
 
 def estimate_tokens(request: Generation) -> int:

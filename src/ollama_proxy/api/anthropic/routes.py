@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from ollama_proxy.api.anthropic.counting import estimate_tokens
+from ollama_proxy.api.anthropic.counting import CountAnswer, answer_estimate, estimate_tokens
 from ollama_proxy.api.anthropic.errors import BadRequest, missing_model, name_request, write_error
 from ollama_proxy.api.anthropic.listing import find_model, list_models, write_page
 from ollama_proxy.api.anthropic.requests import Asked, has_messages, make_call, make_count_call, read_asked
 from ollama_proxy.api.anthropic.typed import read_typed
 from ollama_proxy.api.anthropic.writer import AnthropicWriter
 from ollama_proxy.domain.call import Call, Need
-from ollama_proxy.domain.device import FleetView
+from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Service
@@ -26,7 +26,6 @@ _MODEL_PREFIX = b"/v1/models/"
 #: Ollama says so on streams, and on the errors of those who asked for one.
 _NO_CACHE = b"Cache-Control: no-cache\r\n"
 _BYTES_PER_TOKEN = 4
-_ESTIMATED = ((b"X-Token-Count-Kind", b"estimated"),)
 
 
 class AnthropicApi:
@@ -97,22 +96,24 @@ class AnthropicApi:
             self._check(call)
             if not has_messages(asked):
                 raise BadRequest("messages is required")
-            view = self._service.fleet()
-            estimate = None if _counts(view, call.model) else self._estimate(view, call.model, asked)
+            counted = self._is_counted(call.model)
+            if not counted:
+                answer_estimate(exchange, _estimate(asked))
+                return
         except ProxyError as error:
             exchange.respond(*write_error(error, shown_id))
             return
-        if estimate is not None:
-            exchange.respond(200, _JSON, msgspec.json.encode({"input_tokens": estimate}) + b"\n", _ESTIMATED)
-            return
-        answer = HttpAnswer(exchange, lambda: AnthropicWriter(call.model, shown_id, stream=False))
+        answer = CountAnswer(
+            exchange, lambda: AnthropicWriter(call.model, shown_id, stream=False), lambda: _estimate(asked)
+        )
         answer.attach(self._service.submit(call, answer))
 
-    @staticmethod
-    def _estimate(view: FleetView, model: str, asked: Asked) -> int:
-        if not _is_known(view, model):
+    def _is_counted(self, model: str) -> bool:
+        """Whether a backend that serves the model counts tokens itself. Raises `ProxyError` where nobody serves it."""
+        holders = [view for view in self._service.fleet().backends if _serves(view, canonical_model(model))]
+        if not holders:
             raise missing_model(model)
-        return estimate_tokens(read_typed(asked.body))
+        return any(Need.COUNT in view.capabilities and not view.spec.stand_in_model for view in holders)
 
     # -- models -------------------------------------------------------------------
 
@@ -147,21 +148,11 @@ class AnthropicApi:
         exchange.respond(200, _JSON, msgspec.json.encode(entry) + b"\n")
 
 
-def _counts(view: FleetView, model: str) -> bool:
-    """Whether some serving backend has the model and counts tokens itself."""
-    name = canonical_model(model)
-    return any(
-        backend.health.serves
-        and Need.COUNT in backend.capabilities
-        and (backend.models is None or name in backend.models)
-        for backend in view.backends
-    )
+def _serves(view: BackendView, model: str) -> bool:
+    """Whether a backend answers requests for a model, as far as names go; without a list it may have any."""
+    known = view.models is None or model in view.models or bool(view.spec.stand_in_model)
+    return view.health.serves and known
 
 
-def _is_known(view: FleetView, model: str) -> bool:
-    """Whether a request for the model could be answered by anybody, as far as names go."""
-    name = canonical_model(model)
-    return any(
-        backend.health.serves and (backend.spec.stand_in_model or backend.models is None or name in backend.models)
-        for backend in view.backends
-    )
+def _estimate(asked: Asked) -> int:
+    return estimate_tokens(read_typed(asked.body))
