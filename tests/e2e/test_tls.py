@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import websocket
 
 from tests.support.lab import LabProcess
 from tests.support.processes import find_tool
@@ -42,6 +43,21 @@ def curl(pems: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+def stream_over_websocket(proxy: ProxyProcess, pems: Path) -> None:
+    url = f"wss://127.0.0.1:{proxy.http_port}/v1/stream/ws"
+    socket = websocket.create_connection(url, timeout=20, sslopt={"ca_certs": str(pems / "server.pem")})
+    try:
+        options = {"max_tokens": 5}
+        socket.send(json.dumps({"model": "qwen2.5:0.5b", "prompt": "Count", "stream": True, "options": options}))
+        assert [json.loads(socket.recv())["done"] for _ in range(6)] == [False] * 5 + [True]
+        socket.send_binary(b"no text")
+        _, data = socket.recv_data()
+        assert int.from_bytes(data[:2], "big") == 1003
+    finally:
+        socket.close(timeout=1)
+        socket.shutdown()
+
+
 def test_http_grpc_and_streams_over_tls(work: Path, lab: LabProcess, pems: Path) -> None:
     body = json.dumps({"model": "qwen2.5:0.5b", "prompt": "Count", "options": {"num_predict": 20}})
     with make_proxy(work, lab, pems) as proxy:
@@ -52,6 +68,9 @@ def test_http_grpc_and_streams_over_tls(work: Path, lab: LabProcess, pems: Path)
             *lines, spoken = text.splitlines()
             assert (code, spoken, json.loads(lines[-1])["done"]) == (0, version, True)
             assert len(lines) > 5
+        stream_over_websocket(proxy, pems)
+        _, status = curl(pems, "--http2", "-w", "%{http_code}", "-o", "/dev/null", f"{url}/v1/stream/ws")
+        assert status == "426"
         grpcurl = find_tool("grpcurl")
         if grpcurl is not None:
             asked = ["-d", json.dumps({"prompt": "Hi", "model": "qwen2.5:0.5b"})]
