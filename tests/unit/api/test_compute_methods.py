@@ -89,6 +89,12 @@ class Desk:
         self.calls: list[Call] = []
         self.sinks: list[AnswerSink] = []
         self.ticket = Ticket()
+        self.default_model = ""
+
+    def name_default(self, call: Call) -> bool:
+        if self.default_model:
+            call.model, call.named = self.default_model, False
+        return bool(self.default_model)
 
     def submit(self, call: Call, sink: AnswerSink) -> Ticket:
         self.calls.append(call)
@@ -167,6 +173,14 @@ def test_bad_requests_are_refused_by_name(method: str, message: bytes, named: st
     call = send(desk, method, message)
     assert (call.code, desk.calls) == (3, [])
     assert named in call.text
+
+
+def test_without_a_model_the_default_is_meant() -> None:
+    desk = Desk()
+    desk.default_model = "m:1b"
+    send(desk, "Generate", generate(model=""))
+    send(desk, "Embed", pb.EmbedRequest(text="x").SerializeToString())
+    assert [call.model for call in desk.calls] == ["m:1b", "m:1b"]
 
 
 def test_metadata_wins_over_the_message() -> None:
