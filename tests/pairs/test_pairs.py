@@ -1,0 +1,90 @@
+"""Every client dialect to every kind of backend, streamed and not: the pair table, cell by cell."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pairs.cells import CLIENTS, FEATURES, SERVERS, WORDLESS, is_asked
+from tests.pairs.conversation import Ask, Got
+from tests.pairs.servers import backend, llama_cpp
+from tests.support.lab import LabProcess
+from tests.support.proxy import ProxyProcess
+
+pytestmark = pytest.mark.e2e
+
+Open = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def open_proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    """The address of a proxy in front of one upstream only; each is started when it is first asked for."""
+    urls: dict[str, str] = {}
+    work: Path = tmp_path_factory.mktemp("pairs")
+    with contextlib.ExitStack() as opened:
+
+        def open_one(name: str) -> str:
+            if name not in urls:
+                entry = _backend_entry(name, request, opened)
+                only = {"backends": [entry], "routing": {"default_backend": ""}}
+                urls[name] = opened.enter_context(ProxyProcess(work, replace=only)).url
+            return urls[name]
+
+        yield open_one
+
+
+def _backend_entry(name: str, request: pytest.FixtureRequest, opened: contextlib.ExitStack) -> dict[str, Any]:
+    kind = SERVERS[name].kind
+    if name == "Ollama":
+        return backend(kind, request.getfixturevalue("ollamas").endpoints[0])
+    if name == "llama.cpp":
+        return backend(kind, opened.enter_context(llama_cpp()))
+    lab: LabProcess = request.getfixturevalue("lab")
+    return backend(kind, lab.endpoints[2])
+
+
+def cells() -> Iterator[Any]:
+    for server, about in SERVERS.items():
+        for client in CLIENTS:
+            for name in FEATURES:
+                if name in WORDLESS.get(client, ()) or not is_asked(about, name):
+                    continue
+                marks = [pytest.mark.ollama] if server == "Ollama" else []
+                yield pytest.param(server, client, name, id=f"{client} to {server}: {name}", marks=marks)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("server", "client", "feature"), list(cells()))
+def test_pair(open_proxy: Open, server: str, client: str, feature: str, stream: bool) -> None:
+    asked = FEATURES[feature]
+    url, about = open_proxy(server), SERVERS[server]
+    model = about.thinker if asked.thinks else about.model
+    got = CLIENTS[client](url, model, replace(asked.ask, stream=stream))
+    assert got.status == 200, got.error
+    assert not got.error
+    assert got.headers["x-backend-used"] == "only"
+    asked.check(got)
+    if stream and feature == "text":
+        assert got.pieces > 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("client", [name for name in CLIENTS if "stop sequences" not in WORDLESS.get(name, ())])
+@pytest.mark.parametrize(
+    "server", [pytest.param(name, marks=pytest.mark.ollama) if name == "Ollama" else name for name in SERVERS]
+)
+def test_stop_sequences(open_proxy: Open, server: str, client: str, stream: bool) -> None:
+    """What ends a text is no part of it."""
+    url, model = open_proxy(server), SERVERS[server].model
+    free = CLIENTS[client](url, model, Ask("Say hello.", stream=stream))
+    word = next(word for word in free.text.split()[2:] if word.isalpha())
+    cut: Got = CLIENTS[client](url, model, Ask("Say hello.", stream=stream, stop=word))
+    assert cut.status == 200, cut.error
+    assert cut.text.strip()
+    assert word not in cut.text
+    assert free.text.startswith(cut.text.rstrip())
