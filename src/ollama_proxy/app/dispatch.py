@@ -28,14 +28,20 @@ from ollama_proxy.routing.decide import decide
 
 _log = logging.getLogger(__name__)
 
-_EMBED, _PASS = Operation.EMBED, Operation.PASS
+_EMBED = Operation.EMBED
+#: Their answers come at once, however long they are.
+_SOON_WHOLE = frozenset((Operation.EMBED, Operation.SHOW, Operation.COUNT))
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds without a byte after which an attempt has failed. A model that is not loaded may load for minutes."""
+    """Seconds without a byte after which an attempt has failed.
+
+    A model that is not loaded may load for minutes, and of a whole answer nothing comes before its last token.
+    """
 
     first_byte_loaded_s: float = 120.0
     first_byte_cold_s: float = 300.0
+    whole_answer_s: float = 600.0
     idle_s: float = 120.0
 
 
@@ -330,9 +336,10 @@ class Job:
             return math.inf
         if state is State.STREAMING:
             return timeouts.idle_s
+        if state is State.WAITING and not self.call.stream and self.call.operation not in _SOON_WHOLE:
+            return timeouts.whole_answer_s
         if state is State.WAITING:
             asked = self._decision.model if self._decision is not None else self.call.model
-            # Pictures and sound are long in the making, and nothing of them comes before.
-            loaded = canonical_model(asked) in self._view.loaded and self.call.operation is not _PASS
+            loaded = canonical_model(asked) in self._view.loaded
             return timeouts.first_byte_loaded_s if loaded else timeouts.first_byte_cold_s
         return math.inf

@@ -112,8 +112,8 @@ class Stage:
         self.dispatcher = Dispatcher(self.fleet, served, Policy(), books, lambda: self.now_s, Timeouts())
         self.client = Client()
 
-    def submit(self) -> Job:
-        call = Call("r1", Dialect.OLLAMA, Operation.GENERATE, MODEL, True, self.now_s, Generation)
+    def submit(self, *, stream: bool = True) -> Job:
+        call = Call("r1", Dialect.OLLAMA, Operation.GENERATE, MODEL, stream, self.now_s, Generation)
         return self.dispatcher.submit(call, self.client)
 
     def view(self, name: str) -> BackendView:
@@ -142,6 +142,16 @@ def test_a_silent_backend_loses_the_request_to_another() -> None:
     assert stage.backends[first].attempts[0].aborted
     assert stage.view(first).in_flight == 0
     assert stage.view(first).health is Health.DEGRADED
+
+
+def test_a_whole_answer_may_take_longer_than_a_streams_first_token() -> None:
+    stage = Stage("a", "b")
+    job = stage.submit(stream=False)
+    first = job.life.backend
+    stage.pass_time(599.0)
+    assert job.life.backend == first
+    stage.pass_time(1.0)
+    assert job.life.backend != first
 
 
 def test_silence_after_the_first_byte_ends_the_answer() -> None:
