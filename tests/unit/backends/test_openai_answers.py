@@ -10,7 +10,7 @@ import pytest
 from ollama_proxy.api.openai.writer import OpenAiWriter
 from ollama_proxy.backends.openai.answers import choose_decoder
 from ollama_proxy.backends.openai.backend import CAPABILITIES
-from ollama_proxy.backends.openai.probe import is_llama_cpp, read_models, read_senses
+from ollama_proxy.backends.openai.probe import is_llama_cpp, read_abilities, read_models
 from ollama_proxy.backends.openai.requests import as_stream
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Message, Need, Operation, ToolUse
@@ -201,8 +201,14 @@ def test_lists_tell_owner_and_time() -> None:
     ],
 )
 def test_llama_cpp_tells_what_its_model_takes(body: bytes, sees: bool, hears: bool) -> None:
-    able = read_senses(body, CAPABILITIES)
+    able = read_abilities(body, CAPABILITIES)
     assert (Need.IMAGES in able, Need.AUDIO in able) == (sees, hears)
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_llama_cpp_tells_whether_its_template_takes_tools(takes: bool) -> None:
+    body = b'{"chat_template_caps":{"supports_tools":%b}}' % (b"true" if takes else b"false")
+    assert (Need.TOOLS in read_abilities(body, CAPABILITIES)) is takes
 
 
 # -- what the writer makes of it -----------------------------------------------------

@@ -169,7 +169,10 @@ def test_openai_gets_all_of_a_chat() -> None:
             {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}},
         ),
         (Generation(think="low"), "reasoning_effort", "low"),
-        (Generation(think=False), "chat_template_kwargs", {"enable_thinking": False}),
+        (Generation(think="max"), "reasoning_effort", "high"),
+        (Generation(think=True), "reasoning_effort", "medium"),
+        (Generation(think=False), "reasoning_effort", None),
+        (Generation(think=False), "chat_template_kwargs", None),
         (Generation(logprobs=True, top_logprobs=2), "top_logprobs", 2),
         (Generation(logprobs=True), "logprobs", True),
         (Generation(top_logprobs=2), "top_logprobs", None),
@@ -177,6 +180,14 @@ def test_openai_gets_all_of_a_chat() -> None:
 )
 def test_openai_has_other_names_for_wishes(typed: Generation, member: str, value: Any) -> None:
     assert to_openai(typed)[1].get(member) == value
+
+
+@pytest.mark.parametrize(("think", "effort"), [(True, None), (False, None), ("high", "high")])
+def test_where_the_template_thinks_it_is_switched_there(think: bool | str, effort: str | None) -> None:
+    call = make_call(Generation(think=think), CHAT, Dialect.OLLAMA, stream=False)
+    document = plain(openai.encode_request(call, "n", stream=False, thinks_by_template=True)[1])
+    assert document["chat_template_kwargs"] == {"enable_thinking": bool(think)}
+    assert document.get("reasoning_effort") == effort
 
 
 def test_openai_embeds() -> None:

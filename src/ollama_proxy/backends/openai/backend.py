@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from ollama_proxy.backends.openai.answers import choose_decoder
-from ollama_proxy.backends.openai.probe import is_llama_cpp, read_models, read_senses
+from ollama_proxy.backends.openai.probe import is_llama_cpp, read_abilities, read_models, thinks_by_template
 from ollama_proxy.backends.openai.requests import as_stream, encode_request
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
@@ -90,6 +90,8 @@ class OpenAiBackend:
         self._pool = pool
         self._always_stream = always_stream
         self._speaks_responses = speaks_responses
+        #: Known once it was probed.
+        self._thinks_by_template = False
         self._prefix = prefix.encode("ascii")
         self._static_models = tuple(static_models)
         key = ((b"Authorization", b"Bearer " + api_key.encode("latin-1")),) if api_key else ()
@@ -116,7 +118,7 @@ class OpenAiBackend:
             attempt = RawAttempt(sink, read_responses_body, read_responses_tail, echo_for(call, model))
             return attempt.send(pool, join_request(head, body_for(call, model)))
         stream = call.stream or (self._always_stream and call.operation is not _EMBED)
-        path, document = encode_request(call, model, stream=stream)
+        path, document = encode_request(call, model, stream=stream, thinks_by_template=self._thinks_by_template)
         request = join_request(self._head(b"POST", path), msgspec.json.encode(document))
         return DecodedAttempt(sink, choose_decoder(call.operation, stream=stream)).send(pool, request)
 
@@ -169,13 +171,14 @@ class OpenAiBackend:
                 f"HTTP {answer.status} on {(self._prefix + b'/models').decode()}" + (f": {text}" if text else "")
             )
         models = read_models(bytes(answer.body))
-        able = await self._ask_senses(timeout_s) if is_llama_cpp(models) else None
+        self._thinks_by_template = thinks_by_template(models)
+        able = await self._ask_abilities(timeout_s) if is_llama_cpp(models) else None
         named = self._named_models() or {}
         return ProbeReport({**models, **named}, loaded=frozenset(models), capabilities=able)
 
-    async def _ask_senses(self, timeout_s: float) -> frozenset[Need] | None:
+    async def _ask_abilities(self, timeout_s: float) -> frozenset[Need] | None:
         answer = await self._get(self._prefix.removesuffix(b"/v1") + b"/props", timeout_s)
-        return read_senses(bytes(answer.body), self.capabilities) if answer.status == 200 else None
+        return read_abilities(bytes(answer.body), self.capabilities) if answer.status == 200 else None
 
     async def _get(self, path: bytes, timeout_s: float) -> Fetched:
         request = request_head(self._pool.origin, b"GET", path, self._headers[1:]) + b"0\r\n\r\n"

@@ -13,7 +13,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeError
 from ollama_proxy.net.unreadable import UNREADABLE
 
-LLAMA_CPP = "llamacpp"
+LLAMA_CPP, VLLM = "llamacpp", "vllm"
 _LATEST_UNIX_S = 253402300799
 
 
@@ -39,8 +39,13 @@ class _Modalities(msgspec.Struct):
     audio: bool = False
 
 
+class _TemplateAbilities(msgspec.Struct):
+    supports_tools: bool = True
+
+
 class _Properties(msgspec.Struct):
     modalities: _Modalities | None = None
+    chat_template_caps: _TemplateAbilities | None = None
 
 
 _lists = msgspec.json.Decoder(_List)
@@ -78,13 +83,21 @@ def is_llama_cpp(models: Mapping[str, ModelFacts]) -> bool:
     return any(facts.owner == LLAMA_CPP for facts in models.values())
 
 
-def read_senses(body: bytes, able: frozenset[Need]) -> frozenset[Need]:
-    """What of images and sound the model of a llama.cpp server takes; `able` where it does not say."""
+def thinks_by_template(models: Mapping[str, ModelFacts]) -> bool:
+    """Whether thinking is switched in the chat template: so with llama.cpp and vLLM, which call themselves owners."""
+    return any(facts.owner in (LLAMA_CPP, VLLM) for facts in models.values())
+
+
+def read_abilities(body: bytes, able: frozenset[Need]) -> frozenset[Need]:
+    """What of images, sound and tools the model of a llama.cpp server takes; `able` where it does not say."""
     try:
-        modalities = _properties.decode(body).modalities
+        said = _properties.decode(body)
     except UNREADABLE:
         return able
-    if modalities is None:
-        return able
-    seeing = able | {Need.IMAGES} if modalities.vision else able - {Need.IMAGES}
-    return seeing | {Need.AUDIO} if modalities.audio else seeing - {Need.AUDIO}
+    modalities, template = said.modalities, said.chat_template_caps
+    if modalities is not None:
+        able = able | {Need.IMAGES} if modalities.vision else able - {Need.IMAGES}
+        able = able | {Need.AUDIO} if modalities.audio else able - {Need.AUDIO}
+    if template is not None and not template.supports_tools:
+        able -= {Need.TOOLS, Need.TOOL_CHOICE}
+    return able

@@ -79,8 +79,10 @@ class _Embed(msgspec.Struct, omit_defaults=True):
     dimensions: int | None = None
 
 
-def encode_request(call: Call, model: str, *, stream: bool) -> tuple[bytes, msgspec.Struct]:
-    """Path and document for a typed call."""
+def encode_request(
+    call: Call, model: str, *, stream: bool, thinks_by_template: bool = False
+) -> tuple[bytes, msgspec.Struct]:
+    """Path and document for a typed call. `thinks_by_template`: the server switches thinking in the chat template."""
     typed = call.typed()
     if isinstance(typed, Embedding):
         return b"/embeddings", _Embed(model, typed.inputs, typed.dimensions)
@@ -91,6 +93,8 @@ def encode_request(call: Call, model: str, *, stream: bool) -> tuple[bytes, msgs
         path, document = b"/chat/completions", _encode_chat(typed, model)
     _fill_sampling(document, typed.sampling, native=call.dialect in _NATIVE)
     _fill_wishes(document, typed)
+    if typed.think is not None:
+        _fill_thinking(document, typed.think, thinks_by_template=thinks_by_template)
     if stream:
         document.stream, document.stream_options = True, _WITH_USAGE
     return path, document
@@ -140,21 +144,28 @@ def _fill_sampling(document: _Asked, sampling: Sampling, *, native: bool) -> Non
 
 
 def _fill_wishes(document: _Asked, typed: Generation) -> None:
-    wanted, think = typed.format, typed.think
+    wanted = typed.format
     if wanted == "json":
         document.response_format = {"type": "json_object"}
     elif isinstance(wanted, dict):
         schema = {"name": "answer", "schema": wanted}
         document.response_format = {"type": "json_schema", "json_schema": schema}
-    if isinstance(think, str):
-        # The level above high is Ollama's own.
-        document.reasoning_effort = "high" if think == "max" else think
-    elif think is not None:
-        document.chat_template_kwargs = {"enable_thinking": think}
     if typed.logprobs and isinstance(document, _Complete):
         document.logprobs = typed.top_logprobs
     elif typed.logprobs:
         document.logprobs, document.top_logprobs = True, typed.top_logprobs
+
+
+def _fill_thinking(document: _Asked, think: bool | str, *, thinks_by_template: bool) -> None:
+    """How hard to think. A server that has no switch for it gets an effort; not to think is what most then do anyway,
+    and many refuse to be told so."""
+    if isinstance(think, str):
+        # The level above high is Ollama's own.
+        document.reasoning_effort = "high" if think == "max" else think
+    elif think and not thinks_by_template:
+        document.reasoning_effort = "medium"
+    if thinks_by_template:
+        document.chat_template_kwargs = {"enable_thinking": bool(think)}
 
 
 def as_stream(body: bytes) -> bytes:
