@@ -123,9 +123,19 @@ def test_three_attempts_at_most(fleet: tuple[LabProcess, ProxyProcess]) -> None:
     for name in lab.ports:
         lab.set_fault(name, "status", status=503, paths=["/api/generate"])
     status, _, text = post(proxy, "/api/generate", {"model": "qwen2.5:0.5b", "prompt": "hi"})
-    assert status == 502
-    assert "HTTP 503" in json.loads(text)["error"]
+    # All that were asked said the same, so the client hears it in their words.
+    assert (status, json.loads(text)) == (503, {"error": "emulated fault: status 503"})
     assert sum(lab.state(name)["requests"] for name in lab.ports) == 3
+
+
+def test_failures_that_differ_are_told_one_by_one(fleet: tuple[LabProcess, ProxyProcess]) -> None:
+    lab, proxy = fleet
+    for name, failing in zip(lab.ports, (500, 502, 503, 507), strict=True):
+        lab.set_fault(name, "status", status=failing, paths=["/api/generate"])
+    status, _, text = post(proxy, "/api/generate", {"model": "qwen2.5:0.5b", "prompt": "hi"})
+    assert status == 502
+    assert json.loads(text)["error"].startswith("no backend could answer: ")
+    assert json.loads(text)["error"].count("emulated fault: status 50") == 3
 
 
 def test_bad_request_is_not_tried_again(fleet: tuple[LabProcess, ProxyProcess]) -> None:
