@@ -81,7 +81,14 @@ class Run:
     def start(self) -> None:
         """The device is free for this request."""
         self._began_s = self._server.loop.time()
-        spawn(self._prepare(), "emulated answer")
+        spawn(self._answer(), "emulated answer")
+
+    async def _answer(self) -> None:
+        try:
+            await self._prepare()
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            # A member of the request is not what it should be; the device has to be free for the next in any case.
+            self._refuse(ProxyError(ErrorKind.INVALID_REQUEST, f"the request cannot be understood: {error}"))
 
     async def _prepare(self) -> None:
         server, call = self._server, self._call
@@ -94,9 +101,9 @@ class Run:
         self._keep_s = read_keep_alive(request.keep_alive)
         self._load_s = server.load_s(call.model)
         if isinstance(request, Embedding):
-            self._events = [
-                Embeddings(tuple(embed_text(text, request.dimensions or _DIMENSIONS) for text in request.inputs))
-            ]
+            # As with a real model, who asks for more gets what there is.
+            size = min(request.dimensions or _DIMENSIONS, _DIMENSIONS)
+            self._events = [Embeddings(tuple(embed_text(text, size) for text in request.inputs))]
             self._prompt_tokens = sum(_count_tokens(text) for text in request.inputs)
             self._schedule(0.0)
             return

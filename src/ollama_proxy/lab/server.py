@@ -28,7 +28,7 @@ from ollama_proxy.lab.run import Run
 from ollama_proxy.lab.text import TextSource
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.server import HttpServer
-from ollama_proxy.net.http_route import lay_routes
+from ollama_proxy.net.http_route import Route, lay_routes
 
 VERSION = "0.24.0"
 _KEEP_S = 300.0
@@ -102,6 +102,11 @@ class EmulatedServer:
             known = bool(methods)
             text = b"405 method not allowed" if known else b"404 page not found"
             exchange.respond(405 if known else 404, b"text/plain", text)
+            return
+        managing = isinstance(handler, Route) and handler.permission != "infer"
+        if managing or path.startswith(b"/api/experimental/"):
+            # These are about a server's files and its account, and it has none.
+            exchange.respond(501, _JSON, b'{"error":"an emulated device takes no models"}')
             return
         self._exchange = exchange
         handler(exchange)

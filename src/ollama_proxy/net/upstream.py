@@ -147,6 +147,9 @@ def failure_kind(status: int, text: str) -> FailureKind:
         return FailureKind.RATE_LIMITED
     if status in (401, 403):
         return FailureKind.SERVER_ERROR
+    if status == 501:
+        # What a server does not do is no illness of it, or one such request would have every server taken for ill.
+        return FailureKind.REJECTED
     if status >= 500:
         return _kind_of_server_error(text)
     if status < 400:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from starlette.routing import Route
 
+from ollama_proxy.api.anthropic import typed as anthropic
 from ollama_proxy.api.openai import typed as openai
 from ollama_proxy.api.openapi.build import build
 from ollama_proxy.api.responses import typed as responses
@@ -74,11 +75,12 @@ def read_members(decoder: msgspec.json.Decoder[Any]) -> set[str]:
     return {field.encode_name for field in msgspec.structs.fields(decoder.type)}
 
 
-def test_all_that_is_read_of_openais_requests_is_documented() -> None:
+def test_all_that_is_read_of_typed_requests_is_documented() -> None:
     read = read_members(openai._requests)
     assert read <= members("OpenAiChatRequest") | members("OpenAiCompletionRequest")
     assert read_members(openai._embed_requests) <= members("OpenAiEmbeddingsRequest")
     assert read_members(responses._requests) <= members("ResponsesRequest")
+    assert read_members(anthropic._requests) <= members("AnthropicRequest")
 
 
 def find_references(part: Any) -> set[str]:

@@ -491,3 +491,13 @@ def test_without_an_ollama_server() -> None:
             assert "Ollama backend" in line["error"]
 
     run(play, kind="openai")
+
+
+@pytest.mark.parametrize("files", [{"adapters": {"a": None}}, {"files": {"a": None}}, {"files": {"a": ""}}])
+def test_a_create_with_a_file_of_no_name_is_the_servers_to_judge(files: dict[str, Any]) -> None:
+    async def play(client: Client, a: Upstream, b: Upstream) -> None:
+        for one in (a, b):
+            one.routes["POST /api/create"] = whole(400, {"error": "neither"})
+        assert await client.ask("POST", "/api/create", {"model": "x", **files}) == (400, [{"error": "neither"}])
+
+    run(play)

@@ -14,7 +14,6 @@ import msgspec
 
 from ollama_proxy.api.ollama.blobs import Blobs
 from ollama_proxy.api.ollama.fan_out import FanOut
-from ollama_proxy.net.go_json import GoType
 from ollama_proxy.api.ollama.go_types import COPY, CREATE, DELETE, PULL, PUSH, read_request
 from ollama_proxy.api.ollama.progress import describe
 from ollama_proxy.api.ollama.relaying import Answer, PassedAnswer, Refuse, ask, backend_lines, management_head
@@ -23,6 +22,7 @@ from ollama_proxy.domain.device import BackendView, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Service
+from ollama_proxy.net.go_json import GoType
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_annotations
 from ollama_proxy.net.http_route import Route
@@ -93,7 +93,8 @@ class Management:
         """Where the request says; else where its files are, or the model it starts from."""
         target = read_annotations(exchange).target
         backends = self._service.place(target)
-        digests = [*(found.get("files") or {}).values(), *(found.get("adapters") or {}).values()]
+        files = (*(found.get("files") or {}).values(), *(found.get("adapters") or {}).values())
+        digests = [digest for digest in files if digest]
         if not target and digests:
             backends = await self._blobs.locate(digests, backends)
         elif not target and found.get("from"):

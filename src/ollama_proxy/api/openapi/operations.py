@@ -63,7 +63,7 @@ class Operations:
             found["requestBody"] = _write_request(short, _GRPC_WEB if rpc else {})
         found["responses"] = answers = {}
         for status, answer in short["answers"].items():
-            headers = self._explanation if annotated and status == 200 else _ECHO
+            headers = {**(self._explanation if annotated and status == 200 else _ECHO), **answer.get("headers", {})}
             answers[str(status)] = _write_answer({**answer, **(_GRPC_WEB if rpc else {})}, headers)
         for status in _RPC_ERRORS if rpc else short.get("errors", ()):
             answers[str(status)] = self._refer_to_error(status, rpc=rpc)
