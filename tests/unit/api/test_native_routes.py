@@ -190,23 +190,29 @@ def test_an_unloading_that_fails_somewhere_is_no_success() -> None:
 
 
 def test_what_is_not_loaded_anywhere_is_unloaded_by_who_would_serve() -> None:
-    service = FakeService(backend("a", "m"))
+    service = FakeService(backend("a", "m"), backend("b"))
     assert ask(service, "/api/chat", {"model": "m", "messages": [], "keep_alive": 0}) == (200, {"served": True})
     assert service.relayed == []
 
 
 @pytest.mark.parametrize("keep_alive", [0, 0.0, "0", "-0s", "0h0m"])
 def test_zero_has_many_forms(keep_alive: object) -> None:
-    service = FakeService(backend("a", "m", loaded=["m"]))
+    service = FakeService(backend("a", "m", loaded=["m"]), backend("b"))
     ask(service, "/api/generate", {"model": "m", "keep_alive": keep_alive})
     assert len(service.relayed) == 1
 
 
 @pytest.mark.parametrize("keep_alive", [None, 1, -1, "5m", "1", "x", True, []])
 def test_what_is_no_zero_loads(keep_alive: object) -> None:
-    service = FakeService(backend("a", "m", loaded=["m"]))
+    service = FakeService(backend("a", "m", loaded=["m"]), backend("b"))
     ask(service, "/api/generate", {"model": "m", "keep_alive": keep_alive})
     assert (service.relayed, len(service.calls)) == ([], 1)
+
+
+def test_the_only_ollama_is_asked_like_any_other_time() -> None:
+    service = FakeService(backend("a", "m", loaded=["m"]))
+    assert ask(service, "/api/generate", {"model": "m", "keep_alive": 0}) == (200, {"served": True})
+    assert (service.relayed, service.refreshed) == ([], [])
 
 
 @pytest.mark.parametrize(("keep_alive", "reason"), [(0, "unload"), (60, "load")])

@@ -16,6 +16,8 @@ from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.model_name import NameEcho, with_model
 
 _OLLAMA = "ollama"
+#: Kinds that have a notion of loading: the lab's devices play Ollamas, whose API this package is for them, too.
+_LOADING = frozenset((_OLLAMA, "emulated"))
 
 
 def ollama_ids(view: FleetView) -> list[str]:
@@ -29,7 +31,7 @@ def is_held_by(view: FleetView, model: str, *, ollama: bool) -> bool:
     return any(
         name in (backend.models or {}) or (bool(backend.spec.stand_in_model) and not ollama)
         for backend in serving(view)
-        if (backend.spec.kind == _OLLAMA) is ollama
+        if (backend.spec.kind in _LOADING) is ollama
     )
 
 

@@ -137,7 +137,7 @@ class OllamaApi:
     def _submit_generation(self, exchange: Exchange, call: Call, on_missing: OnMissing | None) -> None:
         if not asks_for_nothing(call):
             self._submit(exchange, call, on_missing)
-        elif is_unload(call) and not call.annotations.target:
+        elif is_unload(call) and not call.annotations.target and len(ollama_ids(self._service.fleet())) > 1:
             answer_later(exchange, self._unload(exchange, call, on_missing), "ollama unload", self.refuse)
         else:
             self._reside(exchange, call, on_missing)
@@ -147,7 +147,7 @@ class OllamaApi:
             self._reside(exchange, call, on_missing)
 
     def _reside(self, exchange: Exchange, call: Call, on_missing: OnMissing | None) -> None:
-        """Let one backend load the model, or say that it is not loaded: an Ollama, where one has it."""
+        """Let one backend load the model, or unload it: an Ollama, where one has it."""
         view = self._service.fleet()
         if is_held_by(view, call.model, ollama=False):
             if not is_held_by(view, call.model, ollama=True):
