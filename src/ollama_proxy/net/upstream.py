@@ -147,14 +147,10 @@ def failure_kind(status: int, text: str) -> FailureKind:
         return FailureKind.RATE_LIMITED
     if status in (401, 403):
         return FailureKind.SERVER_ERROR
-    if status == 501:
-        # What a server does not do is no illness of it, or one such request would have every server taken for ill.
-        return FailureKind.REJECTED
-    if status >= 500:
+    # What a server does not do (501) is no illness of it, or one such request would have every server taken for ill.
+    if status >= 500 and status != 501:
         return _kind_of_server_error(text)
-    if status < 400:
-        return FailureKind.GARBAGE
-    return FailureKind.REJECTED
+    return FailureKind.GARBAGE if status < 400 else FailureKind.REJECTED
 
 
 def _kind_of_server_error(text: str) -> FailureKind:
