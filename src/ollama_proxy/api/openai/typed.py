@@ -75,6 +75,8 @@ class _Request(msgspec.Struct):
     response_format: _ResponseFormat | None = None
     reasoning_effort: str | None = None
     reasoning: _Reasoning | None = None
+    #: How llama.cpp and vLLM are told whether to think.
+    chat_template_kwargs: dict[str, Any] | None = None
     logprobs: bool | int | None = None
     top_logprobs: int | None = None
 
@@ -117,7 +119,7 @@ def read_typed(body: bytes) -> Generation:
         tool_choice=request.tool_choice,
         parallel_tools=request.parallel_tool_calls,
         format=_typed_format(request.response_format),
-        think=_typed_effort(request.reasoning_effort or (request.reasoning.effort if request.reasoning else None)),
+        think=_typed_thinking(request),
         logprobs=wants_logprobs,
         top_logprobs=top,
     )
@@ -180,6 +182,12 @@ def _typed_format(wanted: _ResponseFormat | None) -> Any:
 
 #: Efforts that only OpenAI's own models tell apart, as the nearest that others know.
 _EFFORTS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "max", "ultra": "max"}
+
+
+def _typed_thinking(request: _Request) -> bool | str | None:
+    effort = request.reasoning_effort or (request.reasoning.effort if request.reasoning else None)
+    switch = (request.chat_template_kwargs or {}).get("enable_thinking")
+    return switch if effort is None and isinstance(switch, bool) else _typed_effort(effort)
 
 
 def _typed_effort(effort: str | None) -> bool | str | None:
