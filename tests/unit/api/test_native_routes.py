@@ -281,3 +281,11 @@ def test_the_status_page_tells_of_models_that_differ() -> None:
         backend("x", "m", kind="openai"),
     )
     assert find_differing(service.view) == {"m:latest": {"a": "1" * 64, "b": "2" * 64}}
+
+
+def test_a_load_with_a_bad_option_is_the_backends_to_refuse() -> None:
+    service = FakeService(backend("a", "m"))
+    body = b'{"model":"m","prompt":"","options":{"num_predict":"x"}}'
+    assert ask(service, "/api/generate", body) == (200, {"served": True})
+    assert service.calls[0].raw is not None
+    assert service.calls[0].raw.body == body

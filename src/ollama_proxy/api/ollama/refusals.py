@@ -8,7 +8,7 @@ import msgspec
 
 from ollama_proxy.api.ollama.go_types import CHAT, EMBED, EMBEDDINGS, GENERATE, SHOW, read_request
 from ollama_proxy.api.ollama.model_ref import ModelRef, parse_ref
-from ollama_proxy.api.ollama.requests import check_top_logprobs
+from ollama_proxy.api.ollama.typed import check_top_logprobs
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.go_json import GoType
 from ollama_proxy.net.go_syntax import quote

@@ -1,4 +1,4 @@
-"""Requests of Ollama's API: the routing facts at once, the whole typed request only when an attempt must translate."""
+"""Requests of Ollama's API: what routing has to know of them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ollama_proxy.api.ollama.go_types import CHAT, EMBED, EMBEDDINGS, GENERATE, SHOW, read_duration, read_request
-from ollama_proxy.domain.call import (
-    Call,
-    Dialect,
-    Embedding,
-    Generation,
-    Message,
-    Need,
-    Operation,
-    RawRequest,
-    Sampling,
-    ToolUse,
-)
-from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.api.ollama.typed import read_typed, read_typed_embed, read_typed_embeddings
+from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Need, Operation, RawRequest
 from ollama_proxy.net.go_json import GoType, tidy
 from ollama_proxy.net.go_syntax import GoError
 from ollama_proxy.net.http1.exchange import Exchange
@@ -34,7 +23,6 @@ _OF_GENERATE, _OF_CHAT = Operation.GENERATE, Operation.CHAT
 _GENERATE = frozenset((Need.GENERATE,))
 _EMBED = frozenset((Need.EMBED,))
 _SHOW = frozenset((Need.SHOW,))
-_MOST_TOP_LOGPROBS = 20
 
 
 class _FactOptions(msgspec.Struct):
@@ -52,8 +40,13 @@ class _Facts(msgspec.Struct):
     raw: bool | None = None
     images: list[msgspec.Raw] | None = None
     context: list[msgspec.Raw] | None = None
-    keep_alive: msgspec.Raw = msgspec.Raw(b"")
     options: _FactOptions | None = None
+
+
+class _WorkFacts(msgspec.Struct):
+    prompt: msgspec.Raw = msgspec.Raw(b"")
+    messages: msgspec.Raw = msgspec.Raw(b"")
+    keep_alive: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _EmbedFacts(msgspec.Struct):
@@ -70,6 +63,7 @@ class _ShowFacts(msgspec.Struct):
 
 _NO_OPTIONS = _FactOptions()
 _facts = msgspec.json.Decoder(_Facts)
+_work_facts = msgspec.json.Decoder(_WorkFacts)
 _embed_facts = msgspec.json.Decoder(_EmbedFacts)
 _show_facts = msgspec.json.Decoder(_ShowFacts)
 
@@ -109,13 +103,13 @@ def asks_for_nothing(call: Call) -> bool:
     """Whether a generate or chat request has nothing to do: it is to load the model, or to unload it."""
     if call.prompt_bytes > _LONGEST_NOTHING or call.raw is None:
         return False
-    facts = _facts.decode(call.raw.body)
+    facts = _work_facts.decode(call.raw.body)
     return bytes(facts.prompt if call.operation is _OF_GENERATE else facts.messages) in _NOTHING
 
 
 def is_unload(call: Call) -> bool:
     """Whether a request with nothing to do wants the model kept for no time at all."""
-    keep_alive = bytes(_facts.decode(call.raw.body).keep_alive) if call.raw is not None else b""
+    keep_alive = bytes(_work_facts.decode(call.raw.body).keep_alive) if call.raw is not None else b""
     if keep_alive in (b"", b"null"):
         return False
     try:
@@ -222,149 +216,3 @@ def read_show(exchange: Exchange, request_id: str, now_s: float) -> Call:
         raw=RawRequest(read_raw_head(exchange), body),
         way_in="/api/show",
     )
-
-
-# -- the whole request ---------------------------------------------------------
-
-
-class _UseFunction(msgspec.Struct):
-    name: str = ""
-    arguments: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-class _Use(msgspec.Struct):
-    function: _UseFunction
-    id: str = ""
-
-
-class _Message(msgspec.Struct):
-    role: str = ""
-    content: str | None = None
-    thinking: str | None = None
-    images: tuple[str, ...] | None = None
-    tool_calls: list[_Use] | None = None
-    tool_name: str = ""
-    tool_call_id: str = ""
-
-
-class _Request(msgspec.Struct):
-    prompt: str | None = None
-    suffix: str | None = None
-    system: str | None = None
-    template: str | None = None
-    raw: bool | None = None
-    images: tuple[str, ...] | None = None
-    context: tuple[int, ...] | None = None
-    messages: list[_Message] | None = None
-    tools: list[Any] | None = None
-    format: Any = None
-    think: bool | str | None = None
-    keep_alive: Any = None
-    options: dict[str, Any] | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-
-
-class _EmbedRequest(msgspec.Struct):
-    input: str | tuple[str, ...] | None = None
-    prompt: str | None = None
-    dimensions: int | None = None
-    truncate: bool | None = None
-    keep_alive: Any = None
-    options: dict[str, Any] | None = None
-
-
-_requests = msgspec.json.Decoder(_Request)
-_embed_requests = msgspec.json.Decoder(_EmbedRequest)
-_SAMPLING_FIELDS = frozenset(Sampling.__struct_fields__) - {"extra"}
-
-
-def read_typed(body: bytes, operation: Operation) -> Generation:
-    """The typed form of a generate or chat request. Raises `ProxyError` in Ollama's words."""
-    kind = GENERATE if operation is _OF_GENERATE else CHAT
-    request = _decode_typed(_requests, body, kind)
-    check_top_logprobs(request.top_logprobs)
-    if isinstance(request.think, str):
-        # The words of an effort are checked where Ollama checks them: while it reads.
-        read_request(body, kind)
-    return Generation(
-        prompt=request.prompt or "",
-        suffix=request.suffix or "",
-        system=request.system or "",
-        template=request.template or "",
-        raw=bool(request.raw),
-        images=request.images or (),
-        context=request.context or (),
-        messages=tuple(_typed_message(message) for message in request.messages or ()),
-        sampling=read_sampling(request.options or {}),
-        tools=tuple(request.tools or ()),
-        format=request.format or None,
-        think=request.think,
-        keep_alive=request.keep_alive,
-        logprobs=bool(request.logprobs),
-        top_logprobs=request.top_logprobs or 0,
-    )
-
-
-def check_top_logprobs(count: object) -> None:
-    """Raises `ProxyError` when Ollama would refuse the number."""
-    if isinstance(count, int) and not 0 <= count <= _MOST_TOP_LOGPROBS:
-        raise ProxyError(ErrorKind.INVALID_REQUEST, "top_logprobs must be between 0 and 20")
-
-
-def _decode_typed(decoder: msgspec.json.Decoder[T], body: bytes, kind: GoType) -> T:
-    """A whole request; what the ordinary decoder cannot read is read as Ollama reads it."""
-    try:
-        return decoder.decode(body)
-    except UNREADABLE:
-        return decode_body(decoder, msgspec.json.encode(read_request(body, kind)))
-
-
-def _typed_message(message: _Message) -> Message:
-    uses = tuple(
-        ToolUse(use.function.name, bytes(use.function.arguments).decode(), use.id) for use in message.tool_calls or ()
-    )
-    return Message(
-        role=message.role.lower(),
-        content=message.content or "",
-        thinking=message.thinking or "",
-        images=message.images or (),
-        tool_uses=uses,
-        tool_call_id=message.tool_call_id,
-        tool_name=message.tool_name,
-    )
-
-
-def read_sampling(options: Mapping[str, Any]) -> Sampling:
-    """Ollama's `options`; what we have no name for is kept in `extra`."""
-    known: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for name, value in options.items():
-        if name == "routing" or value is None:
-            continue
-        if name in _SAMPLING_FIELDS:
-            # Numbers arrive as JSON floats; whole ones are good for integer options.
-            whole = isinstance(value, float) and value.is_integer() and name not in ("temperature", "top_p", "min_p")
-            known[name] = int(value) if whole else value
-        else:
-            extra[name] = value
-    if isinstance(known.get("stop"), str):
-        known["stop"] = [known["stop"]]
-    try:
-        return msgspec.convert({**known, "extra": extra}, Sampling)
-    except msgspec.ValidationError as error:
-        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid option: {error}") from None
-
-
-def read_typed_embed(body: bytes) -> Embedding:
-    """The typed form of `/api/embed`."""
-    request = _decode_typed(_embed_requests, body, EMBED)
-    inputs = (request.input,) if isinstance(request.input, str) else request.input or ()
-    return Embedding(inputs, request.dimensions, request.truncate, request.keep_alive, request.options or {})
-
-
-def read_typed_embeddings(body: bytes) -> Embedding:
-    """The typed form of `/api/embeddings`."""
-    request = _decode_typed(_embed_requests, body, EMBEDDINGS)
-    inputs = (request.prompt,) if request.prompt else ()
-    return Embedding(inputs, None, None, request.keep_alive, request.options or {})
