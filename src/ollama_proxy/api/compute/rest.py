@@ -14,8 +14,9 @@ from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.grpc.call import GrpcMethod
+from ollama_proxy.net.grpc.connect import is_gzip
 from ollama_proxy.net.grpc.http_call import HttpCall
-from ollama_proxy.net.grpc.inflate import BadMessage
+from ollama_proxy.net.grpc.inflate import BadMessage, inflate
 from ollama_proxy.net.grpc.json_codec import JsonCodec
 from ollama_proxy.net.grpc.status import INVALID_ARGUMENT, code_name, code_status
 from ollama_proxy.net.http1.exchange import Exchange, Header
@@ -111,7 +112,8 @@ def describe_error(code: int, message: str, request_id: str) -> dict[str, str]:
 
 
 def _read_body(exchange: Exchange, codec: JsonCodec) -> bytes:
-    return codec.read(exchange.body)
+    packed = is_gzip(exchange.header(b"content-encoding"))
+    return codec.read(inflate(exchange.body) if packed else exchange.body)
 
 
 def _read_query(exchange: Exchange, codec: JsonCodec) -> bytes:

@@ -70,7 +70,7 @@ class ConnectUnaryCall(ConnectCall):
     def _read_plain(self) -> bytes:
         body = self.exchange.body
         check_size(len(body))
-        return inflate(body) if _is_gzip(self.exchange.header(b"content-encoding")) else body
+        return inflate(body) if is_gzip(self.exchange.header(b"content-encoding")) else body
 
     def _answer_whole(self, answer: bytes | None, code: int, message: str, trailers: Sequence[Header]) -> None:
         fields = self.head_fields(self.initial)
@@ -94,7 +94,7 @@ class ConnectStreamCall(ConnectCall):
 
     def _read_plain(self) -> bytes:
         body = self.exchange.body
-        gzip = _is_gzip(self.exchange.header(b"connect-content-encoding"))
+        gzip = is_gzip(self.exchange.header(b"connect-content-encoding"))
         if len(body) < _PREFIX_BYTES:
             raise BadMessage(INVALID_ARGUMENT, "this method takes one message; none came")
         flags, size = body[0], int.from_bytes(body[1:_PREFIX_BYTES], "big")
@@ -127,7 +127,8 @@ def describe_error(code: int, message: str) -> dict[str, object]:
     return {"code": connect_name(code), "message": message}
 
 
-def _is_gzip(encoding: bytes | None) -> bool:
+def is_gzip(encoding: bytes | None) -> bool:
+    """Whether a body is packed. Raises `BadMessage` for what cannot be unpacked."""
     if encoding in (None, b"", b"identity"):
         return False
     if encoding == b"gzip":
