@@ -128,9 +128,16 @@ def test_requests_run_side_by_side(connect: Callable[..., Client]) -> None:
     assert len(list(itertools.groupby(order))) > 10
 
 
+def count_cancels(lab: LabProcess, name: str) -> int:
+    """How many requests a device has seen cancelled, once those of tests before this one are among them."""
+    wait_until(lambda: lab.state(name)["in_flight"] == 0, f"{name} to be idle")
+    found: int = lab.state(name)["cancelled"]
+    return found
+
+
 def test_a_cancel_ends_one_request_and_stops_its_device(connect: Callable[..., Client], lab: LabProcess) -> None:
     client = connect()
-    before = lab.state("cpu")["cancelled"]
+    before = count_cancels(lab, "cpu")
     client.ask("long", annotations={"target": "ollama-cpu"}, options={"max_tokens": 4000})
     assert client.read()["request_id"] == "long"
     client.ask("other", annotations={"target": "ollama-igpu"}, options={"max_tokens": 40})
@@ -155,7 +162,7 @@ def test_a_client_that_leaves_stops_all_its_devices(
     lab_proxy: ProxyProcess, lab: LabProcess, end: str, tmp_path: Path
 ) -> None:
     names = ("cpu", "igpu")
-    before = {name: lab.state(name)["cancelled"] for name in names}
+    before = {name: count_cancels(lab, name) for name in names}
     script = tmp_path / "client.py"
     script.write_text(
         "import json, sys, websocket\n"
