@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -242,12 +243,29 @@ def test_a_large_file_passes_in_constant_memory(
     answer = client.getresponse()
     assert (answer.status, answer.read()) == (200, b"")
     client.request("GET", "/api/version")
-    assert client.getresponse().status == 200
+    answer = client.getresponse()
+    assert (answer.status, answer.read()[:10]) == (200, b'{"version"')
     client.close()
     for server in PAIR:
         path = Path(ollamas._work) / f"models-{server}/blobs/{name.replace(':', '-')}"
         assert path.stat().st_size == size
         path.unlink()
+
+
+def test_a_file_passes_over_http2(ollamas: RealOllama, everywhere: ProxyProcess, tmp_path: Path) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("no curl")
+    blob = os.urandom(20 * MEGABYTE)
+    (tmp_path / "blob").write_bytes(blob)
+    url = f"{everywhere.url}/api/blobs/{digest_of(blob)}"
+    command = [curl, "-sS", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}"]
+    for expected in ("2 201", "2 200"):
+        done = subprocess.run(
+            [*command, "--data-binary", f"@{tmp_path / 'blob'}", url], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == expected, done.stderr
+    remove_blob(ollamas, blob)
 
 
 def memory_bytes(process: ProxyProcess, field: str) -> int:
@@ -363,7 +381,11 @@ def test_the_command_line_manages_models(ollamas: RealOllama, everywhere: ProxyP
 
 
 def test_the_python_client_manages_models(ollamas: RealOllama, first: ProxyProcess, tmp_path: Path) -> None:
-    client = ollama.Client(host=first.url)
+    with ollama.Client(host=first.url) as client:
+        manage_with(client, tmp_path)
+
+
+def manage_with(client: ollama.Client, tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(tiny_gguf(5))
     digest = client.create_blob(path)

@@ -16,6 +16,7 @@ from tests.h2.frames import (
     END_STREAM,
     FLOW_CONTROL_ERROR,
     HEADERS,
+    NO_ERROR,
     RST_STREAM,
     WINDOW_UPDATE,
     Frame,
@@ -155,14 +156,29 @@ def test_100_is_said_when_the_handler_takes_the_body() -> None:
     assert not said.flags & END_STREAM
 
 
-def test_an_early_answer_leaves_the_client_its_window_and_no_more() -> None:
-    scene = Scene(lambda taker: taker.exchange.respond(200, b"text/plain", b"have it"))
-    sent = scene.open()
-    assert [one.kind for one in sent] == [HEADERS, DATA, DATA]
-    assert credit(scene.send(_WINDOW - 10)) == 0
-    assert scene.send(10, ended=True) == []
+def test_the_rest_behind_an_early_answer_is_read_past_however_long_it_is() -> None:
+    scene = Scene(lambda taker: None)
+    scene.open()
+    scene.send(30_000)
+    scene.takers[0].exchange.respond(200, b"text/plain", b"have it")
+    sent = scene.core.take()
+    assert [one.kind for one in sent] == [HEADERS, DATA, DATA, WINDOW_UPDATE]
+    for _ in range(20):
+        assert credit(scene.send(20_000) + scene.send(10_000)) >= 20_000
+    assert scene.core.pass_time(29) == []
+    scene.send(1)
+    assert scene.core.pass_time(29) == []
+    # Nothing on the stream, for it has ended; a word on the connection, for a client that would sleep on otherwise.
+    (last,) = scene.core.exchange(frame(DATA, END_STREAM, 1, bytes(10)))
+    assert (last.kind, last.stream_id) == (WINDOW_UPDATE, 0)
     assert not scene.core.connection.streams
     assert b"\x88" in scene.core.exchange(headers(3, request_block(b"/")))[0].payload
+
+
+def test_a_client_that_falls_silent_behind_an_early_answer_is_told() -> None:
+    scene = Scene(lambda taker: taker.exchange.respond(200, b"text/plain", b"have it"))
+    scene.open()
+    assert [(one.kind, one.code) for one in scene.core.pass_time(31)] == [(RST_STREAM, NO_ERROR)]
 
 
 def test_a_client_that_resets_is_told_to_the_handler() -> None:

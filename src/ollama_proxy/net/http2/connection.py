@@ -200,7 +200,7 @@ class Connection(Output):
         size = len(payload)
         self._receive_left = left = self._receive_left - size
         if left < self._receive_low:
-            self._open_window(size)
+            self._open_window()
         stream = self.streams.get(stream_id)
         if stream is None or stream.remote_closed:
             self._take_late_data(stream_id, stream, size)
@@ -228,10 +228,13 @@ class Connection(Output):
         stream.remote_closed = True
         if stream.local_closed:
             self.forget(stream.id)
+            if stream.drains and self._receive_left < self.limits.connection_window_bytes:
+                # A sign of life: curl (7.88) sleeps on over an answer that was there before its upload was through.
+                self._open_window()
         else:
             stream.received(payload, ended=True)
 
-    def _open_window(self, size: int) -> None:
+    def _open_window(self) -> None:
         if self._receive_left < 0:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the connection's window allows")
         self.out.append(build_window_update(0, self.limits.connection_window_bytes - self._receive_left))
@@ -243,7 +246,7 @@ class Connection(Output):
         window = self.limits.stream_window_bytes
         if stream.receive_left < 0:
             raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window allows")
-        if stream.local_closed:
+        if stream.local_closed and not stream.drains:
             if stream.receive_left == 0:
                 stream.stop_lingering()
             return

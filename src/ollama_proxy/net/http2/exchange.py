@@ -93,7 +93,7 @@ class Http2Exchange(Stream):
         elif self.method == b"CONNECT":
             self._service.refuse(self, 405, "CONNECT is not served")
         elif not self.remote_closed and self._service.streams(self.method, self.path):
-            self._streams = True
+            self._streams = self.drains = True
             self._hold_body()
             self._serve()
         elif (self.content_left or 0) > self._service.body_bytes:
@@ -270,6 +270,10 @@ class Http2Exchange(Stream):
             self._send_head(ended=True)
         else:
             self.send_data(b"", ended=True)
+        if self._streams:
+            self.holds_window = False
+            self._gathered = bytearray()
+            self.open_window()
 
     def abort(self) -> None:
         """Break the answer off, visibly."""

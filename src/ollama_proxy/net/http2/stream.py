@@ -43,6 +43,8 @@ class Stream:
     #: Whether an answer that comes before the end of the request leaves the client its window to send the rest: it is
     #: dropped. Some clients take a RST_STREAM behind the answer for a failure of it.
     lingers = False
+    #: Whether the rest of the request is read past however long it is, for some clients send all before they read.
+    drains = False
     #: Whether what the client has sent is not given back to its window, for nobody takes more now.
     holds_window = False
 
@@ -184,7 +186,7 @@ class Stream:
         """Give back to the client's window what was received, if that is much or nothing is left."""
         connection = self.connection
         window = connection.limits.stream_window_bytes
-        if self.receive_left < window >> 1 and not self.remote_closed and not self.local_closed:
+        if self.receive_left < window >> 1 and not self.remote_closed and (self.drains or not self.local_closed):
             connection.out.append(build_window_update(self.id, window - self.receive_left))
             self.receive_left = window
             if not connection.awake:
