@@ -37,10 +37,10 @@ class Block(msgspec.Struct):
 
 
 class Turn(msgspec.Struct):
-    """One message."""
+    """One message. Its content may be null, and must be there."""
 
+    content: str | list[Block] | None
     role: str = ""
-    content: str | list[Block] | None = None
 
 
 _turns = msgspec.json.Decoder(list[Turn])
