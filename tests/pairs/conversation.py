@@ -17,7 +17,7 @@ TOOL_PARAMETERS = {
     "properties": {"city": {"type": "string"}},
     "required": ["city"],
 }
-TOOL_HELP = "Tells the weather of a city."
+TOOL_HELP = "Weather of a city"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def ask_ollama(url: str, model: str, ask: Ask) -> Got:
         message["images"] = [PIXEL]
     messages = [message]
     if ask.answered_tool:
-        call = {"id": "call_1", "function": {"name": TOOL_NAME, "arguments": {"city": "Paris"}}}
+        call = {"id": "call_1", "function": {"name": TOOL_NAME, "arguments": {"city": "Oslo"}}}
         messages.append({"role": "assistant", "content": "", "tool_calls": [call]})
         messages.append({"role": "tool", "content": "sunny", "tool_name": TOOL_NAME, "tool_call_id": "call_1"})
     options = {"num_predict": ask.max_tokens, **_used(ask), **({"stop": [ask.stop]} if ask.stop else {})}
@@ -136,7 +136,7 @@ def ask_openai(url: str, model: str, ask: Ask) -> Got:
         content = [{"type": "text", "text": ask.prompt}, image]
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     if ask.answered_tool:
-        call = {"id": "call_1", "type": "function", "function": {"name": TOOL_NAME, "arguments": '{"city": "Paris"}'}}
+        call = {"id": "call_1", "type": "function", "function": {"name": TOOL_NAME, "arguments": '{"city": "Oslo"}'}}
         messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
         messages.append({"role": "tool", "content": "sunny", "tool_call_id": "call_1"})
     document: dict[str, Any] = {"model": model, "messages": messages, "max_tokens": ask.max_tokens, **_used(ask)}
@@ -203,7 +203,7 @@ def ask_responses(url: str, model: str, ask: Ask) -> Got:
         content.append({"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}"})
     items: list[dict[str, Any]] = [{"type": "message", "role": "user", "content": content}]
     if ask.answered_tool:
-        call = {"type": "function_call", "call_id": "call_1", "name": TOOL_NAME, "arguments": '{"city": "Paris"}'}
+        call = {"type": "function_call", "call_id": "call_1", "name": TOOL_NAME, "arguments": '{"city": "Oslo"}'}
         items += [call, {"type": "function_call_output", "call_id": "call_1", "output": "sunny"}]
     document: dict[str, Any] = {"model": model, "input": items, "max_output_tokens": ask.max_tokens, "temperature": 0}
     if ask.tool or ask.answered_tool:
@@ -235,7 +235,7 @@ def ask_responses(url: str, model: str, ask: Ask) -> Got:
 
 
 def _read_response(answer: dict[str, Any], got: Got) -> None:
-    for item in answer["output"]:
+    for item in answer["output"] or ():
         if item["type"] == "message":
             got.take("".join(part["text"] for part in item["content"]))
         elif item["type"] == "reasoning":
@@ -259,7 +259,7 @@ def ask_anthropic(url: str, model: str, ask: Ask) -> Got:
         content.append({"type": "image", "source": source})
     messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
     if ask.answered_tool:
-        use = {"type": "tool_use", "id": "call_1", "name": TOOL_NAME, "input": {"city": "Paris"}}
+        use = {"type": "tool_use", "id": "call_1", "name": TOOL_NAME, "input": {"city": "Oslo"}}
         messages.append({"role": "assistant", "content": [use]})
         result = {"type": "tool_result", "tool_use_id": "call_1", "content": "sunny"}
         messages.append({"role": "user", "content": [result]})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.pairs.cells import CLIENTS, FEATURES, SERVERS, WORDLESS, is_asked
+from tests.pairs.cells import CLIENTS, FEATURES, LAB_HINT, SERVERS, WORDLESS, is_asked
 from tests.pairs.conversation import Ask, Got
 from tests.pairs.servers import backend, llama_cpp
 from tests.support.lab import LabProcess
@@ -64,7 +64,8 @@ def test_pair(open_proxy: Open, server: str, client: str, feature: str, stream: 
     asked = FEATURES[feature]
     url, about = open_proxy(server), SERVERS[server]
     model = about.thinker if asked.thinks else about.model
-    got = CLIENTS[client](url, model, replace(asked.ask, stream=stream))
+    hint = LAB_HINT if not about.real and (asked.ask.tool or asked.ask.answered_tool) else ""
+    got = CLIENTS[client](url, model, replace(asked.ask, stream=stream, prompt=asked.ask.prompt + hint))
     assert got.status == 200, got.error
     assert not got.error
     assert got.headers["x-backend-used"] == "only"
