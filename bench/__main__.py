@@ -36,6 +36,7 @@ PROFILES = (
     "stream-400",
     "translated",
     "translated-back",
+    "translated-anthropic",
     "grpc",
     "grpc-stream",
     "grpc-health",

@@ -24,7 +24,7 @@ class Plan:
     port: int  # to listen on for HTTP
     grpc_port: int  # to listen on for gRPC, where there is any
     upstreams: tuple[str, ...]  # "http://127.0.0.1:21001": the mock's addresses
-    upstream_dialect: str  # "openai" or "ollama": what the upstreams are to be configured as
+    upstream_dialect: str  # "openai", "ollama" or "anthropic": what the upstreams are to be configured as
 
 
 @dataclass(frozen=True, slots=True)

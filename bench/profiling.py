@@ -30,6 +30,7 @@ KINDS = {
     "stream-400": "streams-400",
     "translated": "translated-openai-ollama",
     "translated-back": "translated-ollama-openai",
+    "translated-anthropic": "translated-openai-anthropic",
     "grpc": "grpc-unary",
     "grpc-stream": "grpc-stream",
     "grpc-health": "grpc-health",

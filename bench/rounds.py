@@ -57,7 +57,7 @@ class Run:
         made = [make_measure(name) for name in self.measures if self._is_open(participant, name)]
         return [
             group
-            for dialect in ("openai", "ollama", "")
+            for dialect in ("openai", "ollama", "anthropic", "")
             if (group := [measure for measure in made if measure.dialect == dialect])
         ]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bench.stage import Found, Stage
 
 HTTP = frozenset({"unary", "latency", "streams-100", "streams-400", "streams-2000", "memory", "start"})
-TRANSLATED = frozenset({"translated-ollama-openai", "translated-openai-ollama"})
+TRANSLATED = frozenset({"translated-ollama-openai", "translated-openai-ollama", "translated-openai-anthropic"})
 GRPC_ALONE = frozenset({"grpc-health"})
 GRPC_THROUGH = frozenset({"grpc-unary", "grpc-stream"})
 IN_PROCESS = frozenset({"decision"})
@@ -28,6 +28,7 @@ _MEASURES: dict[str, tuple[str, tuple[object, ...]]] = {
     "streams-2000": ("streams:Streams", (2000,)),
     "translated-ollama-openai": ("streams:Translated", ("ollama", "openai")),
     "translated-openai-ollama": ("streams:Translated", ("openai", "ollama")),
+    "translated-openai-anthropic": ("streams:Translated", ("openai", "anthropic")),
     "grpc-health": ("grpc:GrpcHealth", ()),
     "grpc-unary": ("grpc:GrpcUnary", ()),
     "grpc-stream": ("grpc:GrpcStream", ()),

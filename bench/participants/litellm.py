@@ -29,6 +29,8 @@ _ENV = {
 def _deployment(url: str, dialect: str) -> dict[str, object]:
     if dialect == "ollama":
         params = {"model": f"ollama_chat/{MODEL}", "api_base": url}
+    elif dialect == "anthropic":
+        params = {"model": f"anthropic/{MODEL}", "api_base": url, "api_key": "none"}
     else:
         params = {"model": f"openai/{MODEL}", "api_base": f"{url}/v1", "api_key": "none"}
     return {"model_name": MODEL, "litellm_params": params}
@@ -38,7 +40,7 @@ class Litellm:
     """It speaks OpenAI to its clients, whatever the upstreams speak."""
 
     name = "litellm"
-    measures = HTTP | {"translated-openai-ollama"}
+    measures = HTTP | {"translated-openai-ollama", "translated-openai-anthropic"}
 
     def install(self, tools: Path) -> str:
         """From PyPI; 700 MB."""

@@ -36,7 +36,7 @@ def make_config(plan: Plan) -> dict[str, object]:
                 "type": plan.upstream_dialect,
                 "hardware": hardware,
                 "endpoint": url,
-                "models": [MODEL] if plan.upstream_dialect == "openai" else [],
+                "models": [MODEL] if plan.upstream_dialect != "ollama" else [],
                 "characteristics": character,
             }
         )

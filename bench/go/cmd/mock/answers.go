@@ -15,6 +15,7 @@ const (
 	counts   = `"total_duration":900000000,"load_duration":1000000,"prompt_eval_count":200,` +
 		`"prompt_eval_duration":100000000,"eval_count":40,"eval_duration":800000000`
 	usage   = `"usage":{"prompt_tokens":200,"completion_tokens":40,"total_tokens":240}`
+	inOut   = `"usage":{"input_tokens":200,"output_tokens":40}`
 	details = `"details":{"parent_model":"","format":"gguf","family":"llama","families":["llama"],` +
 		`"parameter_size":"1B","quantization_level":"Q4_K_M"}`
 	listed = `"name":"bench-model:latest","model":"bench-model:latest","size":400000000,` +
@@ -30,6 +31,8 @@ var (
 		`"choices":[{"index":0,"text":"` + text + `","logprobs":null,"finish_reason":"stop"}],` + usage + `}`)
 	ollamaChat = whole(`{"model":"bench-model","created_at":` + madeAt + `,"message":{"role":"assistant","content":"` +
 		text + `"},"done":true,"done_reason":"stop",` + counts + `}`)
+	anthropicText = whole(`{"id":"msg_bench","type":"message","role":"assistant","model":"bench-model","content":[{"type":"text",` +
+		`"text":"` + text + `"}],"stop_reason":"end_turn","stop_sequence":null,` + inOut + `}`)
 	ollamaText = whole(`{"model":"bench-model","created_at":` + madeAt + `,"response":"` + text +
 		`","done":true,"done_reason":"stop","context":[1,2,3],` + counts + `}`)
 )
@@ -67,6 +70,8 @@ func answer(conn net.Conn, request *request) error {
 		return answerModel(conn, request, ollamaChat, &ollamaChatStream, true)
 	case "/api/generate":
 		return answerModel(conn, request, ollamaText, &ollamaTextStream, true)
+	case "/v1/messages":
+		return answerModel(conn, request, anthropicText, &anthropicStream, false)
 	case "/mock/pace":
 		return setPace(conn, request.query)
 	}

@@ -51,11 +51,29 @@ var (
 		head: ndjsonHead, before: ollamaChunk + `"message":{"role":"assistant","content":"`, after: `"},"done":false}` + "\n",
 		end: ollamaChunk + `"message":{"role":"assistant","content":""},"done":true,"done_reason":"stop",` + counts + "}\n",
 	}
+	anthropicStream = streamForm{
+		head: sseHead + framed(sseEvent("message_start", `"message":{"id":"msg_bench","type":"message","role":"assistant",`+
+			`"model":"bench-model","content":[],"stop_reason":null,"stop_sequence":null,`+inOut+`}`)+
+			sseEvent("content_block_start", `"index":0,"content_block":{"type":"text","text":""}`)),
+		before: "event: content_block_delta\ndata: " + `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"`,
+		after:  `"}}` + "\n\n",
+		end: sseEvent("content_block_stop", `"index":0`) +
+			sseEvent("message_delta", `"delta":{"stop_reason":"end_turn","stop_sequence":null},`+inOut),
+		last: "event: message_stop\ndata: " + `{"type":"message_stop"}` + "\n\n",
+	}
 	ollamaTextStream = streamForm{
 		head: ndjsonHead, before: ollamaChunk + `"response":"`, after: `","done":false}` + "\n",
 		end: ollamaChunk + `"response":"","done":true,"done_reason":"stop","context":[1,2,3],` + counts + "}\n",
 	}
 )
+
+func sseEvent(kind, members string) string {
+	return "event: " + kind + "\ndata: {" + `"type":"` + kind + `",` + members + "}\n\n"
+}
+
+func framed(data string) string {
+	return fmt.Sprintf("%x\r\n%s\r\n", len(data), data)
+}
 
 // stream sends one token a write. The first comes at once; the others keep an interval, from a phase of the stream's
 // own: or streams that open together would tick together for ever.

@@ -60,6 +60,8 @@ class _Event(msgspec.Struct):
 _events = msgspec.json.Decoder(_Event)
 _messages = msgspec.json.Decoder(_Message)
 _NO_INPUT = (b"", b"{}", b"null")
+#: How most events begin.
+_DELTA = b"event: content_block_delta\ndata: {"
 
 
 class _Reading:
@@ -153,6 +155,12 @@ class StreamDecoder(_Reading):
 
     def feed(self, data: bytes) -> Sequence[AnswerEvent]:
         events: list[AnswerEvent] = []
+        # Nearly always: one whole event of two lines.
+        border = data.find(b"\n\n")
+        one = data.startswith(_DELTA) and border == len(data) - 2 and data.find(b"\n", len(_DELTA)) == border
+        if one and data.find(b"\r") < 0 and not self._buffer.held and not self._done:
+            self._read(data[len(_DELTA) - 1 :], events)
+            return events
         for payload in self._buffer.feed(data):
             if not self._done:
                 self._read(payload, events)
