@@ -350,3 +350,25 @@ def test_embed_of_a_missing_model_has_its_own_text(native: ollama.Client) -> Non
 def test_show_agrees_with_the_list(native: ollama.Client) -> None:
     (entry,) = [entry for entry in native.list().models if entry.model == MODEL]
     assert native.show(MODEL).details == entry.details
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("/api/embed", {"input": "hi", "keep_alive": ""}),
+        ("/api/chat", {"messages": [{"role": "user", "content": "hi"}], "tools": [{"function": {"name": [1]}}]}),
+    ],
+)
+def test_a_request_that_cannot_be_understood_does_not_keep_the_device(lab: LabProcess, path: str, wrong: Any) -> None:
+    assert ask(lab, "nvidia", path, {"model": MODEL, "stream": False, **wrong})[0] == 400
+    assert ask(lab, "nvidia", "/api/embed", {"model": MODEL, "input": "hi"})[0] == 200
+
+
+def test_a_vector_is_no_longer_than_the_model_makes_it(lab: LabProcess) -> None:
+    body = {"model": MODEL, "input": "hi", "dimensions": 10**12}
+    assert len(json.loads(ask(lab, "nvidia", "/api/embed", body)[2])["embeddings"][0]) < 10_000
+
+
+@pytest.mark.parametrize("path", ["/api/pull", "/api/create", "/api/signout", "/api/experimental/web_search"])
+def test_a_device_manages_nothing(lab: LabProcess, path: str) -> None:
+    assert ask(lab, "nvidia", path, {"model": MODEL})[0] == 501

@@ -86,7 +86,7 @@ class Run:
     async def _answer(self) -> None:
         try:
             await self._prepare()
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+        except Exception as error:  # noqa: BLE001  # a task root
             # A member of the request is not what it should be; the device has to be free for the next in any case.
             self._refuse(ProxyError(ErrorKind.INVALID_REQUEST, f"the request cannot be understood: {error}"))
 
