@@ -220,7 +220,8 @@ def test_a_client_that_leaves_stops_the_work(work: Path, path: str, stream: bool
     with LabProcess(work, speed=1) as lab, ProxyProcess(work, endpoints=lab.endpoints) as proxy:
         before = lab.state("nvidia")["cancelled"]
         with socket.create_connection(("127.0.0.1", proxy.http_port)) as client:
-            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Target-Backend: nvidia\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Target-Backend: nvidia\r\n"
+            head += f"Content-Length: {len(body)}\r\n\r\n"
             client.sendall(head.encode() + body)
             if stream:
                 assert client.recv(1000).startswith(b"HTTP/1.1 200")

@@ -101,9 +101,8 @@ def test_a_client_that_leaves_stops_a_real_generation(fleet: tuple[RealOllama, P
     log = ollamas.children["ollama-nvidia"]
     before = log.text().count('"/api/generate"')
     with socket.create_connection(("127.0.0.1", proxy.http_port)) as client:
-        head = (
-            f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nX-Target-Backend: nvidia\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
+        head = "POST /api/generate HTTP/1.1\r\nHost: localhost\r\nX-Target-Backend: nvidia\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
     left = time.monotonic()

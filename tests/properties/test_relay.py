@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ollama_proxy.domain.answer import AnswerEvent, Finished
 from ollama_proxy.domain.errors import Failure
-from ollama_proxy.net.endings import read_ollama_body, read_ollama_tail, read_openai_body, read_openai_tail
+from ollama_proxy.net.endings.ollama import read_ollama_body, read_ollama_tail
+from ollama_proxy.net.endings.openai import read_openai_body, read_openai_tail
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.chunked import ChunkedReader
 from ollama_proxy.net.http1.client import Origin, OriginPool

@@ -14,7 +14,8 @@ import msgspec
 from ollama_proxy.domain.answer import Finished, Usage
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
-from ollama_proxy.net.endings import TAIL_PIECES, error_in_tail, error_text
+from ollama_proxy.net.endings import TAIL_PIECES, EndReader
+from ollama_proxy.net.endings.errors import error_in_tail, error_text
 from ollama_proxy.net.framing import EventBuffer, LineBuffer
 from ollama_proxy.net.http1.exchange import Headers
 from ollama_proxy.net.model_name import NameEcho
@@ -32,8 +33,6 @@ class _FirstEvent(msgspec.Struct):
 
 
 _first_event = msgspec.json.Decoder(_FirstEvent)
-
-EndReader = Callable[[bytes], Finished | None]
 
 
 class RawAttempt(HttpAttempt):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ollama_proxy.domain.answer import Finished
 from ollama_proxy.domain.call import Call
-from ollama_proxy.net.endings import read_openai_body
+from ollama_proxy.net.endings.openai import read_openai_body
 from ollama_proxy.net.model_name import body_for
 from ollama_proxy.net.multipart import read_boundary, with_field
 from ollama_proxy.net.upstream import HttpAttempt

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
-from ollama_proxy.net.endings import error_text
+from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.framing import EventTooLong
 from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
 from ollama_proxy.net.http1.exchange import Headers

@@ -6,7 +6,8 @@ import pytest
 
 from ollama_proxy.domain.answer import Finished, Usage
 from ollama_proxy.domain.errors import FailureKind
-from ollama_proxy.net.endings import error_in_event, read_anthropic_body, read_anthropic_tail
+from ollama_proxy.net.endings.anthropic import read_anthropic_body, read_anthropic_tail
+from ollama_proxy.net.endings.errors import error_in_event
 from ollama_proxy.net.upstream import failure_kind
 
 DELTA = (

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_proxy.net.endings import (
-    error_in_event,
-    read_openai_body,
-    read_openai_tail,
-    read_responses_body,
-    read_responses_tail,
-)
+from ollama_proxy.net.endings.errors import error_in_event
+from ollama_proxy.net.endings.openai import read_openai_body, read_openai_tail
+from ollama_proxy.net.endings.responses import read_responses_body, read_responses_tail
 
 
 @pytest.mark.parametrize(

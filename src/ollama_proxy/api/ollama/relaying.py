@@ -10,7 +10,7 @@ import msgspec
 from ollama_proxy.domain.call import RawHead, RawRequest
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
 from ollama_proxy.domain.ports import Relay, Service
-from ollama_proxy.net.endings import error_text
+from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.http1.exchange import Exchange, Header
 from ollama_proxy.net.http1.fetch import Fetched, FetchError
 from ollama_proxy.net.http_answer import header_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.endings import error_text
+from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.unpacking import PackedBodyError
 
 _JSON = b"application/json"

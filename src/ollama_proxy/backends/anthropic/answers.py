@@ -8,7 +8,8 @@ import msgspec
 
 from ollama_proxy.backends.anthropic.answer_tool import AnswerTool
 from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta, ThinkingDelta, ToolCall
-from ollama_proxy.net.endings import anthropic_finish, error_text
+from ollama_proxy.net.endings.anthropic import anthropic_finish
+from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.framing import EventBuffer
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, UpstreamError

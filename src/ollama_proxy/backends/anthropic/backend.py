@@ -16,7 +16,8 @@ from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, FailureKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
-from ollama_proxy.net.endings import error_text, read_anthropic_body, read_anthropic_tail
+from ollama_proxy.net.endings import ENDINGS
+from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
@@ -39,6 +40,7 @@ CAPABILITIES = frozenset(
         Need.COUNT,
     )
 )
+SPOKEN = frozenset((Dialect.ANTHROPIC,))
 _ANTHROPIC = Dialect.ANTHROPIC
 _MOST_HEADS = 256
 _VERSION = (b"anthropic-version", b"2023-06-01")
@@ -76,7 +78,7 @@ class AnthropicBackend:
         raw = call.raw
         if raw is not None and call.dialect is _ANTHROPIC:
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
-            attempt = RawAttempt(sink, read_anthropic_body, read_anthropic_tail, echo_for(call, model))
+            attempt = RawAttempt(sink, *ENDINGS[_ANTHROPIC], echo_for(call, model))
             return attempt.send(self._pool, join_request(head, body_for(call, model)))
         typed = call.typed()
         if not isinstance(typed, Generation):

@@ -30,16 +30,7 @@ from ollama_proxy.domain.ports import (
     RelaySink,
     UploadSink,
 )
-from ollama_proxy.net.endings import (
-    read_anthropic_body,
-    read_anthropic_tail,
-    read_ollama_body,
-    read_ollama_tail,
-    read_openai_body,
-    read_openai_tail,
-    read_responses_body,
-    read_responses_tail,
-)
+from ollama_proxy.net.endings import ENDINGS
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.body_upload import BodyUpload, framing_lines
 from ollama_proxy.net.http1.client import OriginPool
@@ -65,8 +56,9 @@ CAPABILITIES = frozenset(Need) - {
     Need.DOCUMENTS,
     Need.SERVER_TOOLS,
 }
-_OLLAMA, _OPENAI, _RESPONSES = Dialect.OLLAMA, Dialect.OPENAI, Dialect.RESPONSES
-_ANTHROPIC = Dialect.ANTHROPIC
+#: Its own, and what its `/v1` routes know.
+SPOKEN = frozenset((Dialect.OLLAMA, Dialect.OPENAI, Dialect.RESPONSES, Dialect.ANTHROPIC))
+_OLLAMA, _RESPONSES = Dialect.OLLAMA, Dialect.RESPONSES
 _PASS = Operation.PASS
 _MOST_HEADS = 256
 #: The first Ollama with `/v1/responses`.
@@ -91,31 +83,19 @@ class OllamaBackend:
     def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         """Send the call on the lane that fits."""
         raw = call.raw
-        if raw is not None and call.dialect is _OLLAMA:
-            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body_for(call, model))
-            attempt = RawAttempt(sink, read_ollama_body, read_ollama_tail, echo_for(call, model))
-            return attempt.send(self._pool, request)
-        if raw is not None and call.operation is _PASS:
-            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), passed_body(call, model))
-            return PassAttempt(sink).send(self._pool, request)
-        if raw is not None and call.dialect is _OPENAI and not call.raw_needs_native:
+        if raw is not None and self._speaks(call):
+            head = self._heads.get(raw.head) or self._keep_head(raw.head)
+            if call.operation is _PASS:
+                return PassAttempt(sink).send(self._pool, join_request(head, passed_body(call, model)))
             body = body_for(call, model)
-            if call.second_hand:
+            if call.second_hand and call.dialect is not _OLLAMA:
                 body = add_members(body, call.second_hand)
-            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body)
-            attempt = RawAttempt(sink, read_openai_body, read_openai_tail, echo_for(call, model))
-            return attempt.send(self._pool, request)
-        if raw is not None and call.dialect is _RESPONSES and not (call.raw_needs_native or self._knows_no_responses):
-            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body_for(call, model))
-            attempt = RawAttempt(sink, read_responses_body, read_responses_tail, echo_for(call, model))
-            return attempt.send(self._pool, request)
-        if raw is not None and call.dialect is _ANTHROPIC and not call.raw_needs_native:
-            body = body_for(call, model)
-            if call.second_hand:
-                body = add_members(body, call.second_hand)
-            request = join_request(self._heads.get(raw.head) or self._keep_head(raw.head), body)
-            attempt = RawAttempt(sink, read_anthropic_body, read_anthropic_tail, echo_for(call, model))
-            return attempt.send(self._pool, request)
+            read_body, read_tail = ENDINGS[call.dialect]
+            attempt = RawAttempt(sink, read_body, read_tail, echo_for(call, model))
+            return attempt.send(self._pool, join_request(head, body))
+        return self._translate(call, model, sink)
+
+    def _translate(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         path, document = encode_request(call, model)
         decoder = EmbedDecoder() if call.operation is Operation.EMBED else AnswerDecoder()
         head = self._native_heads.get(path)
@@ -123,6 +103,13 @@ class OllamaBackend:
             head = self._native_heads[path] = request_head(self._pool.origin, b"POST", self._prefix + path, _JSON)
         request = join_request(head, msgspec.json.encode(document))
         return DecodedAttempt(sink, decoder).send(self._pool, request)
+
+    def _speaks(self, call: Call) -> bool:
+        """Whether a raw request goes up as it came: its own dialect always, others unless that would lose something."""
+        dialect = call.dialect
+        if dialect is _OLLAMA or call.operation is _PASS:
+            return True
+        return not call.raw_needs_native and not (dialect is _RESPONSES and self._knows_no_responses)
 
     def relay(self, request: RawRequest, sink: RelaySink) -> Relay:
         """Send a request as it came."""

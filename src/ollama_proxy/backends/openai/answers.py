@@ -9,7 +9,7 @@ import msgspec
 from ollama_proxy.backends.openai.logprobs import Logprobs, read_logprobs
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Operation
-from ollama_proxy.net.endings import error_text
+from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.framing import EventBuffer
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, UpstreamError

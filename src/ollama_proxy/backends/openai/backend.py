@@ -19,13 +19,8 @@ from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
-from ollama_proxy.net.endings import (
-    error_text,
-    read_openai_body,
-    read_openai_tail,
-    read_responses_body,
-    read_responses_tail,
-)
+from ollama_proxy.net.endings import ENDINGS
+from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
@@ -35,6 +30,8 @@ from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
 
+#: What servers of this kind understand without being configured to.
+SPOKEN = frozenset((Dialect.OPENAI,))
 _OPENAI, _RESPONSES = Dialect.OPENAI, Dialect.RESPONSES
 _EMBED, _PASS = Operation.EMBED, Operation.PASS
 _MOST_HEADS = 256
@@ -111,11 +108,11 @@ class OpenAiBackend:
                 return DecodedAttempt(sink, choose_decoder(call.operation, stream=True)).send(
                     pool, join_request(head, streamed)
                 )
-            attempt = RawAttempt(sink, read_openai_body, read_openai_tail, echo_for(call, model))
+            attempt = RawAttempt(sink, *ENDINGS[_OPENAI], echo_for(call, model))
             return attempt.send(pool, join_request(head, body))
         if raw is not None and call.dialect is _RESPONSES and self._speaks_responses:
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
-            attempt = RawAttempt(sink, read_responses_body, read_responses_tail, echo_for(call, model))
+            attempt = RawAttempt(sink, *ENDINGS[_RESPONSES], echo_for(call, model))
             return attempt.send(pool, join_request(head, body_for(call, model)))
         stream = call.stream or (self._always_stream and call.operation is not _EMBED)
         path, document = encode_request(call, model, stream=stream, thinks_by_template=self._thinks_by_template)
