@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from backports import zstd
 from pydantic import BaseModel
 
 from tests.support.lab import LabProcess
+from tests.support.ollama import RealOllama
 from tests.support.processes import http_get
 from tests.support.proxy import ProxyProcess
 
@@ -400,6 +403,45 @@ def test_a_packed_body_is_unpacked(claude_proxy: ProxyProcess) -> None:
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
         assert json.loads(answer.read())["type"] == "message"
+
+
+REFUSED: list[dict[str, Any] | bytes] = [
+    *(b"null", b"[]", b"{}", b"", b'{"model"', b'"x"'),
+    *({"model": name} for name in (None, "", " ", 5, "a b", "nope:x")),
+    *({"max_tokens": limit} for limit in (None, -1, 0, "5", 1.5)),
+    *({"messages": turns} for turns in (None, {}, "x", [], [5], [[]], [{}])),
+    *({"messages": [{"role": "user", "content": content}]} for content in (5, [5], [{"type": 5}])),
+    {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
+    {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "data": "!"}}]}]},
+    {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "x"}]}]},
+    *({"tools": tools} for tools in ({}, [5], [{"name": 5}], [{"name": "f", "input_schema": 5}])),
+    *({name: 5} for name in ("metadata", "output_config", "thinking", "stop_sequences")),
+    {"tool_choice": "any"},
+    {"temperature": "hot"},
+    {"top_k": 1.5},
+    {"stream": "yes"},
+    {"stream": True, "max_tokens": 0},
+    {"stream": True, "model": "nope"},
+]
+
+
+@pytest.mark.ollama
+def test_bad_bodies_are_refused_as_ollama_does(ollamas: RealOllama, ollama_proxy_process: ProxyProcess) -> None:
+    for given in REFUSED:
+        body = given
+        if not isinstance(body, bytes):
+            body = json.dumps({"model": "smollm2:135m", "max_tokens": 3, "messages": HELLO, **body}).encode()
+        direct, ours = (refuse(url, body) for url in (ollamas.endpoints[0], ollama_proxy_process.url))
+        assert ours == direct, given
+
+
+def refuse(url: str, body: bytes) -> tuple[int, str, str, str]:
+    """Status, content type, caching and text of a refusal, its id left out."""
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(url + "/v1/messages", body), timeout=30)
+    with refused.value as answer:
+        text = re.sub(r'"req_[^"]*"', '"req"', answer.read().decode())
+    return answer.code, answer.headers["Content-Type"], answer.headers.get("Cache-Control", ""), text
 
 
 # -- other clients in front of a server of Anthropic's API ------------------------------

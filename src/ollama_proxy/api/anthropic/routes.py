@@ -14,7 +14,7 @@ from ollama_proxy.api.anthropic.typed import read_typed
 from ollama_proxy.api.anthropic.writer import AnthropicWriter
 from ollama_proxy.domain.call import Call, Need
 from ollama_proxy.domain.device import BackendView
-from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
@@ -57,14 +57,17 @@ class AnthropicApi:
     def _create(self, exchange: Exchange) -> None:
         shown_id = name_request(exchange)
         try:
-            asked = self._read_asked(exchange)
+            asked = read_asked(exchange)
             call = make_call(asked, exchange, exchange.request_id, self._service.now_s())
-            self._check(call)
+            self._check_model(call)
             limit = asked.facts.max_tokens
             if type(limit) is not int or limit <= 0:
                 raise BadRequest("max_tokens is required and must be positive")
             if not has_messages(asked):
                 raise BadRequest("messages is required")
+            if asked.stream:
+                exchange.fixed_lines += _NO_CACHE
+            self._check_blank(call)
         except ProxyError as error:
             exchange.respond(*write_error(error, shown_id))
             return
@@ -76,15 +79,14 @@ class AnthropicApi:
         answer = HttpAnswer(exchange, make_writer)
         answer.attach(self._service.submit(call, answer))
 
-    def _read_asked(self, exchange: Exchange) -> Asked:
-        asked = read_asked(exchange)
-        if asked.stream:
-            exchange.fixed_lines += _NO_CACHE
-        return asked
-
-    def _check(self, call: Call) -> None:
-        if (not call.model or call.model.isspace()) and not self._service.name_default(call):
+    def _check_model(self, call: Call) -> None:
+        if not call.model and not self._service.name_default(call):
             raise BadRequest("model is required")
+
+    def _check_blank(self, call: Call) -> None:
+        """Ollama finds out later that a name is only blanks."""
+        if call.model.isspace() and not self._service.name_default(call):
+            raise ProxyError(ErrorKind.INVALID_REQUEST, "model is required")
 
     # -- counting -----------------------------------------------------------------
 
@@ -93,7 +95,8 @@ class AnthropicApi:
         try:
             asked = read_asked(exchange)
             call = make_count_call(asked, exchange, exchange.request_id, self._service.now_s())
-            self._check(call)
+            self._check_model(call)
+            self._check_blank(call)
             if not has_messages(asked):
                 raise BadRequest("messages is required")
             counted = self._is_counted(call.model)
