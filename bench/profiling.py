@@ -28,7 +28,7 @@ KINDS = {
     "unary": "unary",
     "stream": "streams-100",
     "stream-400": "streams-400",
-    "translated": "translated-openai-ollama",
+    "translated": "translated-openai-anthropic",
     "translated-back": "translated-ollama-openai",
     "translated-anthropic": "translated-openai-anthropic",
     "grpc": "grpc-unary",

@@ -85,11 +85,9 @@ TABLES = (
         (
             Column("Ollama client, OpenAI upstream", "translated-ollama-openai", "cpu_us", 1, shows_range=True),
             Column("delay p99, us", "translated-ollama-openai", "delay_p99_us", 0),
-            Column("OpenAI client, Ollama upstream", "translated-openai-ollama", "cpu_us", 1, shows_range=True),
-            Column("delay p99, us", "translated-openai-ollama", "delay_p99_us", 0),
-            Column("core", "translated-openai-ollama", "core", 2),
             Column("OpenAI client, Anthropic upstream", "translated-openai-anthropic", "cpu_us", 1, shows_range=True),
             Column("delay p99, us", "translated-openai-anthropic", "delay_p99_us", 0),
+            Column("core", "translated-openai-anthropic", "core", 2),
         ),
     ),
     Table(

@@ -55,13 +55,12 @@ def _make_targets() -> list[Target]:
             _against(f"delay of a chunk p99, {streams} streams", measure, "delay_p99_us", "nginx", 1.3),
         ]
     fast = ("ours", "streams-100", cpu)
-    for way in ("ollama-openai", "openai-ollama", "openai-anthropic"):
+    for way in ("ollama-openai", "openai-anthropic"):
         measure = f"translated-{way}"
         text = f"CPU of a translated chunk ({way.replace('-', ' client, ')} upstream), against our own fast lane"
         targets.append(Target(text, ("ours", measure, cpu), 2.5, fast))
     targets += [
-        _against("CPU of a translated chunk", "translated-openai-ollama", cpu, "litellm", 0.1),
-        _against("CPU of a translated chunk (Anthropic upstream)", "translated-openai-anthropic", cpu, "litellm", 0.1),
+        _against("CPU of a translated chunk", "translated-openai-anthropic", cpu, "litellm", 0.1),
         _against("CPU of a gRPC Generate", "grpc-unary", cpu, "grpc-go", 0.6),
         _against("CPU of a gRPC HealthCheck", "grpc-health", cpu, "grpc-go", 0.8),
         _against("CPU of a gRPC HealthCheck", "grpc-health", cpu, "grpcio-aio", 1 / 12),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bench.stage import Found, Stage
 
 HTTP = frozenset({"unary", "latency", "streams-100", "streams-400", "streams-2000", "memory", "start"})
-TRANSLATED = frozenset({"translated-ollama-openai", "translated-openai-ollama", "translated-openai-anthropic"})
+TRANSLATED = frozenset({"translated-ollama-openai", "translated-openai-anthropic"})
 GRPC_ALONE = frozenset({"grpc-health"})
 GRPC_THROUGH = frozenset({"grpc-unary", "grpc-stream"})
 IN_PROCESS = frozenset({"decision"})
@@ -27,7 +27,6 @@ _MEASURES: dict[str, tuple[str, tuple[object, ...]]] = {
     "streams-400": ("streams:Streams", (400,)),
     "streams-2000": ("streams:Streams", (2000,)),
     "translated-ollama-openai": ("streams:Translated", ("ollama", "openai")),
-    "translated-openai-ollama": ("streams:Translated", ("openai", "ollama")),
     "translated-openai-anthropic": ("streams:Translated", ("openai", "anthropic")),
     "grpc-health": ("grpc:GrpcHealth", ()),
     "grpc-unary": ("grpc:GrpcUnary", ()),

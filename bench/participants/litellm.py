@@ -40,7 +40,7 @@ class Litellm:
     """It speaks OpenAI to its clients, whatever the upstreams speak."""
 
     name = "litellm"
-    measures = HTTP | {"translated-openai-ollama", "translated-openai-anthropic"}
+    measures = HTTP | {"translated-openai-anthropic"}
 
     def install(self, tools: Path) -> str:
         """From PyPI; 700 MB."""
