@@ -5,7 +5,6 @@ Anthropic's clients pass on the fast lane, with their version and beta headers; 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from ollama_proxy.backends.anthropic.answers import BodyDecoder, StreamDecoder
@@ -13,15 +12,16 @@ from ollama_proxy.backends.anthropic.probe import read_models
 from ollama_proxy.backends.anthropic.requests import encode_request
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
-from ollama_proxy.domain.errors import ErrorKind, FailureKind, ProxyError
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
 from ollama_proxy.net.endings import ENDINGS
 from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
-from ollama_proxy.net.http1.fetch import FetchError, fetch
+from ollama_proxy.net.http1.fetch import fetch
 from ollama_proxy.net.model_name import body_for, echo_for
+from ollama_proxy.net.probe import ask_within
 from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.upstream import join_request, request_head
 
@@ -106,14 +106,7 @@ class AnthropicBackend:
 
     async def probe(self, timeout_s: float) -> ProbeReport:
         """The model list; servers without one are judged by answering at all."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._ask(timeout_s)
-        except TimeoutError:
-            raise ProbeError(f"timeout after {timeout_s:g} s") from None
-        except FetchError as error:
-            hard = error.failure.kind in (FailureKind.REFUSED, FailureKind.UNREACHABLE)
-            raise ProbeError(error.failure.message, hard=hard) from None
+        return await ask_within(timeout_s, self._ask(timeout_s))
 
     async def _ask(self, timeout_s: float) -> ProbeReport:
         head = request_head(self._pool.origin, b"GET", self._prefix + _LIST, (_VERSION, *self._key))

@@ -7,7 +7,6 @@ end, real token counts and durations.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,6 @@ from ollama_proxy.backends.ollama.answers import AnswerDecoder, EmbedDecoder
 from ollama_proxy.backends.ollama.requests import encode_request
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
-from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import (
     Attempt,
@@ -34,10 +32,11 @@ from ollama_proxy.net.endings import ENDINGS
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.body_upload import BodyUpload, framing_lines
 from ollama_proxy.net.http1.client import OriginPool
-from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
+from ollama_proxy.net.http1.fetch import Fetched, fetch
 from ollama_proxy.net.lenient_json import add_members
 from ollama_proxy.net.model_name import body_for, echo_for
 from ollama_proxy.net.pass_lane import PassAttempt, passed_body
+from ollama_proxy.net.probe import ask_within
 from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
@@ -131,13 +130,12 @@ class OllamaBackend:
 
     async def probe(self, timeout_s: float) -> ProbeReport:
         """Version, installed and loaded models."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                tags = await self._get(b"/api/tags", timeout_s)
-                loaded = await self._get(b"/api/ps", timeout_s)
-                version = await self._get(b"/api/version", timeout_s)
-        except TimeoutError:
-            raise ProbeError(f"timeout after {timeout_s:g} s") from None
+        return await ask_within(timeout_s, self._ask(timeout_s))
+
+    async def _ask(self, timeout_s: float) -> ProbeReport:
+        tags = await self._get(b"/api/tags", timeout_s)
+        loaded = await self._get(b"/api/ps", timeout_s)
+        version = await self._get(b"/api/version", timeout_s)
         if tags.status != 200:
             raise ProbeError(f"HTTP {tags.status} on /api/tags")
         running = _entries(bytes(loaded.body)) if loaded.status == 200 else []
@@ -153,11 +151,7 @@ class OllamaBackend:
 
     async def _get(self, path: bytes, timeout_s: float) -> Fetched:
         request = request_head(self._pool.origin, b"GET", self._prefix + path) + b"0\r\n\r\n"
-        try:
-            return await fetch(self._pool, request, timeout_s)
-        except FetchError as error:
-            hard = error.failure.kind in (FailureKind.REFUSED, FailureKind.UNREACHABLE)
-            raise ProbeError(error.failure.message, hard=hard) from None
+        return await fetch(self._pool, request, timeout_s)
 
     async def close(self) -> None:
         """Drop idle connections."""

@@ -6,7 +6,6 @@ like) go out only when the client asked for them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -16,16 +15,16 @@ from ollama_proxy.backends.openai.probe import is_llama_cpp, read_abilities, rea
 from ollama_proxy.backends.openai.requests import as_stream, encode_request
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
-from ollama_proxy.domain.errors import FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
 from ollama_proxy.net.endings import ENDINGS
 from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
-from ollama_proxy.net.http1.fetch import Fetched, FetchError, fetch
+from ollama_proxy.net.http1.fetch import Fetched, fetch
 from ollama_proxy.net.model_name import body_for, echo_for
 from ollama_proxy.net.pass_lane import PassAttempt, passed_body
+from ollama_proxy.net.probe import ask_within
 from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
@@ -147,14 +146,7 @@ class OpenAiBackend:
 
     async def probe(self, timeout_s: float) -> ProbeReport:
         """The model list; servers without one are judged by answering at all."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._ask(timeout_s)
-        except TimeoutError:
-            raise ProbeError(f"timeout after {timeout_s:g} s") from None
-        except FetchError as error:
-            hard = error.failure.kind in (FailureKind.REFUSED, FailureKind.UNREACHABLE)
-            raise ProbeError(error.failure.message, hard=hard) from None
+        return await ask_within(timeout_s, self._ask(timeout_s))
 
     async def _ask(self, timeout_s: float) -> ProbeReport:
         answer = await self._get(self._prefix + b"/models", timeout_s)
