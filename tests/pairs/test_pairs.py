@@ -48,44 +48,49 @@ def _backend_entry(name: str, request: pytest.FixtureRequest, opened: contextlib
     return backend(kind, lab.endpoints[2])
 
 
-def cells() -> Iterator[Any]:
-    for server, about in SERVERS.items():
-        for client in CLIENTS:
-            for name in FEATURES:
-                if name in WORDLESS.get(client, ()) or not is_asked(about, name):
-                    continue
-                marks = [pytest.mark.ollama] if server == "Ollama" else []
-                yield pytest.param(server, client, name, id=f"{client} to {server}: {name}", marks=marks)
+def _marked(server: str, *more: str) -> Any:
+    marks = [pytest.mark.ollama] if server == "Ollama" else []
+    return pytest.param(server, *more, id=" ".join([server, *more]), marks=marks)
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize(("server", "client", "feature"), list(cells()))
-def test_pair(open_proxy: Open, server: str, client: str, feature: str, stream: bool) -> None:
+#: One test a server and a question: the prompts are much the same there, and a server that has just read one reads the
+#: next for nothing.
+QUESTIONS = [_marked(server, name) for server, about in SERVERS.items() for name in FEATURES if is_asked(about, name)]
+
+
+@pytest.mark.parametrize(("server", "feature"), QUESTIONS)
+def test_pairs(open_proxy: Open, subtests: pytest.Subtests, server: str, feature: str) -> None:
     asked = FEATURES[feature]
     url, about = open_proxy(server), SERVERS[server]
     model = about.thinker if asked.thinks else about.model
     hint = LAB_HINT if not about.real and (asked.ask.tool or asked.ask.answered_tool) else ""
-    got = CLIENTS[client](url, model, replace(asked.ask, stream=stream, prompt=asked.ask.prompt + hint))
-    assert got.status == 200, got.error
-    assert not got.error
-    assert got.headers["x-backend-used"] == "only"
-    asked.check(got)
-    if stream and feature == "text":
-        assert got.pieces > 1
+    for client, ask in CLIENTS.items():
+        if feature in WORDLESS.get(client, ()):
+            continue
+        for stream in (False, True):
+            with subtests.test(client=client, stream=stream):
+                got = ask(url, model, replace(asked.ask, stream=stream, prompt=asked.ask.prompt + hint))
+                assert got.status == 200, got.error
+                assert not got.error
+                assert got.headers["x-backend-used"] == "only"
+                asked.check(got)
+                if stream and feature == "text":
+                    assert got.pieces > 1
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("client", [name for name in CLIENTS if "stop sequences" not in WORDLESS.get(name, ())])
-@pytest.mark.parametrize(
-    "server", [pytest.param(name, marks=pytest.mark.ollama) if name == "Ollama" else name for name in SERVERS]
-)
-def test_stop_sequences(open_proxy: Open, server: str, client: str, stream: bool) -> None:
+@pytest.mark.parametrize("server", [_marked(server) for server in SERVERS])
+def test_stop_sequences(open_proxy: Open, subtests: pytest.Subtests, server: str) -> None:
     """What ends a text is no part of it."""
     url, model = open_proxy(server), SERVERS[server].model
-    free = CLIENTS[client](url, model, Ask("Say hello.", stream=stream))
-    word = next(word for word in free.text.split()[2:] if word.isalpha())
-    cut: Got = CLIENTS[client](url, model, Ask("Say hello.", stream=stream, stop=word))
-    assert cut.status == 200, cut.error
-    assert cut.text.strip()
-    assert word not in cut.text
-    assert free.text.startswith(cut.text.rstrip())
+    for client, ask in CLIENTS.items():
+        if "stop sequences" in WORDLESS.get(client, ()):
+            continue
+        for stream in (False, True):
+            with subtests.test(client=client, stream=stream):
+                free = ask(url, model, Ask("Say hello.", stream=stream))
+                word = next(word for word in free.text.split()[2:] if word.isalpha())
+                cut: Got = ask(url, model, Ask("Say hello.", stream=stream, stop=word))
+                assert cut.status == 200, cut.error
+                assert cut.text.strip()
+                assert word not in cut.text
+                assert free.text.startswith(cut.text.rstrip())
