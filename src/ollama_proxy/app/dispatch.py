@@ -193,9 +193,16 @@ class Job:
             self._attempt = owner.backends[chosen].open(call, model, self)
         except ProxyError as error:
             # The whole request was read only now, to translate it, and is itself at fault.
-            fleet.closed(chosen)
-            self.life.ended()
-            self._end_with(error)
+            self._give_up(error)
+        except Exception:  # noqa: BLE001  # whatever it trips over, the books are kept and the client is told
+            _log.exception("%s could not be sent", call.request_id)
+            self._give_up(ProxyError(ErrorKind.INTERNAL, "internal error"))
+
+    def _give_up(self, error: ProxyError) -> None:
+        """End before the attempt that was about to begin."""
+        self._owner.fleet_state.closed(self.life.backend)
+        self.life.ended()
+        self._end_with(error)
 
     # -- the attempt's sink --------------------------------------------------
 

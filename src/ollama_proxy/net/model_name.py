@@ -9,6 +9,8 @@ from functools import lru_cache
 import msgspec
 
 from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.unreadable import UNREADABLE
 
 _MEMBER = rb'("model"\s*:\s*)'
 
@@ -28,13 +30,22 @@ def body_for(call: Call, model: str) -> bytes:
 
 
 def with_model(body: bytes, model: str) -> bytes:
-    """The same JSON object with another value of its member `model`; every other byte stays if that can be told."""
-    old = bytes(_named.decode(body).model)
+    """The same JSON object with another value of its member `model`; every other byte stays if that can be told.
+
+    Raises `ProxyError` for what cannot be read.
+    """
+    try:
+        old = bytes(_named.decode(body).model)
+    except UNREADABLE as error:
+        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {error}") from None
     found = list(re.finditer(_MEMBER + re.escape(old), body)) if old else []
     if len(found) == 1:
         match = found[0]
         return b"%b%b%b" % (body[: match.end(1)], _quote(model), body[match.end() :])
-    document = msgspec.json.decode(body)
+    try:
+        document = msgspec.json.decode(body)
+    except UNREADABLE as error:
+        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {error}") from None
     document["model"] = model
     return msgspec.json.encode(document)
 

@@ -19,7 +19,9 @@ from ollama_proxy.net.http1.exchange import Headers
 _MAX_ERROR_BYTES = 64 * 1024
 #: What Ollama answers with 500 although the request is at fault.
 _FAULT_OF_REQUEST = re.compile(
-    r'option ".*" must be of |invalid format: |template: |Failed to create new sequence: no input provided', re.DOTALL
+    r'option ".*" must be of |invalid format: |invalid JSON schema in format|template: |'
+    r"Failed to create new sequence: no input provided",
+    re.DOTALL,
 )
 
 

@@ -141,6 +141,12 @@ def test_what_else_is_wrong_is_told_first(path: str, document: dict[str, object]
     assert answer == (400, {"error": text})
 
 
+@pytest.mark.parametrize("path", ["generate", "chat"])
+def test_what_is_too_deep_to_look_into_is_no_fault_of_ours(path: str) -> None:
+    body = b'{"model":"nope","x":%b%b}' % (b"[" * 5000, b"]" * 5000)
+    assert ask(FakeService(backend("a", "m")), f"/api/{path}", body) == (404, {"error": "model 'nope' not found"})
+
+
 @pytest.mark.parametrize("name", ["m:local", "library/m", "registry.ollama.ai/library/m:latest", " M "])
 def test_other_names_of_a_model_that_is_there(name: str) -> None:
     service = FakeService(backend("a", "m"))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.net.model_name import NameEcho, with_model
 
 
@@ -49,3 +50,9 @@ def test_each_event_is_named_once_and_the_text_is_left_alone() -> None:
 
 def test_other_names_stay() -> None:
     assert NameEcho("a", "b").rewrite(b'{"model":"ab"}') == b'{"model":"ab"}'
+
+
+def test_a_body_too_deep_to_read_is_refused() -> None:
+    body = b'{"prompt":%b%b}' % (b"[" * 100_000, b"]" * 100_000)
+    with pytest.raises(ProxyError, match="invalid JSON"):
+        with_model(body, "b")

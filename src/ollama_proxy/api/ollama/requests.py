@@ -103,13 +103,14 @@ def asks_for_nothing(call: Call) -> bool:
     """Whether a generate or chat request has nothing to do: it is to load the model, or to unload it."""
     if call.prompt_bytes > _LONGEST_NOTHING or call.raw is None:
         return False
-    facts = _work_facts.decode(call.raw.body)
-    return bytes(facts.prompt if call.operation is _OF_GENERATE else facts.messages) in _NOTHING
+    facts = _read_work(call)
+    return facts is not None and bytes(facts.prompt if call.operation is _OF_GENERATE else facts.messages) in _NOTHING
 
 
 def is_unload(call: Call) -> bool:
     """Whether a request with nothing to do wants the model kept for no time at all."""
-    keep_alive = bytes(_work_facts.decode(call.raw.body).keep_alive) if call.raw is not None else b""
+    facts = _read_work(call)
+    keep_alive = bytes(facts.keep_alive) if facts is not None else b""
     if keep_alive in (b"", b"null"):
         return False
     try:
@@ -118,6 +119,14 @@ def is_unload(call: Call) -> bool:
     except (GoError, *UNREADABLE):
         # The backend complains about it.
         return False
+
+
+def _read_work(call: Call) -> _WorkFacts | None:
+    """What a raw body says of its work; None where it is too deep to be read, which is for the backend to say."""
+    try:
+        return _work_facts.decode(call.raw.body) if call.raw is not None else None
+    except UNREADABLE:
+        return None
 
 
 #: What a prompt or messages look like that are not there.

@@ -53,7 +53,6 @@ CAPABILITIES = frozenset(Need) - {
     Need.IMAGE_VARIATION,
     Need.REMOTE_IMAGES,
     Need.DOCUMENTS,
-    Need.SERVER_TOOLS,
 }
 #: Its own, and what its `/v1` routes know.
 SPOKEN = frozenset((Dialect.OLLAMA, Dialect.OPENAI, Dialect.RESPONSES, Dialect.ANTHROPIC))
