@@ -15,7 +15,7 @@ from tests.support.processes import find_tool
 from tests.support.proxy import ProxyProcess
 from tests.support.same import same
 
-pytestmark = [pytest.mark.e2e, pytest.mark.ollama, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.ollama, pytest.mark.long]
 
 SCRIPT = Path(__file__).with_name("sdk_scenarios.js")
 NAMES = re.findall(r"^  (\w+): ", SCRIPT.read_text(), re.MULTILINE)

@@ -288,6 +288,7 @@ def test_a_client_gets_what_ollama_says(
         assert plain(scenario(client)) == told(scenario)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", BOTH, ids=lambda scenario: scenario.__name__)
 def test_a_client_that_awaits_does_too(
     doors: tuple[str, str], told: Callable[..., Any], scenario: Callable[[Any], Any]

@@ -118,6 +118,7 @@ def test_one_ollama(name: str, by_one: Player) -> None:
         assert not found, "\n".join(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FOUR)
 def test_four_ollamas(name: str, ollama_proxy_process: ProxyProcess) -> None:
     case = CASES[name]
