@@ -13,7 +13,9 @@ import msgspec
 
 _MAX_DEPTH = 10_000
 #: A body of more values than this is not worth the time of exact words.
-_MAX_NODES = 200_000
+_MAX_NODES = 20_000
+#: Strings that are no text are read letter by letter; so many bytes of them are worth it, in all of a body.
+_MAX_LOOSE_BYTES = 256 * 1024
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
@@ -36,7 +38,7 @@ class NothingThere(GoError):
 
 
 class TooMany(GoError):
-    """A body of so many values that nobody looks for the exact words."""
+    """A body of so many values, or so much that is no text, that nobody looks for the exact words."""
 
 
 class Node(msgspec.Struct, gc=False):
@@ -63,13 +65,29 @@ class _Syntax(Exception):
 def read_first(body: bytes) -> Node:
     """The first value of a body; what comes behind it is nobody's business. Raises `GoError`."""
     try:
-        return _Scan(body).read()
+        top = _Scan(body).read()
     except _Syntax as error:
         if error.at < len(body):
             raise GoError(f"invalid character {_quote(body[error.at])} {error.context}") from None
         if body.strip(b" \t\r\n"):
             raise GoError("unexpected EOF") from None
         raise NothingThere("EOF") from None
+    if top.end - top.start > _MAX_LOOSE_BYTES:
+        _check_strings(body, top)
+    return top
+
+
+def _check_strings(body: bytes, top: Node) -> None:
+    """Raise `TooMany` when too many bytes are in strings that are no text. Long strings that are text cost nothing."""
+    left = _MAX_LOOSE_BYTES
+    waiting = [top]
+    while waiting:
+        node = waiting.pop()
+        waiting += node.items
+        literals = [body[node.start : node.end]] if node.kind == "string" else node.keys
+        left -= sum(len(literal) for literal in literals if _read_text(literal) is None)
+        if left < 0:
+            raise TooMany("too much that is no text in a body that cannot be read")
 
 
 class _Scan:
@@ -199,10 +217,16 @@ class _Scan:
 
 def unquote(literal: bytes) -> str:
     """The text of a string literal; what is no text becomes the replacement character."""
+    text = _read_text(literal)
+    return _unquote_loosely(literal[1:-1]) if text is None else text
+
+
+def _read_text(literal: bytes) -> str | None:
+    """The text of a string literal that is one for every reader."""
     try:
         return msgspec.json.decode(literal, type=str)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _unquote_loosely(literal[1:-1])
+        return None
 
 
 def mend(text: bytes) -> bytes:

@@ -7,6 +7,9 @@ from email.message import Message
 
 _NAME = re.compile(rb'^content-disposition:[^\r\n]*;\s*name="?([^";\r\n]*)"?', re.IGNORECASE | re.MULTILINE)
 _MOST_HEAD_BYTES = 8 * 1024
+#: As many as Go reads.
+MOST_PARTS = 1000
+_NO_FORM = "request Content-Type isn't multipart/form-data"
 
 
 class FormError(Exception):
@@ -17,22 +20,33 @@ def read_boundary(content_type: bytes) -> bytes:
     """The boundary that a `Content-Type` names. Raises `FormError`."""
     head = Message()
     head["Content-Type"] = content_type.decode("latin-1").replace("\n", " ").replace("\r", " ")
+    try:
+        boundary = head.get_boundary()
+    except (ValueError, TypeError, LookupError):
+        # Parameters in pieces (RFC 2231) can be put so that Python's reader trips over them.
+        raise FormError(_NO_FORM) from None
     if head.get_content_type() != "multipart/form-data":
-        raise FormError("request Content-Type isn't multipart/form-data")
-    boundary = head.get_boundary()
+        raise FormError(_NO_FORM)
     if not boundary:
         raise FormError("no multipart boundary param in Content-Type")
     return boundary.encode("latin-1", "replace")
 
 
 def find_field(body: bytes, boundary: bytes, name: bytes) -> tuple[int, int] | None:
-    """Where the value of a field begins and ends; None when the form has no such field."""
+    """Where the value of a field begins and ends; None when the form has no such field.
+
+    Raises `FormError` when it is not among the first parts, and there are more than anybody reads.
+    """
     mark = b"--" + boundary
     begin = 0 if body.startswith(mark) else body.find(b"\r\n" + mark) + 2
+    parts = 0
     while begin >= 2 or body.startswith(mark):
         head = begin + len(mark)
         if body[head : head + 2] == b"--":
             return None
+        parts += 1
+        if parts > MOST_PARTS:
+            raise FormError("multipart: too many parts")
         value = body.find(b"\r\n\r\n", head, head + _MOST_HEAD_BYTES)
         end = body.find(b"\r\n" + mark, head)
         if value < 0 or end < 0:
@@ -45,7 +59,7 @@ def find_field(body: bytes, boundary: bytes, name: bytes) -> tuple[int, int] | N
 
 
 def with_field(body: bytes, boundary: bytes, name: bytes, value: bytes) -> bytes:
-    """The same form with another value of one field, which it gets when it has none."""
+    """The same form with another value of one field, which it gets when it has none. Raises `FormError`."""
     place = find_field(body, boundary, name)
     if place is not None:
         return b"%b%b%b" % (body[: place[0]], value, body[place[1] :])

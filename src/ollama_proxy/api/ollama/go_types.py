@@ -23,6 +23,8 @@ STRING_MAP = GoType("map[string]string", "map", element=STRING)
 IMAGE = GoType("api.ImageData", "bytes", element=GoType("uint8", "uint", bits=8))
 IMAGES = GoType("[]api.ImageData", "slice", element=IMAGE)
 
+_EFFORTS = ("high", "medium", "low", "max")
+_EFFORT_WORDS = ", ".join(f'"{effort}"' for effort in _EFFORTS)
 _MAX_NS = 1 << 63
 _UNITS = {
     "ns": 1,
@@ -94,13 +96,24 @@ def _read_keep_alive(text: bytes) -> Any:
 def _read_think(text: bytes) -> Any:
     if text in (b"true", b"false"):
         return text == b"true"
-    words = '"high", "medium", "low", "max"'
     if not text.startswith(b'"'):
-        fail(f"think must be a boolean or string ({words}, true, or false)")
+        fail(f"think must be a boolean or string ({_EFFORT_WORDS}, true, or false)")
     value = unquote(text)
-    if value not in ("high", "medium", "low", "max"):
-        fail(f"invalid think value: {quote(value)} (must be {words}, true, or false)")
+    _check_effort(value)
     return value
+
+
+def _check_effort(value: str) -> None:
+    if value not in _EFFORTS:
+        fail(f"invalid think value: {quote(value)} (must be {_EFFORT_WORDS}, true, or false)")
+
+
+def check_effort(value: str) -> None:
+    """Raises `ProxyError(INVALID_REQUEST)` for a word that is no effort, as reading the whole request would."""
+    try:
+        _check_effort(value)
+    except GoError as error:
+        raise ProxyError(ErrorKind.INVALID_REQUEST, str(error)) from None
 
 
 def _read_raw(text: bytes) -> msgspec.Raw:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ollama_proxy.api.ollama.go_types import CHAT, EMBED, EMBEDDINGS, GENERATE, read_request
+from ollama_proxy.api.ollama.go_types import CHAT, EMBED, EMBEDDINGS, GENERATE, check_effort, read_request
 from ollama_proxy.domain.call import Embedding, Generation, Message, Operation, Sampling, ToolUse
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.go_json import GoType
@@ -78,8 +78,7 @@ def read_typed(body: bytes, operation: Operation) -> Generation:
     request = _decode_typed(_requests, body, kind)
     check_top_logprobs(request.top_logprobs)
     if isinstance(request.think, str):
-        # The words of an effort are checked where Ollama checks them: while it reads.
-        read_request(body, kind)
+        check_effort(request.think)
     return Generation(
         prompt=request.prompt or "",
         suffix=request.suffix or "",
