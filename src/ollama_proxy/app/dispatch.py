@@ -9,7 +9,8 @@ import itertools
 import logging
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -23,12 +24,14 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, Attempt, Backend
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, Life, State
+from ollama_proxy.net.task import spawn
 from ollama_proxy.routing.concession import give_way
 from ollama_proxy.routing.decide import decide
 
 _log = logging.getLogger(__name__)
 
 _EMBED = Operation.EMBED
+_FAILED_WITH_WORDS = 500
 #: Their answers come at once, however long they are.
 _SOON_WHOLE = frozenset((Operation.EMBED, Operation.SHOW, Operation.COUNT))
 
@@ -58,8 +61,10 @@ class Dispatcher:
         timeouts: Timeouts | None = None,
         max_attempts: int = MAX_ATTEMPTS,
         substitutes: Mapping[str, Sequence[str]] | None = None,
+        refresh: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        """`substitutes` are the models that may answer for another, by its canonical name."""
+        """`substitutes` are the models that may answer for another, by its canonical name; `refresh` asks the backends
+        for their lists again, before a model is said to be nowhere."""
         self.fleet_state = fleet
         self.backends = backends
         self.policy = policy
@@ -68,6 +73,7 @@ class Dispatcher:
         self.timeouts = timeouts or Timeouts()
         self.max_attempts = max_attempts
         self.substitutes = substitutes or {}
+        self.refresh = refresh
         self.running: set[Job] = set()
         #: While true, a request that finds no healthy backend waits: one is about to start.
         self.starting = False
@@ -109,9 +115,11 @@ class Job:
         "_alone",
         "_attempt",
         "_decision",
+        "_doubtful",
         "_first_s",
         "_head",
         "_last_s",
+        "_looked_again",
         "_opened_s",
         "_owner",
         "_paused",
@@ -145,6 +153,9 @@ class Job:
         self._opened_s = self._last_s = call.arrived_s
         self._first_s: float | None = None
         self._alone = True
+        self._looked_again = False
+        #: Failures that are a backend's fault only if another does better: backend, model asked for, failure.
+        self._doubtful: list[tuple[str, str, Failure]] = []
         self._paused = False
         #: How much of the attempt's relaying was seen by the last look at its silence.
         self._relayed = 0
@@ -160,9 +171,21 @@ class Job:
         if isinstance(verdict, Refusal):
             if owner.starting and verdict.kind is RefusalKind.NO_HEALTHY:
                 return
+            if verdict.kind is RefusalKind.MODEL_NOWHERE and not self._looked_again and owner.refresh is not None:
+                self._looked_again = True
+                spawn(self._look_again(owner.refresh), "look for a model again")
+                return
             self._end_with(self.life.refused(verdict))
             return
         self._open(verdict)
+
+    async def _look_again(self, refresh: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Decide once more over fresh lists: somebody may have put the model on a server a moment ago."""
+        try:
+            await refresh()
+        finally:
+            if self.life.state is State.DECIDING:
+                self.advance()
 
     def _give_way(self) -> Decision | None:
         """The decision when nobody can take the request as it is: less than it wants, then another model."""
@@ -263,6 +286,8 @@ class Job:
         timing = Timing(call.arrived_s, self._opened_s, self._first_s or now_s, now_s, self._alone, call.stream)
         outcome = sum_up(finished, timing, view)
         owner.books.succeeded(call, life, decision, outcome, timing)
+        for doubt in self._doubtful:
+            owner.books.blame(*doubt)
         return outcome
 
     def on_failure(self, failure: Failure) -> None:
@@ -270,7 +295,12 @@ class Job:
         self._attempt = None
         owner.fleet_state.closed(life.backend)
         asked = self._decision.model if self._decision is not None else self.call.model
-        owner.books.attempt_failed(life.backend, asked, failure)
+        if failure.kind is FailureKind.SERVER_ERROR and failure.status == _FAILED_WITH_WORDS and failure.body:
+            # Every server may say so to a request that is itself at fault.
+            self._doubtful.append((life.backend, asked, failure))
+        else:
+            owner.books.blame(life.backend, asked, failure)
+        owner.books.attempt_failed(life.backend, failure)
         error = life.failed(failure)
         if error is None:
             self.advance()

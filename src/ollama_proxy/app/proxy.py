@@ -67,6 +67,7 @@ class Proxy:
             books=Books(self._fleet, self._metrics, self._log),
             clock=self._loop.time,
             substitutes={canonical_model(name): others for name, others in config.models.substitutes.items()},
+            refresh=self._refresh_lists,
             max_attempts=1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS,
         )
         health = config.health
@@ -188,6 +189,9 @@ class Proxy:
 
     def fleet(self) -> FleetView:
         return self._fleet.view()
+
+    async def _refresh_lists(self) -> None:
+        await self._prober.refresh()
 
     async def refresh(self, changed: Collection[str] = ()) -> FleetView:
         await self._prober.refresh(changed)

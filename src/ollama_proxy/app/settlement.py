@@ -130,9 +130,12 @@ class Books:
             decision.stand_in,
         )
 
-    def attempt_failed(self, backend: str, model: str, failure: Failure) -> None:
-        """One attempt failed, asking for `model`; the request may go on."""
+    def blame(self, backend: str, model: str, failure: Failure) -> None:
+        """A failure, asking for `model`, was the backend's."""
         self._fleet.failed(backend, model, failure)
+
+    def attempt_failed(self, backend: str, failure: Failure) -> None:
+        """One attempt failed; the request may go on."""
         self._metrics.attempt_failed(backend, failure.kind.value)
 
     def failed(self, call: Call, life: Life, error: ProxyError) -> None:

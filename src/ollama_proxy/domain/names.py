@@ -6,13 +6,15 @@ import fnmatch
 from functools import lru_cache
 
 _LONGEST_REMEMBERED = 256
+#: What a name means without saying it.
+_IMPLIED = ("https://", "http://", "registry.ollama.ai/", "library/")
 
 
 def canonical_model(name: str) -> str:
     """The form under which a model is looked up: lower case, always with a tag.
 
-    Ollama compares names without regard to case and reads a missing tag as `latest`. The tag is looked for in the last
-    path part only, because a host in front may carry a port.
+    Ollama compares names without regard to case, reads a missing tag as `latest`, and takes its own registry as meant.
+    The tag is looked for in the last path part only, because a host in front may carry a port.
     """
     # Clients make names up: only those of a sensible length are remembered.
     return remembered(name) if len(name) <= _LONGEST_REMEMBERED else _canonical(name)
@@ -22,6 +24,8 @@ def _canonical(name: str) -> str:
     lowered = name.strip().lower()
     if not lowered:
         return ""
+    for part in _IMPLIED:
+        lowered = lowered.removeprefix(part)
     last = lowered.rsplit("/", 1)[-1]
     return lowered if ":" in last else lowered + ":latest"
 

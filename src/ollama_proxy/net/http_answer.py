@@ -166,7 +166,7 @@ class HttpAnswer:
         if error.retry_after_s > 0:
             found.append((b"Retry-After", b"%d" % max(1, round(error.retry_after_s))))
         if error.nearest:
-            found.append((b"X-Nearest-Models", header_text(", ".join(error.nearest))))
+            found.append((b"X-Nearest-Models", _join_nearest(error)))
         return found
 
 
@@ -196,6 +196,15 @@ def _name_lines(backend: str, alternatives: tuple[str, ...]) -> tuple[str, str] 
 def _watts_line(watts: float) -> str:
     """Unknown is absent, not zero."""
     return f"X-Estimated-Power-Watts: {watts:.1f}\r\n" if watts else ""
+
+
+def nearest_lines(error: ProxyError) -> bytes:
+    """What an error knows of models that are called nearly as asked, as the line of a head; or nothing."""
+    return b"X-Nearest-Models: %b\r\n" % _join_nearest(error) if error.nearest else b""
+
+
+def _join_nearest(error: ProxyError) -> bytes:
+    return header_text(", ".join(error.nearest))
 
 
 def header_text(value: str) -> bytes:

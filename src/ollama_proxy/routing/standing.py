@@ -34,7 +34,7 @@ class Fitness:
     Whoever uses it again proves by identity that it was made of the same facts.
     """
 
-    __slots__ = ("_facts", "easy", "model", "stands_in", "unfit")
+    __slots__ = ("_facts", "easy", "model", "resident", "stands_in", "unfit")
 
     def __init__(self, view: BackendView, request: RoutingRequest) -> None:
         spec = view.spec
@@ -43,6 +43,9 @@ class Fitness:
         #: Whether it would answer with another model than the one asked for.
         self.stands_in = bool(spec.stand_in_model) and request.model not in (view.models or {})
         self.model = spec.stand_in_model if self.stands_in else _name_there(view, request)
+        there = spec.stand_in_model if self.stands_in else _renamed(view, request)
+        #: Under which the backend's rates and its residents are kept.
+        self.resident = canonical_model(there) if there else request.model
         self.easy = self.unfit is None and not self.stands_in
 
     def holds(self, view: BackendView) -> bool:
@@ -100,9 +103,8 @@ class Standing:
         self._limit_watts = 0.0
         self._over: Rejection | None = None
         self._tail: Tail | None = None
-        #: Under which the backend's rates and its residents are kept.
-        self._model_there = there = canonical_model(fitness.model)
-        self.estimate = estimate = predict(view, request, there)
+        self._model_there = fitness.resident
+        self.estimate = estimate = predict(view, request, fitness.resident)
         cost_j = estimate.joules + kind[2] * estimate.e2e_s
         self.candidate = Candidate(view.spec.id, estimate, cost_j)
         #: In joules; so far rounded that equal sums are equal in whatever order they were added.
@@ -164,12 +166,17 @@ def _reckon_fitness(view: BackendView, request: RoutingRequest, subject: Subject
 
 def _name_there(view: BackendView, request: RoutingRequest) -> str:
     """The name to ask for. Ollama takes any spelling and echoes it; other servers compare letters."""
+    there = _renamed(view, request)
+    if there:
+        return there
+    facts = view.models.get(request.model) if view.models is not None else None
+    return request.requested_model if facts is None or view.spec.kind == "ollama" else facts.name
+
+
+def _renamed(view: BackendView, request: RoutingRequest) -> str:
+    """What the backend calls the model, where the configuration says so."""
     facts = find_model(view, request.model)
-    if facts is not None and facts.there:
-        return facts.there
-    if facts is None or view.models is None or view.spec.kind == "ollama":
-        return request.requested_model
-    return facts.name
+    return facts.there if facts is not None else ""
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import io
 import weakref
@@ -295,3 +296,61 @@ def test_a_stream_that_is_relayed_is_not_silent() -> None:
         assert not attempt.aborted
     stage.pass_time(Timeouts().idle_s + 1)
     assert attempt.aborted
+
+
+REFUSED_ALIKE = Failure(FailureKind.SERVER_ERROR, "HTTP 500: odd", 500, b'{"error":"odd"}')
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b")])
+def test_a_request_that_fails_everybody_alike_makes_nobody_ill(names: tuple[str, ...]) -> None:
+    stage = Stage(*names)
+    for _ in range(5):
+        stage.client.error = None
+        stage.submit()
+        while stage.client.error is None:
+            attempt = stage.attempt
+            attempt.aborted = True
+            attempt.sink.on_failure(REFUSED_ALIKE)
+    assert [stage.view(name).health for name in names] == [Health.HEALTHY] * len(names)
+
+
+def test_who_fails_where_another_does_well_is_ill() -> None:
+    stage = Stage("a", "b")
+    job = stage.submit()
+    failed, attempt = job.life.backend, stage.attempt
+    attempt.aborted = True
+    attempt.sink.on_failure(REFUSED_ALIKE)
+    assert stage.view(failed).health is Health.HEALTHY
+    stage.attempt.sink.on_end(Finished())
+    assert stage.view(failed).health is Health.DEGRADED
+
+
+def test_before_a_model_is_nowhere_the_lists_are_asked_for_again() -> None:
+    stage = Stage("a")
+    stage.fleet.probed("a", ProbeReport({}), 0)
+    asked = []
+
+    async def refresh() -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            stage.fleet.probed("a", ProbeReport({MODEL: ModelFacts(MODEL)}), 0)
+
+    async def play() -> None:
+        stage.dispatcher.refresh = refresh
+        stage.submit()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert stage.client.error is None
+        stage.attempt.sink.on_end(Finished())
+        assert stage.client.outcome is not None
+        stage.fleet.probed("a", ProbeReport({}), 0)
+        job = stage.submit()
+        job.cancel()
+        stage.submit()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert stage.client.error is not None
+        assert stage.client.error.kind is ErrorKind.MODEL_NOT_FOUND
+
+    asyncio.run(play())
+    assert len(asked) == 3

@@ -298,9 +298,35 @@ def test_names_of_a_servers_own_are_used_there() -> None:
         )
         assert await client.ask("DELETE", "/api/delete", {"name": "M:1"}) == (200, [])
         assert a.seen == [("DELETE /api/delete", b'{"name": "M:1"}')]
-        assert b.seen == [("DELETE /api/delete", b'{"model":"other:7b"}')]
+        assert b.seen == []
+        a.routes["POST /api/copy"] = b.routes["POST /api/copy"] = lambda exchange: exchange.respond(200, b"", b"")
+        assert await client.ask("POST", "/api/copy", {"source": "m:1", "destination": "new:1"}) == (200, [])
+        assert b.seen == [("POST /api/copy", b'{"source":"other:7b","destination":"new:1"}')]
 
     run(play, names={"m:1": "other:7b"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "/api/delete", {"model": "also:1"}),
+        ("POST", "/api/copy", {"source": "m:1", "destination": "also:1"}),
+        ("POST", "/api/create", {"model": "ALSO:1", "from": "m:1"}),
+        ("POST", "/api/pull", {"model": "also:1"}),
+    ],
+)
+def test_a_name_of_the_configuration_is_neither_made_nor_taken_away(
+    method: str, path: str, body: dict[str, str]
+) -> None:
+    async def play(client: Client, a: Upstream, b: Upstream) -> None:
+        a.models = set()
+        b.models = {"other:7b"}
+        status, (said,) = await client.ask(method, path, body)
+        assert status == 400
+        assert "stands for 'other:7b'" in said["error"]
+        assert a.seen == b.seen == []
+
+    run(play, names={"also:1": "other:7b"})
 
 
 def test_who_has_lost_the_model_meanwhile_is_no_failure() -> None:

@@ -34,7 +34,6 @@ _JSON = b"application/json; charset=utf-8"
 _NO_CLOUD = b'{"cloud":{"disabled":true,"source":"config"}}'
 _NOT_SIGNED_IN = b'{"error":"unauthorized"}'
 #: Parts of a model's name that may be left out.
-_IMPLIED = ("https://", "http://", "registry.ollama.ai/", "library/")
 
 
 class Management:
@@ -78,7 +77,7 @@ class Management:
 
     def _pull(self, exchange: Exchange) -> None:
         found = self._read(exchange, PULL)
-        if found is not None:
+        if found is not None and self._is_free(exchange, found.get("model") or found.get("name")):
             self._later(exchange, self._send_to_placed(exchange, found), "pull")
 
     async def _send_to_placed(self, exchange: Exchange, found: Mapping[str, Any]) -> None:
@@ -86,7 +85,7 @@ class Management:
 
     def _create(self, exchange: Exchange) -> None:
         found = self._read(exchange, CREATE)
-        if found is not None:
+        if found is not None and self._is_free(exchange, found.get("model") or found.get("name")):
             self._later(exchange, self._create_where_it_fits(exchange, found), "create")
 
     async def _create_where_it_fits(self, exchange: Exchange, found: Mapping[str, Any]) -> None:
@@ -97,15 +96,34 @@ class Management:
         digests = [digest for digest in files if digest]
         if not target and digests:
             backends = await self._blobs.locate(digests, backends)
-        elif not target and found.get("from"):
-            holders = [view.id for view, _ in await self._find_holders(found["from"])]
-            backends = tuple(one for one in backends if one in holders) or tuple(holders[:1]) or backends
-        self._bring(exchange, backends, found)
+        body = exchange.body
+        if found.get("from"):
+            held = await self._find_holders(found["from"])
+            if not target and not digests:
+                holders = [view.id for view, _ in held]
+                backends = tuple(one for one in backends if one in holders) or tuple(holders[:1]) or backends
+            renamed = next((facts for view, facts in held if view.id in backends and facts.there), None)
+            body = _rename(body, found, "from", renamed) if renamed is not None else body
+        self._bring(exchange, backends, found, body)
 
-    def _bring(self, exchange: Exchange, backends: Sequence[str], found: Mapping[str, Any]) -> None:
+    def _is_free(self, exchange: Exchange, name: str | None) -> bool:
+        """Whether a name is a model's own; one that the configuration gives to a model is not to be made or taken away
+        here, and such a request is refused."""
+        wanted = canonical_model(name or "")
+        for view in self._service.fleet().backends:
+            there = view.spec.model_names.get(wanted)
+            if there is not None:
+                text = f"{name!r} stands for {there!r} by the proxy's configuration; use that name, or change it there"
+                self._refuse(exchange, ProxyError(ErrorKind.INVALID_REQUEST, text))
+                return False
+        return True
+
+    def _bring(
+        self, exchange: Exchange, backends: Sequence[str], found: Mapping[str, Any], body: bytes | None = None
+    ) -> None:
         if exchange.gone:
             return
-        request = RawRequest(management_head(exchange), exchange.body)
+        request = RawRequest(management_head(exchange), exchange.body if body is None else body)
         if len(backends) == 1:
             PassedAnswer(exchange, self._service, backends[0], self._refuse, changes=True).send(request)
         else:
@@ -116,17 +134,33 @@ class Management:
 
     def _copy(self, exchange: Exchange) -> None:
         found = self._read(exchange, COPY)
-        if found is not None:
+        if found is not None and self._is_free(exchange, found.get("destination")):
             self._later(exchange, self._change_holders(exchange, found, "source"), "copy")
 
     def _delete(self, exchange: Exchange) -> None:
         found = self._read(exchange, DELETE)
         if found is not None:
-            self._later(exchange, self._change_holders(exchange, found, "model"), "delete")
+            self._later(exchange, self._delete_own(exchange, found), "delete")
+
+    async def _delete_own(self, exchange: Exchange, found: Mapping[str, Any]) -> None:
+        """Delete a model where it goes by its own name; one that has only been given the name is another's."""
+        name = found.get("model") or found.get("name")
+        held = await self._find_holders(name or "")
+        own = [(view, facts) for view, facts in held if not facts.there]
+        if own or not held or self._is_free(exchange, name):
+            await self._ask_holders(exchange, own, found, "model")
 
     async def _change_holders(self, exchange: Exchange, found: Mapping[str, Any], key: str) -> None:
         """Ask every backend that has the model, and make one answer of theirs."""
-        holders = await self._find_holders(found.get(key) or found.get("name") or "")
+        await self._ask_holders(exchange, await self._find_holders(found.get(key) or ""), found, key)
+
+    async def _ask_holders(
+        self,
+        exchange: Exchange,
+        holders: Sequence[tuple[BackendView, ModelFacts]],
+        found: Mapping[str, Any],
+        key: str,
+    ) -> None:
         if not holders:
             self._send_to_designated(exchange)
             return
@@ -162,7 +196,7 @@ class Management:
         """The Ollama backends that have a model now, and what they know of it."""
         stores = [view.id for view in self._service.fleet().backends if _is_store(view)]
         view = await self._service.refresh(stores)
-        wanted = _lookup_name(name)
+        wanted = canonical_model(name)
         found = []
         for backend in view.backends:
             facts = (backend.models or {}).get(wanted) if _is_store(backend) else None
@@ -222,19 +256,12 @@ def _is_store(view: BackendView) -> bool:
     return view.spec.kind == "ollama" and view.health.serves
 
 
-def _lookup_name(name: str) -> str:
-    """The name under which lists have it: without what Ollama's own registry implies."""
-    found = canonical_model(name)
-    for part in _IMPLIED:
-        found = found.removeprefix(part)
-    return found
-
-
 def _rename(body: bytes, found: Mapping[str, Any], key: str, facts: ModelFacts) -> bytes:
     """The request in the backend's own name of the model; the very bytes where that is the client's."""
     if not facts.there:
         return body
-    kept = {name: value for name, value in found.items() if name != "name" and value is not None}
+    dropped = "name" if key == "model" else ""
+    kept = {name: value for name, value in found.items() if name != dropped and value is not None}
     return msgspec.json.encode({**kept, key: facts.there})
 
 
