@@ -72,6 +72,8 @@ class Need(enum.Enum):
     DOCUMENTS = "documents"
     WEB_SEARCH = "web search by the server"
     SERVER_TOOLS = "tools of the server's own"
+    #: Those of the Responses API, which nobody has who does not speak it.
+    BUILT_IN_TOOLS = "built-in tools"
 
 
 class ToolUse(msgspec.Struct, frozen=True):

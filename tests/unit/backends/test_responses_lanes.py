@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from ollama_proxy.backends.anthropic.backend import AnthropicBackend
 from ollama_proxy.backends.ollama.backend import OllamaBackend
 from ollama_proxy.backends.openai.backend import OpenAiBackend
-from ollama_proxy.domain.call import Call, Dialect, Generation, Message, Operation, RawHead, RawRequest
+from ollama_proxy.domain.call import Call, Dialect, Generation, Message, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec
 from ollama_proxy.net.http1.client import Origin
 
@@ -83,6 +84,13 @@ def test_an_old_ollama_is_asked_natively(version: str, path: bytes) -> None:
     backend = OllamaBackend(SPEC, pool)
     assert asyncio.run(backend.probe(1.0)).version == version
     assert asked(backend, pool, make_call())[0] == path
+
+
+def test_only_who_speaks_it_has_its_tools() -> None:
+    pool: Any = FakePool()
+    assert Need.BUILT_IN_TOOLS in OpenAiBackend(SPEC, pool, speaks_responses=True).capabilities
+    for other in (OpenAiBackend(SPEC, pool), OllamaBackend(SPEC, pool), AnthropicBackend(SPEC, pool)):
+        assert Need.BUILT_IN_TOOLS not in other.capabilities
 
 
 @pytest.mark.parametrize("needs_native", [False, True])

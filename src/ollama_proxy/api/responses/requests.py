@@ -15,7 +15,7 @@ from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawRequest
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.http_request import read_annotations, read_raw_head
+from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head
 from ollama_proxy.net.lenient_json import check_types, decode_facts
 
 _NULL = msgspec.Raw(b"null")
@@ -23,6 +23,8 @@ _GENERATE = frozenset((Need.GENERATE,))
 _NOTHING: frozenset[Need] = frozenset()
 #: `metadata` belongs to the client; only these members of it are ours to read.
 _METADATA_KEYS = frozenset(Annotations.__struct_fields__) - {"custom"}
+#: Tools of these types are described by the request; all others are built into servers.
+_BROUGHT_ALONG = frozenset(("function", "custom"))
 _LOGPROBS = "message.output_text.logprobs"
 _IMAGE = b'"input_image"'
 
@@ -50,6 +52,7 @@ class _Facts(msgspec.Struct):
 
 
 _facts = msgspec.json.Decoder(_Facts)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Asked(msgspec.Struct):
@@ -150,9 +153,16 @@ def _read_wants(facts: _Facts) -> frozenset[Need]:
     found = []
     if _forces_a_tool(facts.tool_choice):
         found.append(Need.TOOL_CHOICE)
+    if isinstance(facts.tools, list) and any(map(_is_built_in, facts.tools)):
+        found.append(Need.BUILT_IN_TOOLS)
     if _member(facts.reasoning, "effort") not in (None, "", "none"):
         found.append(Need.THINKING)
     return frozenset(found) if found else _NOTHING
+
+
+def _is_built_in(tool: Any) -> bool:
+    kind = _member(tool, "type")
+    return isinstance(kind, str) and kind not in _BROUGHT_ALONG
 
 
 def _wanted_format(facts: _Facts) -> Any:
@@ -185,11 +195,12 @@ def _raw_body(asked: Asked) -> bytes:
     """The bytes as they came, unless there is something in them that only we understand."""
     if not asked.previous and asked.facts.routing is None:
         return asked.body
-    document = msgspec.json.decode(asked.body)
-    document.pop("routing", None)
-    if document.pop("previous_response_id", None):
-        document["input"] = [msgspec.Raw(item) for item in asked.items()]
-    return msgspec.json.encode(document)
+    members = decode_body(_members, asked.body)
+    members.pop("routing", None)
+    if asked.previous:
+        del members["previous_response_id"]
+        members["input"] = msgspec.Raw(b"[%b]" % b",".join(asked.items()))
+    return msgspec.json.encode(members)
 
 
 def _read_annotations(exchange: Exchange, facts: _Facts) -> Annotations:

@@ -53,6 +53,7 @@ CAPABILITIES = frozenset(Need) - {
     Need.IMAGE_VARIATION,
     Need.REMOTE_IMAGES,
     Need.DOCUMENTS,
+    Need.BUILT_IN_TOOLS,
 }
 #: Its own, and what its `/v1` routes know.
 SPOKEN = frozenset((Dialect.OLLAMA, Dialect.OPENAI, Dialect.RESPONSES, Dialect.ANTHROPIC))

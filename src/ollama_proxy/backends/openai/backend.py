@@ -82,7 +82,8 @@ class OpenAiBackend:
         `CONFIGURABLE`.
         """
         self.spec = spec
-        self.capabilities = CAPABILITIES.union(*(CONFIGURABLE[word] for word in capabilities))
+        own = (Need.BUILT_IN_TOOLS,) if speaks_responses else ()
+        self.capabilities = CAPABILITIES.union(own, *(CONFIGURABLE[word] for word in capabilities))
         self._pool = pool
         self._always_stream = always_stream
         self._speaks_responses = speaks_responses
