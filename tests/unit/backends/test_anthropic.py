@@ -15,6 +15,7 @@ from ollama_proxy.backends.anthropic.probe import read_models
 from ollama_proxy.backends.anthropic.requests import encode_request
 from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Generation, Message, Sampling, ToolUse
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import ProbeError
 from ollama_proxy.net.upstream import DecodeError, UpstreamError
 
@@ -74,6 +75,27 @@ def test_turns_alternate_and_what_is_said_to_the_model_stands_apart() -> None:
     assert results[0]["content"] == [{"type": "text", "text": "4"}]
     assert results[1]["content"][0]["type"] == "image"
     assert last == [{"type": "text", "text": "d"}]
+
+
+def test_what_the_model_is_told_is_answered_when_nobody_says_anything() -> None:
+    document = chat(Message("system", "S"), Message("developer", "T"))
+    assert document["messages"] == [{"role": "user", "content": [{"type": "text", "text": "S\n\nT"}]}]
+    assert "system" not in document
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ((Message("user", "a"), Message("assistant", "b"), Message("user", "")), "the last message is empty"),
+        ((Message("system", "S"), Message("user", " \n")), "the last message is empty"),
+        ((Message("system", ""),), "there is no text to answer"),
+        ((Message("assistant", ""),), "there is no text to answer"),
+    ],
+)
+def test_a_conversation_with_nothing_to_answer_is_refused(messages: tuple[Message, ...], text: str) -> None:
+    with pytest.raises(ProxyError) as caught:
+        encode_request(Generation(messages=messages), "m", stream=False, max_tokens=9)
+    assert (caught.value.kind, caught.value.message) == (ErrorKind.INVALID_REQUEST, f"messages: {text}")
 
 
 def test_sampling_has_its_words_here_or_none() -> None:
@@ -265,6 +287,41 @@ def test_a_call_that_was_cut_off_is_none() -> None:
     assert events == []
     assert finished is not None
     assert finished.reason == "length"
+
+
+@pytest.mark.parametrize("arguments", ['{"x":', "[1]", "null!", '{"x":NaN}'])
+def test_a_call_that_is_none_is_no_reason_to_end(arguments: str) -> None:
+    call = block(0, {"type": "tool_use", "id": "i", "name": "f"}, *input_of(arguments))
+    events, finished = decode(stream_of(START, *call, ended("tool_use"), STOP))
+    assert events == []
+    assert finished is not None
+    assert finished.reason == "stop"
+
+
+def test_a_message_without_a_reason_has_not_ended() -> None:
+    text = block(0, {"type": "text", "text": ""}, {"type": "text_delta", "text": "a"})
+    with pytest.raises(UpstreamError, match="without a reason"):
+        decode(stream_of(START, *text, STOP))
+    # Usage may come after the reason.
+    late = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 9}}
+    finished = decode(stream_of(START, *text, ended("max_tokens"), late, STOP))[1]
+    assert finished == Finished("length", Usage(3, 9))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"type":"message"}',
+        b'{"type":"message","content":[{"type":"text","text":"a"}],"stop_reason":null}',
+        b'{"error":{"message":"no"}}',
+    ],
+)
+def test_a_body_without_an_answer_is_none(body: bytes) -> None:
+    decoder = BodyDecoder()
+    decoder.feed(body)
+    with pytest.raises(UpstreamError):
+        decoder.end()
 
 
 def test_an_answer_through_a_tool_is_text_piece_by_piece() -> None:

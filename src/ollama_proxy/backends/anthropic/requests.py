@@ -15,6 +15,7 @@ import msgspec
 
 from ollama_proxy.backends.anthropic.answer_tool import AnswerTool, make_answer_tool
 from ollama_proxy.domain.call import Generation, Message, Sampling
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.tool_ids import with_ids
 from ollama_proxy.net.image_type import image_type
 from ollama_proxy.net.unreadable import UNREADABLE
@@ -49,12 +50,18 @@ class _Turn(msgspec.Struct):
 def encode_request(typed: Generation, model: str, *, stream: bool, max_tokens: int) -> tuple[bytes, AnswerTool | None]:
     """The body, and the tool through which the answer comes where it has to have a form.
 
-    `max_tokens` is for requests without a limit of their own: this API has no answer without one.
+    `max_tokens` is for requests without a limit of their own: this API has no answer without one. Raises `ProxyError`
+    for a conversation with nothing to answer, which it has not either.
     """
     messages = typed.messages or (Message("user", typed.prompt, images=typed.images),)
     system = [typed.system, *(message.content for message in messages if _is_system(message))]
     document = _Asked(model, _encode_turns(messages), max_tokens)
     document.system = "\n\n".join(text for text in system if text)
+    if all(map(_is_system, messages)) and document.system.strip():
+        # Nobody says anything: what the model is told is then what it answers.
+        document.messages, document.system = [_Turn("user", list(_text(document.system)))], ""
+    if not document.messages:
+        raise ProxyError(ErrorKind.INVALID_REQUEST, "messages: there is no text to answer")
     document.stream = stream
     answer_tool = _fill_tools(document, typed)
     _fill_sampling(document, typed.sampling)
@@ -70,12 +77,19 @@ def _is_system(message: Message) -> bool:
 
 
 def _encode_turns(messages: Sequence[Message]) -> list[_Turn]:
-    """Turns of user and assistant by turns, which strict servers insist on; empty ones are refused, so left out."""
+    """Turns of user and assistant by turns, which strict servers insist on; empty ones are refused, so left out.
+
+    Raises `ProxyError` where the last is an empty one of the user's.
+    """
     turns: list[_Turn] = []
-    for message in with_ids([message for message in messages if not _is_system(message)]):
+    said = list(with_ids([message for message in messages if not _is_system(message)]))
+    for message in said:
         blocks = list(_encode_message(message))
         role = "assistant" if message.role == "assistant" else "user"
         if not blocks:
+            if message is said[-1] and role == "user":
+                # Without it the turn before would be an answer to go on from.
+                raise ProxyError(ErrorKind.INVALID_REQUEST, "messages: the last message is empty")
             continue
         if turns and turns[-1].role == role:
             turns[-1].content += blocks
