@@ -9,3 +9,12 @@ from __future__ import annotations
 import msgspec
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def tell_unreadable(error: Exception) -> str:
+    """What is wrong with the text, for its sender: Python's own words would only puzzle."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 at byte {error.start} of a text"
+    return str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from struct import pack
 
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 import uvloop
 
+from ollama_proxy.api.compute.rest import accepts_events
 from ollama_proxy.app.proxy import Proxy
 from ollama_proxy.config.schema import Config
 
@@ -71,6 +73,77 @@ def run(play: Callable[[int], Awaitable[None]]) -> None:
             await proxy.stop()
 
     uvloop.run(scene())
+
+
+def with_fields(path: str, content_type: str, body: bytes, *fields: str) -> bytes:
+    head, _, rest = request(path, content_type, body).partition(b"\r\n")
+    return head + b"\r\n" + "".join(f"{field}\r\n" for field in fields).encode() + rest
+
+
+ANSWERS = {
+    "connect, no gzip": (
+        with_fields(SERVICE + "Generate", "application/json", b"no gzip", "Content-Encoding: gzip"),
+        (b"HTTP/1.1 400", b'"invalid_argument"'),
+    ),
+    "rest, no gzip": (
+        with_fields("/compute/v1/generate", "application/json", b"no gzip", "Content-Encoding: gzip"),
+        (b"HTTP/1.1 400", b'"INVALID_ARGUMENT"'),
+    ),
+    "connect, no time left": (
+        with_fields(SERVICE + "HealthCheck", "application/json", b"{}", "Connect-Timeout-Ms: 0"),
+        (b'"deadline_exceeded"',),
+    ),
+    "connect, too deep": (
+        request(SERVICE + "HealthCheck", "application/json", b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+        (b"HTTP/1.1 400", b"invalid JSON: it is nested too deeply"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_bad_calls_are_told_what_is_wrong(name: str) -> None:
+    call, words = ANSWERS[name]
+
+    async def play(port: int) -> None:
+        answer = await ask(port, call)
+        assert all(word in answer for word in words), answer
+
+    run(play)
+
+
+@pytest.mark.parametrize("body", [b"!!!!", b"AAAAA", b"AAAAAAA=\xff"])
+def test_what_is_no_base64_is_the_callers_fault(body: bytes) -> None:
+    async def play(port: int) -> None:
+        answer = await ask(port, request(SERVICE + "HealthCheck", "application/grpc-web-text", body))
+        trailers = b64decode(answer.partition(b"\r\n\r\n")[2])
+        assert b"grpc-status: 3" in trailers or b"grpc-status:3" in trailers, trailers
+
+    run(play)
+
+
+async def ask(port: int, call: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(call.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("accept", "events"),
+    [
+        (b"text/event-stream", True),
+        (b"application/json, Text/Event-Stream ; q=0.5", True),
+        (b"text/event-stream;q=0, application/x-ndjson", False),
+        (b"text/event-stream; q=0.000", False),
+        (b"text/event-stream-of-mine", False),
+        (b";,", False),
+        (None, False),
+    ],
+)
+def test_events_are_for_those_who_take_them(accept: bytes | None, *, events: bool) -> None:
+    assert accepts_events(accept) is events
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qsl
 
@@ -25,6 +26,7 @@ from ollama_proxy.net.timers import TimerWheel
 Handler = Callable[[Exchange], None]
 _SERVICE = compute_pb2.DESCRIPTOR.services_by_name["ComputeService"]
 _JSON, _NDJSON, _EVENTS = b"application/json", b"application/x-ndjson", b"text/event-stream"
+_NO_WEIGHT = re.compile(rb"q=0(?:\.0{0,3})?")
 #: Path below the root, and the method of the service.
 _POSTS = {
     "generate": "Generate",
@@ -74,7 +76,7 @@ class RestCall(HttpCall):
     def __init__(self, exchange: Exchange, method: GrpcMethod, codec: JsonCodec) -> None:
         super().__init__(exchange, method)
         self._codec = codec
-        self._events = method.server_streaming and _EVENTS in (exchange.header(b"accept") or b"")
+        self._events = method.server_streaming and accepts_events(exchange.header(b"accept"))
 
     def _content_type(self) -> bytes:
         return _EVENTS if self._events else _NDJSON
@@ -111,9 +113,18 @@ def describe_error(code: int, message: str, request_id: str) -> dict[str, str]:
     return {"code": code_name(code), "message": message, "requestId": request_id}
 
 
+def accepts_events(accept: bytes | None) -> bool:
+    """Whether server-sent events are asked for; a weight of zero says that they are not."""
+    for one in (accept or b"").lower().split(b","):
+        media_type, *parameters = (part.strip() for part in one.split(b";"))
+        if media_type == _EVENTS:
+            return not any(_NO_WEIGHT.fullmatch(parameter) for parameter in parameters)
+    return False
+
+
 def _read_body(exchange: Exchange, codec: JsonCodec) -> bytes:
     packed = is_gzip(exchange.header(b"content-encoding"))
-    return codec.read(inflate(exchange.body) if packed else exchange.body)
+    return codec.read(inflate(exchange.body, INVALID_ARGUMENT) if packed else exchange.body)
 
 
 def _read_query(exchange: Exchange, codec: JsonCodec) -> bytes:

@@ -70,7 +70,7 @@ class ConnectUnaryCall(ConnectCall):
     def _read_plain(self) -> bytes:
         body = self.exchange.body
         check_size(len(body))
-        return inflate(body) if is_gzip(self.exchange.header(b"content-encoding")) else body
+        return inflate(body, INVALID_ARGUMENT) if is_gzip(self.exchange.header(b"content-encoding")) else body
 
     def _answer_whole(self, answer: bytes | None, code: int, message: str, trailers: Sequence[Header]) -> None:
         fields = self.head_fields(self.initial)
@@ -105,7 +105,7 @@ class ConnectStreamCall(ConnectCall):
             raise BadMessage(UNIMPLEMENTED, "this method takes one message")
         if flags & ~_COMPRESSED or (flags and not gzip):
             raise BadMessage(INVALID_ARGUMENT, f"a message with flags {flags}")
-        return inflate(body[_PREFIX_BYTES:]) if flags else body[_PREFIX_BYTES:]
+        return inflate(body[_PREFIX_BYTES:], INVALID_ARGUMENT) if flags else body[_PREFIX_BYTES:]
 
     def _write_message(self, message: bytes) -> bytes:
         payload = self._write_payload(message)

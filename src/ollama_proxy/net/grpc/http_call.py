@@ -54,6 +54,9 @@ class HttpCall(ABC):
     def run(self, read_message: Callable[[], bytes], wheel: TimerWheel, timeout_s: float | None = None) -> None:
         """Hand the request's message to the handler. `read_message` may raise `BadMessage`."""
         exchange = self.exchange
+        if timeout_s is not None and timeout_s <= 0:
+            self.finish(DEADLINE_EXCEEDED, "the deadline has passed")
+            return
         exchange.on_disconnect, exchange.on_pause, exchange.on_resume = self._leave, self._pause, self._resume
         try:
             self._method.handler(self, read_message())

@@ -18,17 +18,17 @@ class BadMessage(Exception):
         self.message = message
 
 
-def inflate(message: bytes) -> bytes:
-    """The plain bytes of a gzip message. Raises `BadMessage`."""
+def inflate(message: bytes, fault: int = INTERNAL) -> bytes:
+    """The plain bytes of a gzip message. Raises `BadMessage`, with `fault` as its code for what is no gzip."""
     inflater = zlib.decompressobj(31)
     try:
         plain = inflater.decompress(message, MAX_MESSAGE_BYTES + 1)
     except zlib.error:
-        raise BadMessage(INTERNAL, "the message is not gzip") from None
+        raise BadMessage(fault, "the message is not gzip") from None
     if len(plain) > MAX_MESSAGE_BYTES:
         raise BadMessage(RESOURCE_EXHAUSTED, f"the message inflates to more than {MAX_MESSAGE_BYTES} bytes")
     if not inflater.eof:
-        raise BadMessage(INTERNAL, "the gzip message ends too early")
+        raise BadMessage(fault, "the gzip message ends too early")
     return plain
 
 

@@ -12,7 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from ollama_proxy.net.grpc.inflate import BadMessage
 from ollama_proxy.net.grpc.status import INVALID_ARGUMENT
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 
 class JsonCodec:
@@ -27,7 +27,7 @@ class JsonCodec:
         try:
             document = msgspec.json.decode(body)
         except UNREADABLE as error:
-            raise BadMessage(INVALID_ARGUMENT, f"invalid JSON: {error}") from None
+            raise BadMessage(INVALID_ARGUMENT, f"invalid JSON: {tell_unreadable(error)}") from None
         return self.read_document(document)
 
     def read_document(self, document: Any) -> bytes:

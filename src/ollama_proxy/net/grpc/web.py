@@ -16,7 +16,7 @@ from ollama_proxy.net.grpc.http_call import HttpCall
 from ollama_proxy.net.grpc.inflate import BadMessage, check_size, inflate
 from ollama_proxy.net.grpc.metadata import quote_message
 from ollama_proxy.net.grpc.route import read_timeout
-from ollama_proxy.net.grpc.status import INTERNAL, UNIMPLEMENTED
+from ollama_proxy.net.grpc.status import INTERNAL, INVALID_ARGUMENT, UNIMPLEMENTED
 from ollama_proxy.net.http1.exchange import Exchange, Header
 from ollama_proxy.net.timers import TimerWheel
 
@@ -88,7 +88,9 @@ class GrpcWebCall(HttpCall):
 
 
 def _decode_text(body: bytes) -> bytes:
+    if _PIECES.sub(b"", body).strip():
+        raise BadMessage(INVALID_ARGUMENT, "the body is not base64")
     try:
         return b"".join([b64decode(piece, validate=True) for piece in _PIECES.findall(body)])
     except binascii.Error:
-        raise BadMessage(INTERNAL, "the body is not base64") from None
+        raise BadMessage(INVALID_ARGUMENT, "the body is not base64") from None
