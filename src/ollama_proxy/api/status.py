@@ -15,7 +15,7 @@ import ollama_proxy
 from ollama_proxy.domain.device import BackendView, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Control
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 _DEVICE_CLASSES = ("npu", "igpu", "nvidia", "cpu")
 _THERMAL_FIELDS = ("Temperature", "FanSpeed", "FanPercent", "PowerDraw", "Utilization", "Throttling", "UpdatedAt")
@@ -127,7 +127,7 @@ def _read_mode(body: bytes) -> str:
     try:
         document = msgspec.json.decode(text)
     except UNREADABLE as error:
-        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {error}") from None
+        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {tell_unreadable(error)}") from None
     mode = document.get("mode") if isinstance(document, dict) else document
     if not isinstance(mode, str):
         raise ProxyError(ErrorKind.INVALID_REQUEST, 'expected {"mode": "<name>"}')

@@ -16,6 +16,7 @@ from ollama_proxy.net.go_syntax import GoError, Node, mend, read_first, unquote
 
 _INTEGER = re.compile(rb"-?[0-9]+")
 _FLOAT_MAX = 1.7976931348623157e308
+_MOST_DIGITS_SHOWN = 500
 #: The letters outside ASCII that fold to one inside.
 _FOLDED = {"\N{LATIN SMALL LETTER LONG S}": "S", "\N{KELVIN SIGN}": "K"}
 
@@ -156,6 +157,8 @@ class _Decoder:
                 return self._base64(text)
             case (("int" | "uint"), "number"):
                 return self._integer(text, kind, known)
+            case "float", "number":
+                return self._float(text, kind, known)
         self._save(Misfit(node.kind, kind.name))
         return known
 
@@ -165,7 +168,14 @@ class _Decoder:
             low, high = (-(1 << kind.bits - 1), 1 << kind.bits - 1) if kind.kind == "int" else (0, 1 << kind.bits)
             if low <= number < high:
                 return number
-        self._save(Misfit(f"number {text.decode()}", kind.name))
+        self._save(Misfit(_number(text), kind.name))
+        return known
+
+    def _float(self, text: bytes, kind: GoType, known: Any) -> Any:
+        number = float(text)
+        if abs(number) <= _FLOAT_MAX:
+            return number
+        self._save(Misfit(_number(text), kind.name))
         return known
 
     def _base64(self, literal: bytes) -> Any:
@@ -182,9 +192,9 @@ class _Decoder:
             one = waiting.pop()
             waiting += reversed(one.items)
             if one.kind == "number":
-                text = self._body[one.start : one.end].decode()
+                text = self._body[one.start : one.end]
                 if abs(float(text)) > _FLOAT_MAX:
-                    self._save(Misfit(f"number {text}", "float64"))
+                    self._save(Misfit(_number(text), "float64"))
         return self._plain(node)
 
     def _plain(self, node: Node) -> Any:
@@ -193,6 +203,12 @@ class _Decoder:
             return msgspec.json.decode(text)
         except (ValueError, RecursionError):
             return None
+
+
+def _number(text: bytes) -> str:
+    """A number as errors name it; nobody wants to read the millionth digit."""
+    shown = text if len(text) <= _MOST_DIGITS_SHOWN else text[: _MOST_DIGITS_SHOWN - 3] + b"..."
+    return f"number {shown.decode()}"
 
 
 def _find(key: str, fields: Mapping[str, GoType]) -> str | None:

@@ -12,7 +12,7 @@ from ollama_proxy.domain.call import RawHead
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http1.exchange import Exchange, Header
 from ollama_proxy.net.unpacking import unpack_zstd
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ _MAX_ID_CHARS = 128
 _PASSED_HEADERS = (b"content-type", b"user-agent", b"accept", b"anthropic-version", b"anthropic-beta")
 _MOST_RAW_HEADS = 512
 _raw_heads: dict[tuple[bytes, bytes, tuple[Header, ...]], RawHead] = {}
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 #: Keys of an exchange's notes.
 _GIVEN = "annotations"
 _RAW_HEAD = "raw head"
@@ -87,14 +88,14 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid request: {error}") from None
     except UNREADABLE as error:
-        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {error}") from None
+        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {tell_unreadable(error)}") from None
 
 
-def without_key(body: bytes, *path: str) -> bytes:
-    """The same JSON object without one member; used to keep our own annotations from strict upstreams."""
-    document = msgspec.json.decode(body)
-    owner = document
-    for key in path[:-1]:
-        owner = owner.get(key, {})
-    owner.pop(path[-1], None)
-    return msgspec.json.encode(document)
+def without_key(body: bytes, key: str) -> bytes:
+    """The same JSON object without one member; used to keep our own annotations from strict upstreams.
+
+    What the other members hold is not read, and stays. Raises `ProxyError` for a body that cannot be taken apart.
+    """
+    members = decode_body(_members, body)
+    members.pop(key, None)
+    return msgspec.json.encode(members)

@@ -13,7 +13,7 @@ import msgspec
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.go_json import GoType, read_as, tidy
 from ollama_proxy.net.go_syntax import GoError
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 
 class Facts(Protocol):
@@ -62,7 +62,7 @@ def _decode_tidy(decoder: msgspec.json.Decoder[F], body: bytes) -> F:
         try:
             return decoder.decode(body.decode("utf-8", "replace").encode())
         except UNREADABLE as error:
-            raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {error}") from None
+            raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {tell_unreadable(error)}") from None
 
 
 def add_members(body: bytes, members: bytes) -> bytes:

@@ -10,7 +10,7 @@ import msgspec
 
 from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 _MEMBER = rb'("model"\s*:\s*)'
 
@@ -37,7 +37,7 @@ def with_model(body: bytes, model: str) -> bytes:
     try:
         old = bytes(_named.decode(body).model)
     except UNREADABLE as error:
-        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {error}") from None
+        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {tell_unreadable(error)}") from None
     found = list(re.finditer(_MEMBER + re.escape(old), body)) if old else []
     if len(found) == 1:
         match = found[0]
@@ -45,7 +45,7 @@ def with_model(body: bytes, model: str) -> bytes:
     try:
         document = msgspec.json.decode(body)
     except UNREADABLE as error:
-        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {error}") from None
+        raise ProxyError(ErrorKind.INVALID_REQUEST, f"invalid JSON: {tell_unreadable(error)}") from None
     document["model"] = model
     return msgspec.json.encode(document)
 

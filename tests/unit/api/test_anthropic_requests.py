@@ -293,6 +293,24 @@ def test_turns_that_cannot_be_read(messages: Any, message: str) -> None:
     assert refused.value.message == message
 
 
+@pytest.mark.parametrize("member", ["temperature", "top_p"])
+@pytest.mark.parametrize("number", [b"1e400", b"-1e400", b"9" * 1_000_000])
+def test_numbers_without_end_are_refused_in_gos_words(member: str, number: bytes) -> None:
+    body = b'{"model":"m","max_tokens":1,"messages":[],"%b":%b}' % (member.encode(), number)
+    with pytest.raises(BadRequest) as refused:
+        read_typed(body)
+    message = refused.value.message
+    assert message.startswith(f"json: cannot unmarshal number {number[:300].decode()}")
+    assert message.endswith(f"into Go struct field MessagesRequest.{member} of type float64")
+
+
+def test_our_own_member_goes_and_the_rest_is_not_read() -> None:
+    exchange = exchange_of(b'{"model":"m","routing":{},"messages":[],"x":[1e400,"\xc0"]}')
+    raw = make_call(read_asked(exchange), exchange, "r1", 1.0).raw
+    assert raw is not None
+    assert raw.body == b'{"model":"m","messages":[],"x":[1e400,"\xc0"]}'
+
+
 @pytest.mark.parametrize("read", [read_raw, read_typed])
 def test_a_body_of_no_end_is_refused_and_not_more(read: Callable[[bytes], object]) -> None:
     deep = b'{"model":"m","max_tokens":1,"messages":' + b"[" * 100_000

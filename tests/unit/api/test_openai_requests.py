@@ -121,6 +121,10 @@ def test_what_is_said_again_for_ollama(members: dict[str, Any], extra: bytes) ->
         (b'{"model":', "unexpected EOF"),
         (b"[1]", "json: cannot unmarshal array into Go value of type openai.ChatCompletionRequest"),
         (
+            b'{"model":"m","max_tokens":1e400}',
+            "json: cannot unmarshal number 1e400 into Go struct field ChatCompletionRequest.max_tokens of type int",
+        ),
+        (
             b'{"model":5}',
             "json: cannot unmarshal number into Go struct field ChatCompletionRequest.model of type string",
         ),
@@ -269,6 +273,9 @@ def test_broken_forms_have_no_fields(body: bytes) -> None:
     [
         (b"application/json", "request Content-Type isn't multipart/form-data"),
         (b"multipart/form-data", "no multipart boundary param in Content-Type"),
+        (b"multipart/form-data; boundary*%b=a" % (b"9" * 5000), "request Content-Type isn't multipart/form-data"),
+        (b"multipart/form-data; boundary*=\0''a", "request Content-Type isn't multipart/form-data"),
+        (b"multipart/form-data; boundary*=a; boundary*0*=b", "request Content-Type isn't multipart/form-data"),
     ],
 )
 def test_what_is_no_form_is_refused_in_gos_words(content_type: bytes, text: str) -> None:

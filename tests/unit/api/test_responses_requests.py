@@ -76,7 +76,8 @@ def test_metadata_is_the_clients_but_for_our_words() -> None:
     [
         ({}, set(), set()),
         ({"tools": [{"type": "function", "name": "f"}]}, {Need.TOOLS}, set()),
-        ({"tools": [{"type": "web_search_preview"}]}, set(), set()),
+        ({"tools": [{"type": "web_search_preview"}]}, set(), {Need.BUILT_IN_TOOLS}),
+        ({"tools": [{"type": "custom", "name": "c"}, {}, {"type": [1]}, 5]}, set(), set()),
         ({"tool_choice": "required"}, set(), {Need.TOOL_CHOICE}),
         ({"tool_choice": {"type": "function", "name": "f"}}, set(), {Need.TOOL_CHOICE}),
         ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}}, set(), set()),
@@ -282,6 +283,47 @@ def test_bodies_that_cannot_be_read_are_refused(body: bytes) -> None:
     with pytest.raises(ProxyError) as caught:
         read_asked(body)
     assert caught.value.kind is ErrorKind.INVALID_REQUEST
+
+
+def typed_of_bytes(body: bytes) -> Generation:
+    found = make_call(read_asked(body), FakeExchange(), "r1", 1.0).typed()  # type: ignore[arg-type]
+    assert isinstance(found, Generation)
+    return found
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"9" * 400, b"9" * 1_000_000])
+def test_numbers_without_end_are_refused_in_gos_words(number: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        typed_of_bytes(b'{"model":"m","input":"x","temperature":%b}' % number)
+    message = caught.value.message
+    assert message.startswith(f"json: cannot unmarshal number {number[:300].decode()}")
+    assert message.endswith("into Go struct field ResponsesRequest.temperature of type float64")
+    assert len(message) < 1000
+
+
+@pytest.mark.parametrize("given", [b'"a\xc0b"', rb'"a\ud800b"', b'[{"role":"user","content":"a\xc0b"}]'])
+def test_what_is_no_text_becomes_a_replacement_character(given: bytes) -> None:
+    found = typed_of_bytes(b'{"model":"m","input":%b}' % given)
+    assert [message.content for message in found.messages] == ["a\N{REPLACEMENT CHARACTER}b"]
+
+
+@pytest.mark.parametrize("given", [b'"%b"', b'[{"role":"user","content":"%b"}]'])
+def test_what_is_no_text_at_all_is_refused(given: bytes) -> None:
+    with pytest.raises(BadRequest, match="too much that is no text"):
+        typed_of_bytes(b'{"model":"m","input":%b}' % (given % (b"\xc0" * 1_000_000)))
+
+
+@pytest.mark.parametrize("given", [b"1e400", b"-1", b"true", b"{" * 50 + b"}"])
+def test_inputs_of_another_kind_are_refused(given: bytes) -> None:
+    with pytest.raises(ProxyError) as caught:
+        read_asked(b'{"model":"m","input":%b}' % given)
+    assert caught.value.kind is ErrorKind.INVALID_REQUEST
+
+
+def test_our_own_member_goes_and_the_rest_is_not_read() -> None:
+    body = b'{"model":"m","input":"hi","routing":{"target":"cpu"},"x":[1e400,"\xc0"]}'
+    call = make_call(read_asked(body), FakeExchange(), "r1", 1.0)  # type: ignore[arg-type]
+    assert raw_of(call) == b'{"model":"m","input":"hi","x":[1e400,"\xc0"]}'
 
 
 def test_a_backends_own_words_are_kept() -> None:

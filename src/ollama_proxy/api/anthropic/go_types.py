@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-
 from ollama_proxy.net.go_json import GoType, Misfit, read_as
 from ollama_proxy.net.go_syntax import GoError, read_first, unquote
-
-_KINDS = {bool: "bool", str: "string", list: "array", dict: "object"}
-
-
-def _read_float(text: bytes) -> float:
-    value: Any = msgspec.json.decode(text)
-    kind = _KINDS.get(type(value))
-    if kind is not None:
-        raise Misfit(kind, "float64")
-    return float(value)
-
 
 _ANY = GoType("interface {}", "any")
 _STRING = GoType("string", "string")
 _BOOL = GoType("bool", "bool")
 _INT = GoType("int", "int")
 _MAYBE_STRING = GoType("string", "string", pointer=True)
-_MAYBE_FLOAT = GoType("float64", "any", pointer=True, read=_read_float)
+_MAYBE_FLOAT = GoType("float64", "float", pointer=True)
 _MAP = GoType("map[string]interface {}", "map", element=_ANY)
 
 

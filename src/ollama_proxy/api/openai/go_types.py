@@ -7,11 +7,14 @@ from ollama_proxy.net.go_json import GoType
 _STRING = GoType("string", "string")
 _BOOL = GoType("bool", "bool")
 _ANY = GoType("interface {}", "any")
+_MAYBE_INT = GoType("int", "int", pointer=True)
 
 
 def _request(name: str, *others: str, stream: bool = True) -> GoType:
     """A type with a model; `others` are left to the server, which has its own words for what does not fit there."""
     fields = {"model": _STRING, **dict.fromkeys(others, _ANY)}
+    if "max_tokens" in fields:
+        fields["max_tokens"] = _MAYBE_INT
     if stream:
         fields["stream"] = _BOOL
     return GoType(f"openai.{name}", "struct", fields=fields)

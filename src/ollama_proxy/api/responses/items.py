@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.api.responses.errors import BadRequest
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.go_syntax import GoError, mend, read_first
+from ollama_proxy.net.http_request import decode_body
+from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 _GO_KINDS = {bool: "bool", int: "number", float: "number", str: "string", dict: "object", list: "array"}
 #: What Go calls the types that only have a look at what something is.
@@ -27,14 +29,14 @@ _outputs = msgspec.json.Decoder(_Items)
 def check_input(given: msgspec.Raw) -> None:
     """A text, a list, or nothing. Raises `BadRequest` at once, whoever would have answered."""
     if _first_byte(given) not in b'"[n':
-        raise BadRequest(f"input must be a string or array: {_cannot_read(msgspec.json.decode(given))}")
+        raise BadRequest(f"input must be a string or array: {_go_error(_kind_of(given))}")
 
 
 def as_items(given: msgspec.Raw) -> tuple[bytes, ...]:
     """The input as items, each as JSON text; a text is a user's message."""
     if _first_byte(given) == b"[":
-        return tuple(bytes(item) for item in _lists.decode(given))
-    text = msgspec.json.decode(given)
+        return tuple(bytes(item) for item in decode_body(_lists, bytes(given)))
+    text = _decode_loosely(bytes(given), "input")
     if not text:
         return ()
     content = [{"type": "input_text", "text": text}]
@@ -43,6 +45,11 @@ def as_items(given: msgspec.Raw) -> tuple[bytes, ...]:
 
 def _first_byte(given: msgspec.Raw) -> bytes:
     return bytes(memoryview(given)[:1])
+
+
+def _kind_of(given: msgspec.Raw) -> str:
+    """What Go calls a value that is no text, no list and not null."""
+    return {b"{": "object", b"t": "bool", b"f": "bool"}.get(_first_byte(given), "number")
 
 
 def output_items(document: bytes) -> tuple[bytes, ...]:
@@ -54,9 +61,9 @@ def read_item(item: bytes, index: int) -> dict[str, Any]:
     """One item as a plain object, its type always set. Raises `BadRequest` that says which and why."""
     where = f"input[{index}]"
     try:
-        read = msgspec.json.decode(item)
+        read = _decode_loosely(item, where)
     except UNREADABLE as error:
-        raise BadRequest(f"{where}: {error}") from None
+        raise BadRequest(f"{where}: {tell_unreadable(error)}") from None
     if not isinstance(read, dict):
         raise BadRequest(f"{where}: {_cannot_read(read, _ITEM)}")
     if not read.get("type"):
@@ -64,6 +71,18 @@ def read_item(item: bytes, index: int) -> dict[str, Any]:
             raise BadRequest(f"{where}: input item missing required 'type' field")
         read["type"] = "message"
     return read
+
+
+def _decode_loosely(value: bytes, where: str) -> Any:
+    """A value; what is no text in its strings becomes U+FFFD, as Go reads it. Raises `BadRequest`, or `UNREADABLE`."""
+    try:
+        return msgspec.json.decode(value)
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        try:
+            read_first(value)
+        except GoError as error:
+            raise BadRequest(f"{where}: {error}") from None
+        return msgspec.json.decode(mend(value))
 
 
 def text_of(item: dict[str, Any], key: str, where: str, owner: str = "") -> str:
@@ -116,4 +135,8 @@ def _image(url: str) -> str:
 
 
 def _cannot_read(value: Any, target: str = "[]json.RawMessage", place: str = "value") -> str:
-    return f"json: cannot unmarshal {_GO_KINDS.get(type(value), 'value')} into Go {place} of type {target}"
+    return _go_error(_GO_KINDS.get(type(value), "value"), target, place)
+
+
+def _go_error(kind: str, target: str = "[]json.RawMessage", place: str = "value") -> str:
+    return f"json: cannot unmarshal {kind} into Go {place} of type {target}"

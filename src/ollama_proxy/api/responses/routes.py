@@ -144,22 +144,23 @@ class _Named(msgspec.Struct):
 
 
 _named = msgspec.json.Decoder(_Named)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def describe(asked: Asked, document: bytes) -> StoredResponse | None:
     """What is kept of an answer; None for one that has no id or cannot be read."""
     try:
         ident = _named.decode(document).id
-        output = output_items(document)
-    except UNREADABLE:
+        output, items = output_items(document), asked.items()
+    except (*UNREADABLE, ProxyError):
         return None
-    return StoredResponse(ident, document, asked.items(), output, asked.previous) if ident else None
+    return StoredResponse(ident, document, items, output, asked.previous) if ident else None
 
 
 def _as_kept(kept: StoredResponse) -> bytes:
     """The object, saying what a server that keeps nothing itself could not know."""
-    document = msgspec.json.decode(kept.document)
-    document["store"] = True
+    members: dict[str, object] = dict(_members.decode(kept.document))
+    members["store"] = True
     if kept.previous:
-        document["previous_response_id"] = kept.previous
-    return msgspec.json.encode(document)
+        members["previous_response_id"] = kept.previous
+    return msgspec.json.encode(members)

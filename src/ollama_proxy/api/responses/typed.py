@@ -15,7 +15,7 @@ from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.net.go_syntax import GoError, read_first
 from ollama_proxy.net.http_request import decode_body
 from ollama_proxy.net.lenient_json import check_types
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 _LOGPROBS = "message.output_text.logprobs"
 _CALL = "ResponsesFunctionCall"
@@ -164,7 +164,7 @@ def _read_call(item: dict[str, Any], where: str) -> ToolUse:
     try:
         document = msgspec.json.decode(arguments)
     except UNREADABLE as error:
-        raise BadRequest(f"{_BAD_ARGUMENTS}: {_syntax_fault(arguments) or error}") from None
+        raise BadRequest(f"{_BAD_ARGUMENTS}: {_syntax_fault(arguments) or tell_unreadable(error)}") from None
     if not isinstance(document, dict):
         raise BadRequest(f"{_BAD_ARGUMENTS}: Value looks like object, but can't find closing '}}' symbol")
     ident = text_of(item, "call_id", where, _CALL) or text_of(item, "id", where, _CALL)

@@ -11,7 +11,7 @@ from ollama_proxy.domain.annotations import parse_annotations
 from ollama_proxy.domain.call import Call, Dialect, Generation, Message, Need, Operation, Sampling, ToolUse
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http_request import annotation_pairs
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 TYPES = ("request", "cancel", "ping")
 _MAX_ID_CHARS = 128
@@ -94,7 +94,7 @@ def read_envelope(text: str) -> Envelope:
     except msgspec.ValidationError:
         raise _refuse("a message is a JSON object") from None
     except UNREADABLE as error:
-        raise _refuse(f"invalid JSON: {error}") from None
+        raise _refuse(f"invalid JSON: {tell_unreadable(error)}") from None
 
 
 def read_id(envelope: Envelope) -> str:
