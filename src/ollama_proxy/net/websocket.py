@@ -23,6 +23,8 @@ from .http1.exchange import Exchange
 _log = logging.getLogger(__name__)
 
 _VERSION = b"13"
+#: How much is heard before others have their turn: frames may be six bytes long, and each takes its time.
+_TURN_BYTES = 8 * 1024
 #: Would show what people write, at its finest level.
 _SILENT = logging.Logger("websocket frames", logging.CRITICAL + 1)
 
@@ -106,6 +108,8 @@ class WebSocket(asyncio.Protocol):
         self._frames = FrameProtocol(Side.SERVER, max_size=limits.message_bytes, logger=_SILENT)
         self._loop = asyncio.get_running_loop()
         self._message = bytearray()
+        #: What has arrived and waits for its turn; as long as there is any, nothing more is read.
+        self._unheard = bytearray()
         self._write_paused = self._read_paused = False
         self._over = False
         self._heard_s = self._loop.time()
@@ -125,6 +129,34 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard_s = self._loop.time()
         self._pinged = False
+        if not self._unheard and len(data) <= _TURN_BYTES:
+            self._hear(data)
+            return
+        waits = bool(self._unheard)
+        self._unheard += data
+        if not waits:
+            self.transport.pause_reading()
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Hear a part of what waits. Who does not read is not heard either, until it does."""
+        if self._read_paused or not self._unheard:
+            return
+        part = bytes(self._unheard[:_TURN_BYTES])
+        del self._unheard[:_TURN_BYTES]
+        self._hear(part)
+        self._hear_on()
+
+    def _hear_on(self) -> None:
+        """What waits has its turn before anything new is read."""
+        if self._read_paused or self.transport.is_closing():
+            return
+        if self._unheard:
+            self._loop.call_soon(self._take_turn)
+        else:
+            self.transport.resume_reading()
+
+    def _hear(self, data: bytes) -> None:
         frames = self._frames
         frames.receive_data(data)
         for event in frames.events_received():
@@ -143,6 +175,7 @@ class WebSocket(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._unheard.clear()
         self._end()
         self.on_lost()
 
@@ -162,7 +195,7 @@ class WebSocket(asyncio.Protocol):
         if self._read_paused and not self.transport.is_closing():
             self._read_paused = False
             self._heard_s = self._loop.time()
-            self.transport.resume_reading()
+            self._hear_on()
 
     # -- messages ------------------------------------------------------------
 

@@ -210,6 +210,45 @@ def test_empty_fragments_without_end_hold_nothing() -> None:
     talk(scene)
 
 
+@pytest.mark.parametrize(
+    "crumb", [frame(CONT, fin=False), frame(PING), frame(PONG)], ids=["fragments", "pings", "pongs"]
+)
+def test_a_flood_of_empty_frames_leaves_others_their_turn(crumb: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = 100_000
+    heard: list[int] = []
+    hear = WebSocket._hear
+
+    def count(socket: WebSocket, data: bytes) -> None:
+        heard.append(len(data))
+        turns.append(loop_turns[0])
+        hear(socket, data)
+
+    turns: list[int] = []
+    loop_turns = [0]
+    monkeypatch.setattr(WebSocket, "_hear", count)
+
+    async def tick() -> None:
+        while True:
+            loop_turns[0] += 1
+            await asyncio.sleep(0)
+
+    async def scene(reader: Reader, writer: Writer, echo: Echo, server: HttpServer) -> None:
+        others = asyncio.create_task(tick())
+        # All of it in one read, as it may come with the handshake.
+        echo.socket.data_received(frame(TEXT, b"x", fin=False) + crumb * frames + frame(CONT, b"y"))
+        opcode, data = await read_frame(reader)
+        while opcode == PONG:
+            opcode, data = await read_frame(reader)
+        assert (opcode, data) == (TEXT, b"xy")
+        others.cancel()
+        assert max(heard) <= 8 * 1024
+        assert len(set(turns)) == len(turns) > frames * len(crumb) // (8 * 1024)
+        writer.write(frame(TEXT, b"still there"))
+        assert await read_frame(reader) == (TEXT, b"still there")
+
+    talk(scene)
+
+
 def test_who_does_not_read_is_paused_for_and_then_not_heard() -> None:
     async def scene(reader: Reader, writer: Writer, echo: Echo, server: HttpServer) -> None:
         writer.write(frame(TEXT, b"times 1000"))
