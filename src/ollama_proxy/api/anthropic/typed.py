@@ -14,6 +14,7 @@ from ollama_proxy.api.anthropic.errors import BadRequest
 from ollama_proxy.api.anthropic.go_types import REQUEST
 from ollama_proxy.domain.call import Generation, Message, Sampling, ToolUse
 from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.net.conversation_length import check_messages
 from ollama_proxy.net.http_request import decode_body
 from ollama_proxy.net.lenient_json import check_types
 from ollama_proxy.net.unreadable import UNREADABLE
@@ -70,6 +71,7 @@ def read_typed(body: bytes) -> Generation:
 
     Raises `BadRequest` for what no other dialect can say.
     """
+    _check_length(body)
     try:
         request = _requests.decode(body)
     except UNREADABLE:
@@ -91,6 +93,13 @@ def read_typed(body: bytes) -> Generation:
         format=_read_format(output.format),
         think=_read_thinking(request.thinking, output.effort),
     )
+
+
+def _check_length(body: bytes) -> None:
+    try:
+        check_messages(body)
+    except ProxyError as error:
+        raise BadRequest(error.message) from None
 
 
 def _read_again(body: bytes) -> _Request:

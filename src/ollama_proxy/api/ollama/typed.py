@@ -10,6 +10,7 @@ import msgspec
 from ollama_proxy.api.ollama.go_types import CHAT, EMBED, EMBEDDINGS, GENERATE, check_effort, read_request
 from ollama_proxy.domain.call import Embedding, Generation, Message, Operation, Sampling, ToolUse
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.conversation_length import check_messages
 from ollama_proxy.net.go_json import GoType
 from ollama_proxy.net.http_request import decode_body
 from ollama_proxy.net.unreadable import UNREADABLE
@@ -75,6 +76,7 @@ _SAMPLING_FIELDS = frozenset(Sampling.__struct_fields__) - {"extra"}
 def read_typed(body: bytes, operation: Operation) -> Generation:
     """The typed form of a generate or chat request. Raises `ProxyError` in Ollama's words."""
     kind = GENERATE if operation is _OF_GENERATE else CHAT
+    check_messages(body)
     request = _decode_typed(_requests, body, kind)
     check_top_logprobs(request.top_logprobs)
     if isinstance(request.think, str):

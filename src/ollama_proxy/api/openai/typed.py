@@ -8,6 +8,7 @@ import msgspec
 
 from ollama_proxy.domain.call import Embedding, Generation, Message, Sampling, ToolUse
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.conversation_length import check_messages
 from ollama_proxy.net.http_request import decode_body
 
 
@@ -96,6 +97,7 @@ def read_typed(body: bytes) -> Generation:
 
     Raises `ProxyError(INVALID_REQUEST)` for what no other dialect can say.
     """
+    check_messages(body)
     request = decode_body(_requests, body)
     stop = (request.stop,) if isinstance(request.stop, str) else request.stop
     sampling = Sampling(

@@ -12,6 +12,7 @@ from ollama_proxy.api.responses.go_types import REQUEST
 from ollama_proxy.api.responses.items import read_content, read_item, text_of
 from ollama_proxy.domain.call import Generation, Message, Sampling, ToolUse
 from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.net.conversation_length import check_count
 from ollama_proxy.net.go_syntax import GoError, read_first
 from ollama_proxy.net.http_request import decode_body
 from ollama_proxy.net.lenient_json import check_types
@@ -77,6 +78,7 @@ def read_typed(body: bytes, items: Sequence[bytes]) -> Generation:
 
     OpenAI's defaults (temperature and top_p 1.0) are made explicit: other servers have others.
     """
+    _check_length(items)
     try:
         request = _requests.decode(body)
     except UNREADABLE:
@@ -102,6 +104,13 @@ def read_typed(body: bytes, items: Sequence[bytes]) -> Generation:
         logprobs=bool(request.top_logprobs) or _LOGPROBS in (request.include or ()),
         top_logprobs=request.top_logprobs or 0,
     )
+
+
+def _check_length(items: Sequence[bytes]) -> None:
+    try:
+        check_count(len(items), "input")
+    except ProxyError as error:
+        raise BadRequest(error.message, param="input") from None
 
 
 def _read_again(body: bytes) -> _Request:

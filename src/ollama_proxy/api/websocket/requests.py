@@ -10,6 +10,7 @@ import msgspec
 from ollama_proxy.domain.annotations import parse_annotations
 from ollama_proxy.domain.call import Call, Dialect, Generation, Message, Need, Operation, Sampling, ToolUse
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.conversation_length import check_count
 from ollama_proxy.net.http_request import annotation_pairs
 from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
@@ -191,6 +192,7 @@ def _sample(options: _Options, given: Mapping[str, Any]) -> Sampling:
 
 def _typed(request: _Request, sampling: Sampling) -> Generation:
     turns = request.messages
+    check_count(len(turns or ()))
     messages = tuple(map(_message, turns or ()))
     if turns is not None and request.system:
         messages = (Message("system", request.system), *messages)
