@@ -30,7 +30,7 @@ Made by `python -m tests.pairs.table` from the code and the tests; a test fails 
 
 *As it came*: the bytes pass unread in both directions, unknown members included. *Translated*: the request is read
 whole and written anew, the answer event by event. What a backend cannot do is a limit of the decision, so such a
-request goes elsewhere or is refused with the reason.
+request goes elsewhere or is refused with the reason. More than 10,000 messages are not translated.
 
 """
 _CELLS = """
