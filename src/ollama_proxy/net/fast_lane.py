@@ -96,7 +96,8 @@ class RawAttempt(HttpAttempt):
         data = border.feed_whole(data)
         if not data:
             return
-        fresh = self._fresh
+        # Some servers send comments until their model begins: there is nothing in them to look at.
+        fresh = self._fresh and not (data.startswith(b":") and b"\ndata:" not in data)
         if fresh:
             self._fresh = False
             check_first_event(data)
@@ -176,21 +177,21 @@ class RawAttempt(HttpAttempt):
             return
         body = held[0] if len(held) == 1 else b"".join(held)
         finished = self._read_body(body)
-        if finished is None and body:
-            raise DecodeError("the body is not the JSON that was expected")
+        if finished is None:
+            raise DecodeError("the body is not the JSON that was expected" if body else "there is no body")
         self._over = True
-        self._owner.on_whole(self._status, self._content_type, self._name(body), finished or Finished())
+        self._owner.on_whole(self._status, self._content_type, self._name(body), finished)
 
 
 def check_first_event(data: bytes) -> None:
     """Look into a stream once, at its first event, while another backend can still be asked.
 
-    Raises `DecodeError` when it is not JSON, `UpstreamError` when it is an error.
+    Raises `DecodeError` when it is not JSON or the end already, `UpstreamError` when it is an error.
     """
     line = next((one for one in data.split(b"\n") if one.startswith((b"data:", b"{"))), b"")
     payload = line.removeprefix(b"data:").strip()
     if payload == b"[DONE]":
-        return
+        raise DecodeError("there is no answer in it")
     try:
         first = _first_event.decode(payload)
     except UNREADABLE as error:

@@ -196,6 +196,30 @@ def test_a_stream_without_its_end_marker_has_no_end() -> None:
     assert feed(choose_decoder(Operation.CHAT, stream=True), open_end, [])[1] is None
 
 
+@pytest.mark.parametrize("body", [b"{}", b'{"response":"a","done":false}', b'{"message":{"content":"a"}}'])
+def test_a_body_of_ollama_that_is_not_done_has_no_end(body: bytes) -> None:
+    assert feed(AnswerDecoder(), body, [])[1] is None
+
+
+@pytest.mark.parametrize("arguments", [b"[1]", b'"{}"', b"5"])
+def test_a_call_of_ollama_without_an_object_is_none(arguments: bytes) -> None:
+    use = b'{"function":{"name":"f","arguments":%b}}'
+    line = b'{"message":{"tool_calls":[%b]},"done":true,"done_reason":"length"}\n'
+    events, finished = feed(AnswerDecoder(), line % (use % arguments), [])
+    assert events == []
+    assert finished is not None
+    assert finished.reason == "length"
+    assert feed(AnswerDecoder(), line % (use % b"null"), [])[0] == [ToolCall(0, "", "f", "{}")]
+
+
+@pytest.mark.parametrize(("reason", "told"), [("content_filter", "stop"), ("tool_calls", "stop"), ("load", "load")])
+def test_ollama_knows_few_reasons_and_leaves_out_what_is_zero(reason: str, told: str) -> None:
+    ended = Outcome(Finished(reason, Usage(output_tokens=0, load_ns=0)), 0.0, 0.0, 0, 0.0, None, "unknown")
+    last = msgspec.json.decode(OllamaWriter("m", Operation.GENERATE, stream=True).write_end(ended))
+    del last["created_at"]
+    assert last == {"model": "m", "response": "", "done": True, "done_reason": told}
+
+
 @pytest.mark.parametrize("kind", ErrorKind)
 def test_every_error_kind_is_rendered_in_each_dialect(kind: ErrorKind) -> None:
     error = ProxyError(kind, "what and why")

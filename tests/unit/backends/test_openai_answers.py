@@ -19,7 +19,7 @@ from ollama_proxy.domain.tool_ids import with_ids
 from ollama_proxy.net.endings.errors import error_in_tail
 from ollama_proxy.net.endings.openai import read_openai_body, read_openai_tail
 from ollama_proxy.net.unpacking import MAX_UNPACKED_BYTES, PackedBodyError, unpack_zstd
-from ollama_proxy.net.upstream import UpstreamError
+from ollama_proxy.net.upstream import DecodeError, UpstreamError
 
 Read = tuple[list[AnswerEvent], Finished | None]
 
@@ -69,7 +69,7 @@ def test_a_server_that_gave_up_has_not_answered(reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("said", "meant"),
-    [("max_tokens", "length"), ("function_call", "tool_calls"), ("eos", "stop"), ("length", "length")],
+    [("max_tokens", "length"), ("tool_calls", "stop"), ("eos", "stop"), ("length", "length")],
 )
 def test_ends_have_one_name(said: str, meant: str) -> None:
     finished = stream(delta(said))[1]
@@ -119,6 +119,78 @@ def test_parallel_calls_are_told_apart(numbered: bool) -> None:
     assert events == [ToolCall(0, "c1", "f", '{"a":1}'), ToolCall(1, "c2", "g", "{}")]
     assert finished is not None
     assert finished.reason == "tool_calls"
+
+
+def call(arguments: str, index: int = 0) -> dict[str, Any]:
+    return {"index": index, "id": f"c{index}", "function": {"name": "f", "arguments": arguments}}
+
+
+@pytest.mark.parametrize("arguments", ['{"path":"/tm', "[1]", "null", '{"x":NaN}', '{"a":1},"done":true', "no"])
+@pytest.mark.parametrize(("said", "meant"), [("length", "length"), ("tool_calls", "stop"), ("stop", "stop")])
+def test_a_call_without_whole_arguments_is_none(arguments: str, said: str, meant: str) -> None:
+    message = {"content": "", "tool_calls": [call(arguments)]}
+    for events, finished in (
+        stream(delta(tool_calls=[call(arguments)]), delta(said)),
+        whole({"choices": [{"message": message, "finish_reason": said}]}),
+    ):
+        assert events == []
+        assert finished is not None
+        assert finished.reason == meant
+
+
+def test_a_whole_call_beside_a_broken_one_stays() -> None:
+    events, finished = stream(delta(tool_calls=[call('{"a":'), call('{"b":\n1}', 1)]), delta("function_call"))
+    assert events == [ToolCall(0, "c1", "f", '{"b":1}')]
+    assert finished is not None
+    assert finished.reason == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"choices": []},
+        {"choices": None},
+        {"choices": [{}]},
+        {"choices": [{"message": {"content": ""}}]},
+        {"choices": [{"message": None, "finish_reason": None}]},
+        {"choices": [{"message": {"content": "half"}, "finish_reason": None}]},
+        {"choices": [{"text": "half", "finish_reason": None}]},
+        {"error": {"message": "boom"}},
+    ],
+)
+def test_a_body_without_an_answer_is_none(document: dict[str, Any]) -> None:
+    with pytest.raises(UpstreamError):
+        whole(document)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": {"content": "a"}},
+        {"message": {"content": "a"}, "finish_reason": ""},
+        {"text": "a", "finish_reason": "stop"},
+        {"message": {"content": "a"}, "finish_reason": "stop"},
+    ],
+)
+def test_servers_may_leave_the_reason_out(choice: dict[str, Any]) -> None:
+    events, finished = whole({"choices": [choice]})
+    assert events == [TextDelta("a")]
+    assert finished == Finished("stop", Usage())
+
+
+def test_an_empty_answer_is_one() -> None:
+    for answer in (
+        whole({"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}),
+        stream(delta(role="assistant"), delta("stop"), {"choices": [], "usage": None}),
+    ):
+        assert answer == ([], Finished("stop", Usage()))
+
+
+@pytest.mark.parametrize("chunks", [(), ({"choices": []},), ({"choices": [], "usage": {"prompt_tokens": 1}},)])
+def test_a_marker_alone_is_no_answer(chunks: tuple[dict[str, Any], ...]) -> None:
+    with pytest.raises(DecodeError, match="no answer"):
+        stream(*chunks)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,13 @@ def test_whole_messages_and_counts() -> None:
     body = b'{"type":"message","stop_reason":"max_tokens","usage":{"input_tokens":3,"output_tokens":9}}'
     assert read_anthropic_body(body) == Finished("length", Usage(3, 9))
     assert read_anthropic_body(b'{"input_tokens":5}') == Finished()
-    for bad in (ERROR.splitlines()[1][6:], b"{", b"[1]", b'{"type":"message","usage":5}'):
+    for bad in (
+        ERROR.splitlines()[1][6:],
+        b"{",
+        b"[1]",
+        b'{"type":"message","usage":5}',
+        b'{"error":{"message":"no"}}',
+    ):
         assert read_anthropic_body(bad) is None
 
 

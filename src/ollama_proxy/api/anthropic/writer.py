@@ -11,7 +11,6 @@ import msgspec
 from ollama_proxy.api.anthropic.errors import error_document, missing_model, write_error
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.unreadable import UNREADABLE
 
 _JSON = b"application/json"
 _encode = msgspec.json.Encoder().encode
@@ -96,12 +95,12 @@ class AnthropicWriter:
         self._called = True
         # The result of a call names its id, so there has to be one.
         ident = call.id or f"toolu_{secrets.token_hex(12)}"
-        block = {"type": "tool_use", "id": ident, "name": call.name, "input": {}}
+        block: dict[str, Any] = {"type": "tool_use", "id": ident, "name": call.name, "input": {}}
         begin = self._begin("tool_use", block)
         if not self.stream:
-            block["input"] = _read_input(call.arguments)
+            block["input"] = msgspec.Raw(call.arguments.encode())
             return b""
-        return begin + self._delta(type="input_json_delta", partial_json=call.arguments or "{}") + self._close()
+        return begin + self._delta(type="input_json_delta", partial_json=call.arguments) + self._close()
 
     def _begin(self, kind: str, block: dict[str, Any]) -> bytes:
         """The end of the block before, and the start of the next."""
@@ -152,7 +151,7 @@ class AnthropicWriter:
         if finished.reason in _REASONS:
             return _REASONS[finished.reason]
         # Some servers say `stop` behind a call; clients look for it only when told to.
-        if self._called or finished.reason == "tool_calls":
+        if self._called:
             return "tool_use"
         return "stop_sequence" if finished.stop_sequence else "end_turn"
 
@@ -184,15 +183,6 @@ class AnthropicWriter:
 
 def _event(kind: str, **members: Any) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (kind.encode(), _encode({"type": kind, **members}))
-
-
-def _read_input(arguments: str) -> dict[str, Any]:
-    """The arguments of a call; what is no object was cut off, and says nothing."""
-    try:
-        found = msgspec.json.decode(arguments)
-    except UNREADABLE:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _usage(outcome: Outcome) -> dict[str, int]:

@@ -18,6 +18,8 @@ from ollama_proxy.net.unreadable import UNREADABLE
 
 JSON = b"application/json; charset=utf-8"
 _encode = msgspec.json.Encoder().encode
+#: Reasons of ends that clients of this API know; whatever is not here is `stop`.
+_REASONS = frozenset(("stop", "length", "load", "unload"))
 
 
 class OllamaWriter:
@@ -97,7 +99,7 @@ class OllamaWriter:
         total_ns = usage.total_ns or round(outcome.total_s * 1e9)
         reason = outcome.finished.reason
         last = {
-            "done_reason": "stop" if reason == "tool_calls" else reason,
+            "done_reason": reason if reason in _REASONS else "stop",
             "total_duration": total_ns,
             "load_duration": usage.load_ns,
             "prompt_eval_count": usage.prompt_tokens,
@@ -105,7 +107,8 @@ class OllamaWriter:
             "eval_count": usage.output_tokens,
             "eval_duration": usage.decode_ns or round(max(0.0, outcome.total_s - outcome.ttft_s) * 1e9),
         }
-        present = {name: value for name, value in last.items() if value is not None}
+        # What is zero is left out, as Go does.
+        present = {name: value for name, value in last.items() if value}
         gathered = self._gathered
         calls = [_tool_call(call) for call in gathered.calls]
         return self._object("".join(gathered.text), "".join(gathered.thinking), calls, **present)

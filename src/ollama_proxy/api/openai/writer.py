@@ -21,7 +21,7 @@ from ollama_proxy.net.http_answer import Gathered
 _JSON = b"application/json"
 _encode = msgspec.json.Encoder().encode
 #: Reasons that are told as they are; every other one is `stop` to OpenAI's clients.
-_REASONS = ("length", "tool_calls", "content_filter")
+_REASONS = ("length", "content_filter")
 
 
 class OpenAiWriter:

@@ -11,6 +11,7 @@ from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta, Thinkin
 from ollama_proxy.net.endings.anthropic import anthropic_finish
 from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.framing import EventBuffer
+from ollama_proxy.net.tool_arguments import read_arguments
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, UpstreamError
 
@@ -34,6 +35,7 @@ class _Block(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     type: str = ""
+    error: msgspec.Raw = msgspec.Raw(b"null")
     content: list[_Block] | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
@@ -125,8 +127,8 @@ class _Reading:
             if not self._answered and (whole or tool.wrapped or not arguments):
                 events.append(TextDelta(tool.read(arguments or "{}")))
             self._answered = True
-        elif _is_object(arguments or "{}"):
-            events.append(ToolCall(self._calls, block.id or "", block.name or "", arguments or "{}"))
+        elif (read := read_arguments(arguments or "{}")) is not None:
+            events.append(ToolCall(self._calls, block.id or "", block.name or "", read))
             self._calls += 1
 
     def _take_usage(self, usage: _Usage | None) -> None:
@@ -137,11 +139,13 @@ class _Reading:
                 setattr(self._usage, name, value)
 
     def _finish(self, events: list[AnswerEvent]) -> Finished:
+        if self._reason is None:
+            raise UpstreamError("the answer ended without a reason")
         self._end_block(events)
         if self._aside and not self._answered:
             events.append(TextDelta("".join(self._aside)))
         finished = anthropic_finish(self._reason, self._sequence, self._usage)
-        if finished.reason == "tool_calls" and self._answered and not self._calls:
+        if finished.reason == "tool_calls" and not self._calls:
             return msgspec.structs.replace(finished, reason="stop")
         return finished
 
@@ -183,7 +187,7 @@ class StreamDecoder(_Reading):
                 self._take_usage(event.message.usage)
             case "message_delta":
                 self._take_usage(event.usage)
-                if event.delta is not None:
+                if event.delta is not None and event.delta.stop_reason is not None:
                     self._reason, self._sequence = event.delta.stop_reason, event.delta.stop_sequence
             case "message_stop":
                 self._done = True
@@ -212,7 +216,7 @@ class BodyDecoder(_Reading):
             message = _messages.decode(body)
         except UNREADABLE as error:
             raise DecodeError(str(error)) from None
-        if message.type == "error":
+        if message.type == "error" or bytes(message.error) != b"null":
             raise UpstreamError(error_text(body) or "error in the answer")
         events: list[AnswerEvent] = []
         for block in message.content or ():
@@ -220,11 +224,3 @@ class BodyDecoder(_Reading):
         self._take_usage(message.usage)
         self._reason, self._sequence = message.stop_reason, message.stop_sequence
         return events, self._finish(events)
-
-
-def _is_object(arguments: str) -> bool:
-    """Whether the input of a call came whole: one that was cut off is no call."""
-    try:
-        return isinstance(msgspec.json.decode(arguments), dict)
-    except UNREADABLE:
-        return False

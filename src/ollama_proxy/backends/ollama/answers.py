@@ -9,6 +9,7 @@ import msgspec
 
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.net.framing import MAX_EVENT_BYTES, LineBuffer
+from ollama_proxy.net.tool_arguments import read_arguments
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, UpstreamError
 
@@ -116,8 +117,11 @@ class AnswerDecoder:
 
     def _take_uses(self, uses: Sequence[_Use], events: list[AnswerEvent]) -> None:
         for use in uses:
-            events.append(ToolCall(self._calls, use.id, use.function.name, bytes(use.function.arguments).decode()))
-            self._calls += 1
+            given = bytes(use.function.arguments)
+            arguments = "{}" if given == b"null" else read_arguments(given)
+            if arguments is not None:
+                events.append(ToolCall(self._calls, use.id, use.function.name, arguments))
+                self._calls += 1
 
 
 def _usage(chunk: _Chunk) -> Usage:

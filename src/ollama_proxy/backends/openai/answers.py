@@ -11,6 +11,7 @@ from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDe
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.framing import EventBuffer
+from ollama_proxy.net.tool_arguments import read_arguments
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, UpstreamError
 
@@ -40,7 +41,7 @@ class _Choice(msgspec.Struct):
     message: _Delta | None = None
     text: str | None = None
     logprobs: Logprobs | None = None
-    finish_reason: str | None = None
+    finish_reason: str | msgspec.UnsetType | None = msgspec.UNSET
     #: vLLM: the stop string or token that ended the text.
     stop_reason: str | int | None = None
 
@@ -103,6 +104,9 @@ class _Reading:
         self._stop_sequence = ""
         self._usage = Usage()
         self._tools: dict[int, tuple[str, str, list[str]]] = {}
+        #: Whether there was any choice, and whether the last one said that it is not at its end.
+        self._answered = False
+        self._unended = False
         #: Pieces of text and reasoning: servers send one a token, and not all of them count.
         self._pieces = 0
 
@@ -120,6 +124,7 @@ class _Reading:
                 self._take_choice(choice, events)
 
     def _take_choice(self, choice: _Choice, events: list[AnswerEvent]) -> None:
+        self._answered = True
         part = choice.delta or choice.message
         if part is not None:
             thinking = part.reasoning or part.reasoning_content
@@ -133,6 +138,7 @@ class _Reading:
         else:
             self._take_text(choice.text or "", choice, events)
         reason = choice.finish_reason
+        self._unended = reason is None
         if reason:
             if reason in _FAILURES:
                 raise UpstreamError(f"the server ended the answer: {reason}")
@@ -176,13 +182,22 @@ class _Reading:
         )
 
     def _finish(self, events: list[AnswerEvent]) -> Finished:
-        for order, index in enumerate(sorted(self._tools)):
+        if not self._answered:
+            raise DecodeError("there is no answer in it")
+        called = 0
+        for index in sorted(self._tools):
             ident, name, pieces = self._tools[index]
-            events.append(ToolCall(order, ident, name, "".join(pieces) or "{}"))
+            arguments = read_arguments("".join(pieces) or "{}")
+            if arguments is not None:
+                events.append(ToolCall(called, ident, name, arguments))
+                called += 1
+        reason = self._reason or "stop"
+        if reason == "tool_calls" and not called:
+            reason = "stop"
         usage = self._usage
         if usage.output_tokens is None and self._pieces:
             usage = msgspec.structs.replace(usage, output_tokens=self._pieces, counted_events=True)
-        return Finished(self._reason or "stop", usage, self._stop_sequence)
+        return Finished(reason, usage, self._stop_sequence)
 
 
 _PREFIX_BYTES = len(b"data: ")
@@ -229,6 +244,9 @@ class _BodyDecoder(_Reading):
     def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
         events: list[AnswerEvent] = []
         self._read(bytes(self._body), events)
+        # Some servers leave the reason out; whoever says it is null, or has nothing else either, has not answered.
+        if self._unended or not (self._reason or events or self._tools):
+            raise UpstreamError("the answer ended without a reason" if self._answered else "there is no answer in it")
         # Whole texts are no tokens.
         self._pieces = 0
         return events, self._finish(events)

@@ -25,6 +25,7 @@ class _AnthropicEnd(msgspec.Struct):
 class _AnthropicBody(_AnthropicEnd):
     type: str = ""
     usage: _AnthropicUsage | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _AnthropicEvent(msgspec.Struct):
@@ -51,7 +52,9 @@ def read_anthropic_body(body: bytes) -> Finished | None:
         end = _anthropic.decode(body)
     except UNREADABLE:
         return None
-    return None if end.type == "error" else anthropic_finish(end.stop_reason, end.stop_sequence, end.usage)
+    if end.type == "error" or bytes(end.error) != b"null":
+        return None
+    return anthropic_finish(end.stop_reason, end.stop_sequence, end.usage)
 
 
 def anthropic_finish(reason: str | None, sequence: str | None, usage: Any) -> Finished:
