@@ -38,7 +38,8 @@ _CELLS = """
 
 Each is asked streamed and not, through a proxy with that one backend, and its answer checked (`tests/pairs`).
 *real*: a real Ollama, a real llama.cpp, with a small model that a template teaches tools and thinking. *lab*: the
-emulated server of that dialect (`ollama-proxy lab`).
+emulated server of that dialect (`ollama-proxy lab`). `bin/test` asks all but the long prompts of the real ones (tools,
+tool results, thinking), which `bin/test -m long tests` asks.
 
 """
 

@@ -44,7 +44,7 @@ PATHS = {
     "lab ollama": ("/api/generate", "/api/chat", "/v1/chat/completions", "/v1/completions", "/v1/messages"),
     "lab anthropic": ("/v1/messages",),
 }
-SHARES = {"Ollama": 40, "llama.cpp": 40, "lab ollama": 80, "lab anthropic": 40}
+SHARES = {"Ollama": 25, "llama.cpp": 25, "lab ollama": 90, "lab anthropic": 60}
 _WORDS = ["the", "a", "cat", "dog", "small", "river", "sings", "under", "über", "北京", "🙂", "\\", '"', "\n", "blue"]
 
 

@@ -48,8 +48,14 @@ def _backend_entry(name: str, request: pytest.FixtureRequest, opened: contextlib
     return backend(kind, lab.endpoints[2])
 
 
+#: Long prompts: a small real model reads them for seconds each, so they are asked on command.
+_SLOW = {"tools", "tool result", "thinking"}
+
+
 def _marked(server: str, *more: str) -> Any:
     marks = [pytest.mark.ollama] if server == "Ollama" else []
+    if SERVERS[server].real and _SLOW & {*more}:
+        marks.append(pytest.mark.long)
     return pytest.param(server, *more, id=" ".join([server, *more]), marks=marks)
 
 
