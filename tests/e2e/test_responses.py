@@ -324,21 +324,9 @@ def test_reasoning_is_an_item_of_its_own(request: pytest.FixtureRequest, kind: s
 
 
 @pytest.mark.ollama
-def test_a_real_ollamas_tools_and_thoughts(ollamas: RealOllama, ollama_proxy_process: ProxyProcess) -> None:
+def test_a_real_ollamas_tools(ollama_proxy_process: ProxyProcess) -> None:
     """Bytes as they came from the one server that speaks this API itself, its stream included."""
-    template = (
-        "{{ if .Tools }}<tools>{{ range .Tools }}{{ .Function }}{{ end }}</tools>"
-        '<tool_call>\n{"name": "f", "arguments": {{ "{}" }}}\n</tool_call>{{ end }}'
-        "{{ range .Messages }}<|im_start|>{{ .Role }}\n"
-        "{{ if .ToolCalls }}<tool_call>{{ range .ToolCalls }}"
-        '{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}{{ end }}</tool_call>'
-        "{{ end }}{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
-    )
-    for name in ollamas.ports:
-        document = {"model": "tools:135m", "from": "smollm2:135m", "template": template, "stream": False}
-        post(ollamas.url(name) + "/api/create", document)
-    with open_door(ollama_proxy_process, "tools:135m", "ollama") as door:
-        assert "tools:135m" in [model.id for model in door.client.models.list()]
+    with open_door(ollama_proxy_process, "smollm2:135m", "ollama") as door:
         items = [
             {"role": "user", "content": "What is the weather in Oslo?"},
             {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": '{"city":"Oslo"}'},

@@ -57,4 +57,8 @@ async def _serve(config: Config, config_path: str) -> int:
         await asyncio.wait({starting, stopping})
         logging.getLogger(__name__).debug("stopping")
         await proxy.stop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # It is ending well: who asks again while the loop is taken down must not make it a death by signal.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
     return 0
