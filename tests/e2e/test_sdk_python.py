@@ -418,6 +418,7 @@ def flat(value: Any) -> Any:
     return same(value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", CHAINS, ids=lambda scenario: scenario.__name__)
 def test_a_chain_gets_what_ollama_says(doors: tuple[str, str], scenario: Callable[[str], Any]) -> None:
     direct, through = (flat(scenario(host)) for host in doors)
