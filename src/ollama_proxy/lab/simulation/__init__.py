@@ -1,0 +1,1 @@
+"""The simulator: workloads, policies and emulated devices in virtual time."""
