@@ -14,7 +14,7 @@ DEFAULT_PROBABILITY: Final = 0.95
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """One request of the workload. `at_s` is virtual time since the start; `deadline_s` counts from `at_s`, 0 = none."""
+    """One request of the workload. `at_s` is virtual time since the start; `deadline_s` counts from it, 0 = none."""
 
     id: int
     at_s: float
