@@ -127,7 +127,8 @@ SERVED: list[tuple[str, bytes, Read]] = [
     ("9110 7.8 Upgrade without Connection", get(fields=HOST + b"Upgrade: h2c\r\n"), read()),
     ("9110 10.1.1 an expectation without a body", get(fields=HOST + b"Expect: 100-continue\r\n"), read()),
     ("9110 10.1.1 with the body at once", POST + b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\nx", posted(b"x")),
-    ("9110 10.1.1 an unknown expectation is left alone", get(fields=HOST + b"Expect: the-best\r\n"), read()),
+    ("9110 10.1.1 an empty expectation is none", get(fields=HOST + b"Expect:\r\n"), read()),
+    ("9110 10.1.1 in any case", get(fields=HOST + b"Expect: 100-Continue\r\n"), read()),
 ]  # fmt: skip
 
 #: Served, and the connection closed behind the answer.
@@ -141,6 +142,7 @@ LAST: list[tuple[str, bytes, Read]] = [
     ("9.3 HTTP/1.0 with a Host", get(version=b"1.0"), read()),
     ("9.3 HTTP/1.0 with a body", b"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi", posted(b"hi")),
     ("9.6 HTTP/1.0 that asks for both", get(version=b"1.0", fields=b"Connection: keep-alive, close\r\n"), read()),
+    ("9110 10.1.1 HTTP/1.0 knows no expectations", get(version=b"1.0", fields=b"Expect: the-best\r\n"), read()),
     ("9110 7.8 HTTP/1.0 cannot upgrade", get(version=b"1.0", fields=b"Connection: upgrade\r\nUpgrade: a\r\n"), read()),
 ]
 
@@ -230,6 +232,12 @@ REFUSED: list[tuple[str, bytes, int]] = [
     ("9110 5.5 a control character in a value", get(fields=HOST + b"X: a\x1bb\r\n"), 400),
     ("9110 5.5 DEL in a value", get(fields=HOST + b"X: a\x7fb\r\n"), 400),
     ("9110 5.5 a vertical tab around a coding", coding(b"\x0bchunked"), 400),
+    # 9110 10.1.1: expectations
+    ("9110 10.1.1 an unknown expectation", get(fields=HOST + b"Expect: the-best\r\n"), 417),
+    ("9110 10.1.1 with a body", POST + b"Expect: the-best\r\nContent-Length: 1\r\n\r\nx", 417),
+    ("9110 10.1.1 an unknown one among others", get(fields=HOST + b"Expect: 100-continue, the-best\r\n"), 417),
+    ("9110 10.1.1 in a second line", get(fields=HOST + b"Expect: 100-continue\r\nExpect: x\r\n"), 417),
+    ("9110 10.1.1 almost the known one", get(fields=HOST + b"Expect: 100-continue;q=1\r\n"), 417),
     # 6.1: transfer codings
     ("6.1 a coding and a length", POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
     ("6.1 a length and a coding", POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .fields import BadField, Header, Headers, count_field, is_token, read_field
+from .fields import BadField, Header, Headers, count_field, is_token, read_field, read_tokens
 from .limits import HttpLimits
 
 #: Method, target (absolute-form made a path), path, query, HTTP/1.0.
@@ -201,6 +201,12 @@ def check_host(host: bytes | None, *, http10: bool) -> None:
     if len(good_hosts) >= _MOST_SEEN:
         good_hosts.clear()
     good_hosts.add(host)
+
+
+def check_expectation(fields: Headers) -> None:
+    """RFC 9110, 10.1.1: nothing is expected but to be told to go on. Raises `Refusal`."""
+    if read_tokens(fields, b"expect") - {b"100-continue"}:
+        raise Refusal(417, "the only expectation that is met is 100-continue")
 
 
 def read_length(value: bytes, limits: HttpLimits) -> int:

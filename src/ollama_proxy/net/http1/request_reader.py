@@ -26,6 +26,7 @@ from .head import (
     Refusal,
     RequestHead,
     check_coding,
+    check_expectation,
     check_host,
     check_lines,
     check_once,
@@ -229,6 +230,10 @@ class RequestReader:
                 index = head.index = index_fields(head.fields)
                 check_once(head.fields)
             check_host(index.get(b"host"), http10=head.http10)
+            self.pending = None
+        if b"expect" in index and not head.http10:
+            self.pending = Exchange(self._owner, head, self._peer)
+            check_expectation(head.fields)
             self.pending = None
         if not plain or index.get(b"connection", b"keep-alive") != b"keep-alive":
             _set_connection(head)
