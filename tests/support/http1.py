@@ -13,6 +13,7 @@ from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.exchange import Exchange, Headers
 from ollama_proxy.net.http1.limits import HttpLimits
+from ollama_proxy.net.http1.request_reader import Streams, stream_nothing
 from ollama_proxy.net.http1.server import HttpServer
 
 Reader = asyncio.StreamReader
@@ -37,15 +38,20 @@ def refuse(exchange: Exchange, status: int, message: str) -> None:
     exchange.respond(status, b"text/plain", message.encode())
 
 
-def serve(client: Client, handle: Callable[[Exchange], None] = echo, limits: HttpLimits | None = None) -> None:
+def serve(
+    client: Client,
+    handle: Callable[[Exchange], None] = echo,
+    limits: HttpLimits | None = None,
+    streams: Streams = stream_nothing,
+) -> None:
     """Run a client against a server of its own; afterwards nothing may be left."""
 
     async def scene() -> None:
-        server = HttpServer(handle, refuse, limits)
+        server = HttpServer(handle, refuse, limits, streams)
         listener = await asyncio.get_running_loop().create_server(server.protocol_factory, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 await client(reader, writer, server)
         finally:
             writer.close()

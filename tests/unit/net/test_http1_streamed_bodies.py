@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
-import uvloop
 
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.task import spawn
-from tests.support.http1 import echo, read_answers, refuse, until
-
-Reader = asyncio.StreamReader
-Writer = asyncio.StreamWriter
+from tests.support.http1 import Client, Reader, Writer, echo, read_answers, serve, until
 
 GET = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 _HEAD = b"POST /stream HTTP/1.1\r\nHost: x\r\n"
@@ -67,25 +63,8 @@ class Scene:
         self._begin(taker)
 
 
-def run(
-    client: Callable[[Reader, Writer, HttpServer], Awaitable[None]],
-    scene: Scene,
-    limits: HttpLimits | None = None,
-) -> None:
-    async def play() -> None:
-        server = HttpServer(scene.handle, refuse, limits, lambda method, path: path == b"/stream")
-        listener = await asyncio.get_running_loop().create_server(server.protocol_factory, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
-        try:
-            async with asyncio.timeout(20):
-                await client(reader, writer, server)
-        finally:
-            writer.close()
-            listener.close()
-            await server.drain(1.0)
-            assert not server.connections
-
-    uvloop.run(play())
+def run(client: Client, scene: Scene, limits: HttpLimits | None = None) -> None:
+    serve(client, scene.handle, limits, lambda method, path: path == b"/stream")
 
 
 def told(body: bytes) -> tuple[int, bytes]:
