@@ -45,9 +45,9 @@ class FakePool:
         sink.on_complete()
 
 
-def make_call(**more: Any) -> Call:
-    typed = Generation(messages=(Message("user", "hi"),))
-    raw = RawRequest(HEAD, BODY)
+def make_call(body: bytes = BODY, wanted: Any = None, **more: Any) -> Call:
+    typed = Generation(messages=(Message("user", "hi"),), format=wanted)
+    raw = RawRequest(HEAD, body)
     return Call("r1", Dialect.RESPONSES, Operation.CHAT, "m", False, 0.0, lambda: typed, raw=raw, **more)
 
 
@@ -99,3 +99,22 @@ def test_servers_of_type_openai_get_the_bytes_when_they_are_said_to_speak_it(nee
     call = make_call(raw_needs_native=needs_native)
     assert asked(OpenAiBackend(SPEC, pool, speaks_responses=True), pool, call) == (b"/v1/responses", BODY)
     assert asked(OpenAiBackend(SPEC, pool), pool, call)[0] == b"/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"name": "city", "strict": True, "description": "D"}, {"name": "city", "strict": True, "description": "D"}),
+        ({"name": "city", "strict": False}, {"name": "city", "strict": False}),
+        ({"name": "", "strict": None}, {"name": "answer"}),
+        ({}, {"name": "answer"}),
+    ],
+)
+def test_what_is_said_of_a_schema_is_said_to_chat_completions(told: dict[str, Any], expected: dict[str, Any]) -> None:
+    pool: Any = FakePool()
+    schema = {"type": "object"}
+    body = json.dumps({"model": "m", "input": "hi", "text": {"format": {"schema": schema, **told}}}).encode()
+    path, sent = asked(OpenAiBackend(SPEC, pool), pool, make_call(body, schema))
+    assert path == b"/v1/chat/completions"
+    form = {"type": "json_schema", "json_schema": {**expected, "schema": schema}}
+    assert json.loads(sent)["response_format"] == form

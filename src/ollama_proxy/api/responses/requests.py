@@ -23,8 +23,6 @@ _GENERATE = frozenset((Need.GENERATE,))
 _NOTHING: frozenset[Need] = frozenset()
 #: `metadata` belongs to the client; only these members of it are ours to read.
 _METADATA_KEYS = frozenset(Annotations.__struct_fields__) - {"custom"}
-#: Tools of these types are described by the request; all others are built into servers.
-_BROUGHT_ALONG = frozenset(("function", "custom"))
 _LOGPROBS = "message.output_text.logprobs"
 _IMAGE = b'"input_image"'
 
@@ -153,16 +151,17 @@ def _read_wants(facts: _Facts) -> frozenset[Need]:
     found = []
     if _forces_a_tool(facts.tool_choice):
         found.append(Need.TOOL_CHOICE)
-    if isinstance(facts.tools, list) and any(map(_is_built_in, facts.tools)):
+    if isinstance(facts.tools, list) and any(map(_is_of_this_api, facts.tools)):
         found.append(Need.BUILT_IN_TOOLS)
     if _member(facts.reasoning, "effort") not in (None, "", "none"):
         found.append(Need.THINKING)
     return frozenset(found) if found else _NOTHING
 
 
-def _is_built_in(tool: Any) -> bool:
+def _is_of_this_api(tool: Any) -> bool:
+    """Whether only servers that speak this API have such a tool: one built in, or one called with plain text."""
     kind = _member(tool, "type")
-    return isinstance(kind, str) and kind not in _BROUGHT_ALONG
+    return isinstance(kind, str) and kind != "function"
 
 
 def _wanted_format(facts: _Facts) -> Any:

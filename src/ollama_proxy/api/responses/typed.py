@@ -35,6 +35,10 @@ _EFFORTS: dict[str, bool | str] = {
 class _Format(msgspec.Struct):
     type: str = "text"
     schema: Any = None
+    # Nobody needs these but servers of OpenAI's chat completions, whose backend reads them; here they are checked.
+    name: str | None = None
+    strict: bool | None = None
+    description: str | None = None
 
 
 class _Text(msgspec.Struct):
@@ -213,6 +217,9 @@ def _choose_tools(request: _Request) -> tuple[tuple[Any, ...], Any]:
     Tools that only OpenAI's servers have (web search and the like) are an offer nobody here can take up, so they are
     left out; who insists on one is refused.
     """
+    if any(tool.type == "custom" for tool in request.tools or ()):
+        # The request describes it itself and waits to be called by it; as a function it would be another tool.
+        raise BadRequest('tools: the chosen backend has no tools of type "custom"', param="tools")
     functions = [_function(tool) for tool in request.tools or () if tool.type == "function"]
     choice = request.tool_choice
     if not isinstance(choice, dict):

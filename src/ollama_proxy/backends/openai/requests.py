@@ -73,6 +73,25 @@ class _Turn(msgspec.Struct, omit_defaults=True):
     tool_call_id: str = ""
 
 
+class _Format(msgspec.Struct):
+    name: str | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
+class _Text(msgspec.Struct):
+    format: _Format
+
+
+class _Response(msgspec.Struct):
+    """As much of a request of the Responses API as the typed form has no room for."""
+
+    text: _Text
+
+
+_responses = msgspec.json.Decoder(_Response)
+
+
 class _Embed(msgspec.Struct, omit_defaults=True):
     model: str
     input: tuple[str, ...]
@@ -92,7 +111,7 @@ def encode_request(
     else:
         path, document = b"/chat/completions", _encode_chat(typed, model)
     _fill_sampling(document, typed.sampling, native=call.dialect in _NATIVE)
-    _fill_wishes(document, typed)
+    _fill_wishes(document, typed, call)
     if typed.think is not None:
         _fill_thinking(document, typed.think, thinks_by_template=thinks_by_template)
     if stream:
@@ -143,17 +162,25 @@ def _fill_sampling(document: _Asked, sampling: Sampling, *, native: bool) -> Non
     document.frequency_penalty = sampling.frequency_penalty
 
 
-def _fill_wishes(document: _Asked, typed: Generation) -> None:
+def _fill_wishes(document: _Asked, typed: Generation, call: Call) -> None:
     wanted = typed.format
     if wanted == "json":
         document.response_format = {"type": "json_object"}
     elif isinstance(wanted, dict):
-        schema = {"name": "answer", "schema": wanted}
-        document.response_format = {"type": "json_schema", "json_schema": schema}
+        document.response_format = {"type": "json_schema", "json_schema": {**_describe_schema(call), "schema": wanted}}
     if typed.logprobs and isinstance(document, _Complete):
         document.logprobs = typed.top_logprobs
     elif typed.logprobs:
         document.logprobs, document.top_logprobs = True, typed.top_logprobs
+
+
+def _describe_schema(call: Call) -> dict[str, Any]:
+    """What belongs to a schema by the client's own words; only the Responses API has any. A schema must have a name."""
+    found: dict[str, Any] = {"name": "answer"}
+    if call.dialect is Dialect.RESPONSES and call.raw is not None:
+        told = msgspec.structs.asdict(_responses.decode(call.raw.body).text.format)
+        found |= {name: value for name, value in told.items() if value not in (None, "")}
+    return found
 
 
 def _fill_thinking(document: _Asked, think: bool | str, *, thinks_by_template: bool) -> None:
