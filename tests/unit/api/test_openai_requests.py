@@ -239,6 +239,32 @@ def test_what_cannot_be_translated_is_refused(members: dict[str, Any]) -> None:
         typed(**members)
 
 
+CUSTOM = {"type": "custom", "custom": {"name": "c"}}
+CUSTOM_CALL = {"id": "1", "type": "custom", "custom": {"name": "c", "input": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "f"}}, CUSTOM]}, 'tools: .*"custom"'),
+        ({"tool_choice": CUSTOM}, 'tool_choice: .*"custom"'),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, 'tool_choice: .*"allowed_tools"'),
+        ({"messages": [{"role": "assistant", "content": None, "tool_calls": [CUSTOM_CALL]}]}, 'tool_calls: .*"custom"'),
+    ],
+)
+def test_tools_that_are_no_functions_are_not_dropped_in_silence(members: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProxyError, match=message) as caught:
+        typed(**members)
+    assert caught.value.kind is ErrorKind.INVALID_REQUEST
+
+
+def test_functions_and_what_has_no_type_are_offered() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}, {"function": {"name": "g"}}]
+    choice = {"type": "function", "function": {"name": "f"}}
+    assert typed(tools=tools).tools == tuple(tools)
+    assert [typed(tool_choice=one).tool_choice for one in (None, "required", choice)] == [None, "required", choice]
+
+
 # -- requests that are passed on --------------------------------------------------
 
 

@@ -20,6 +20,7 @@ class _Function(msgspec.Struct, frozen=True):
 class _Use(msgspec.Struct):
     function: _Function = _Function()
     id: str | None = ""
+    type: str | None = None
 
 
 class _ImageUrl(msgspec.Struct):
@@ -117,8 +118,8 @@ def read_typed(body: bytes) -> Generation:
         suffix=request.suffix or "",
         messages=tuple(_typed_message(message) for message in request.messages or ()),
         sampling=sampling,
-        tools=tuple(request.tools or ()),
-        tool_choice=request.tool_choice,
+        tools=tuple(map(_check_tool, request.tools or ())),
+        tool_choice=_check_tool(request.tool_choice, "tool_choice"),
         parallel_tools=request.parallel_tool_calls,
         format=_typed_format(request.response_format),
         think=_typed_thinking(request),
@@ -157,7 +158,22 @@ def _typed_message(message: _Message) -> Message:
     )
 
 
+def _check_tool(tool: Any, where: str = "tools") -> Any:
+    """A tool, or the choice of one, that other dialects have too. Whoever offers no functions would drop the rest."""
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    if kind not in (None, "function"):
+        raise _refuse_kind(where, kind)
+    return tool
+
+
+def _refuse_kind(where: str, kind: object) -> ProxyError:
+    text = f'{where}: the chosen backend knows no tools but functions; this is "{str(kind)[:100]}"'
+    return ProxyError(ErrorKind.INVALID_REQUEST, text)
+
+
 def _typed_use(use: _Use) -> ToolUse:
+    if use.type not in (None, "", "function"):
+        raise _refuse_kind("tool_calls", use.type)
     return ToolUse(use.function.name, use.function.arguments or "{}", use.id or "")
 
 
