@@ -318,6 +318,23 @@ def test_a_running_id_is_not_given_twice_and_requests_are_bounded(connect: Calla
     assert errors["one too many"]["code"] == "overloaded"
 
 
+def test_an_id_given_twice_leaves_the_first_request_alone(connect: Callable[..., Client]) -> None:
+    client = connect()
+    client.ask("twin", annotations={"target": "ollama-cpu"}, options={"max_tokens": 4000})
+    assert client.read()["token"]
+    client.ask("twin", options={"max_tokens": 1})
+    while "error" not in (message := client.read()):
+        assert not message["done"]
+    assert message["request_id"] == "twin"
+    assert message["error"]["code"] == "invalid_request"
+    assert "'twin'" in message["error"]["message"]
+    assert client.read()["token"]
+    client.send(type="cancel", request_id="twin")
+    while "error" not in (message := client.read()):
+        assert message["token"]
+    assert message["error"]["code"] == "cancelled"
+
+
 def test_headers_of_the_handshake_are_defaults(connect: Callable[..., Client]) -> None:
     client = connect(header={"X-Target-Backend": "ollama-npu"})
     client.ask("a", options={"max_tokens": 1})
