@@ -223,3 +223,12 @@ def test_a_refusal_keeps_the_backends_words_in_this_shape() -> None:
     assert writer.write_error(refused) == (418, b"application/json", ours)
     theirs = ProxyError(ErrorKind.BACKEND_REFUSED, "y", status=418, body=b'{"error":"y"}')
     assert json.loads(writer.write_error(theirs)[2])["error"]["message"] == "y"
+
+
+@pytest.mark.parametrize(("name", "status"), [("m", 404), (" m ", 404), ("h/n/m:t", 404), ("a:b:c", 400), ("x y", 400)])
+def test_models_that_are_not_there_and_names_that_are_none(name: str, status: int) -> None:
+    error = ProxyError(ErrorKind.MODEL_NOT_FOUND, "as routing says it")
+    told, content_type, body = AnthropicWriter(name, "req_1", stream=False).write_error(error)
+    assert (told, content_type) == (status, b"application/json")
+    message = f"model '{name}' not found" if status == 404 else "invalid model name"
+    assert json.loads(body)["error"]["message"] == message

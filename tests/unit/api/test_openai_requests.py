@@ -180,7 +180,12 @@ def test_missing_models_have_the_sentence_of_their_route() -> None:
     assert missing_model("a").message == "model 'a' not found"
     assert missing_model("a", embed=True).message == 'model "a" not found, try pulling it first'
     assert missing_model("").message == "model '' not found"
-    assert write_error(missing_model("a b!"))[:2] == (400, b"application/json")
+    assert missing_model(" a ").message == "model ' a ' not found"
+
+
+@pytest.mark.parametrize("name", ["a b!", "a:b:c", "a:", "a//b", "a/b/c/d/e", "http://h/x", "a:cloud:local"])
+def test_names_that_ollama_takes_for_none_are_bad_requests(name: str) -> None:
+    assert write_error(missing_model(name))[:2] == (400, b"application/json")
 
 
 @pytest.mark.parametrize("body", [b'{"error": {"message": "no"}}', b' {"error":{"message":"no","code":400}}'])

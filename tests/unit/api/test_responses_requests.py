@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ollama_proxy.api.responses.errors import BadRequest, NotStored, write_error
+from ollama_proxy.api.responses.errors import BadRequest, NotStored, missing_model, write_error
 from ollama_proxy.api.responses.items import output_items
 from ollama_proxy.api.responses.listing import list_items
 from ollama_proxy.api.responses.requests import make_call, read_asked
@@ -381,3 +381,11 @@ def test_pages_that_cannot_be_are_refused(query: bytes) -> None:
 def test_output_is_cut_into_items() -> None:
     document = b'{"id":"resp_1","output":[{"type":"message","x":1},  {"type":"function_call"}]}'
     assert output_items(document) == (b'{"type":"message","x":1}', b'{"type":"function_call"}')
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("m", 404), (" m ", 404), ("h/n/m:t", 404), ("a:b:c", 400), ("x y", 400), ("a:cloud:local", 400)],
+)
+def test_models_that_are_not_there_and_names_that_are_none(name: str, status: int) -> None:
+    assert write_error(missing_model(name))[:2] == (status, b"application/json")

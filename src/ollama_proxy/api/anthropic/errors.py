@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.model_ref import parse_ref
 from ollama_proxy.net.unpacking import PackedBodyError
 from ollama_proxy.net.unreadable import UNREADABLE
 
 JSON = b"application/json"
 #: What a request is refused with before any model is looked for has a charset and no line end, as Ollama writes it.
 _REFUSED = b"application/json; charset=utf-8"
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,599}")
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -39,8 +38,10 @@ class BadRequest(ProxyError):
 
 def missing_model(model: str) -> ProxyError:
     """A model that nobody has, in Ollama's sentence."""
-    if not _NAME.fullmatch(model):
-        return ProxyError(ErrorKind.INVALID_REQUEST, "invalid model name")
+    try:
+        parse_ref(model)
+    except ProxyError as error:
+        return error
     return ProxyError(ErrorKind.MODEL_NOT_FOUND, f"model '{model}' not found")
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.go_syntax import quote
+from ollama_proxy.net.model_ref import parse_ref
 from ollama_proxy.net.unpacking import PackedBodyError
 from ollama_proxy.net.unreadable import UNREADABLE
 
 JSON = b"application/json"
 #: What a request is refused with before any model is looked for has a charset and no line end.
 _REFUSED = b"application/json; charset=utf-8"
-#: What the parts of a name are made of, and what stands between them.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:-]{0,599}")
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -40,9 +38,11 @@ def handler_error(message: str) -> ProxyError:
 
 def missing_model(model: str, *, embed: bool = False) -> ProxyError:
     """A model that nobody has, in the sentence that clients look for."""
-    if model.strip() and not _NAME.fullmatch(model):
-        return handler_error("invalid model name")
-    text = f'model "{model}" not found, try pulling it first' if embed and model else f"model '{model}' not found"
+    try:
+        parse_ref(model)
+    except ProxyError as error:
+        return handler_error(error.message)
+    text = f"model {quote(model)} not found, try pulling it first" if embed and model else f"model '{model}' not found"
     return ProxyError(ErrorKind.MODEL_NOT_FOUND, text)
 
 

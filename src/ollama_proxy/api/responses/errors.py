@@ -6,6 +6,7 @@ import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.endings.errors import error_text
+from ollama_proxy.net.model_ref import parse_ref
 from ollama_proxy.net.unpacking import PackedBodyError
 
 _JSON = b"application/json"
@@ -38,6 +39,15 @@ class NotStored(ProxyError):
 
     def __init__(self, ident: str) -> None:
         super().__init__(ErrorKind.NOT_FOUND, f"Response with id '{ident[:200]}' not found.")
+
+
+def missing_model(model: str) -> ProxyError:
+    """A model that nobody has, in the sentence that clients look for."""
+    try:
+        parse_ref(model)
+    except ProxyError as error:
+        return error
+    return ProxyError(ErrorKind.MODEL_NOT_FOUND, f"model '{model}' not found")
 
 
 def write_error(error: ProxyError) -> tuple[int, bytes, bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.api.responses.document import describe_usage, make_id, new_response
-from ollama_proxy.api.responses.errors import describe_error, failure_code, write_error
+from ollama_proxy.api.responses.errors import describe_error, failure_code, missing_model, write_error
 from ollama_proxy.domain.answer import AnswerEvent, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.framing import event_data
@@ -216,8 +216,7 @@ class ResponsesWriter:
 
     def write_error(self, error: ProxyError) -> tuple[int, bytes, bytes]:
         if error.kind is ErrorKind.MODEL_NOT_FOUND:
-            # Clients look for Ollama's sentence.
-            error.message = f"model '{self.response['model'][:500]}' not found"
+            error = missing_model(self.response["model"])
         return write_error(error)
 
     def take_over(self, first: bytes, last: bytes) -> None:

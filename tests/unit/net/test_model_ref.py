@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_proxy.api.ollama.model_ref import parse_ref
 from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.net.model_ref import parse_ref
 
 
 @pytest.mark.parametrize(
