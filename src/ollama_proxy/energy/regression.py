@@ -28,6 +28,8 @@ _FIRST_ERROR_WEIGHT = 2
 _LEAST_VARIANCE = 0.01**2
 #: A surprise beyond this many sigma counts only as far as this: one stall is no new device.
 _SURPRISE = 3.0
+#: Requests are taken to cost at least this much where it is divided by.
+_LEAST_JOULES = 1e-6
 #: Without a prior, this many requests make three coefficients.
 _LEAST_SAMPLES = 3
 #: Requests that may be weighed by the same solution.
@@ -131,13 +133,13 @@ class Regression:
     def _weigh(self, expected: Prediction | None, joules: float, plus_minus_j: float) -> float:
         """One over the squared size of a request, less where its figure is doubtful or a great surprise (Huber)."""
         size = joules if expected is None else max(expected.joules, joules)
-        noise = max(size, 1e-6) ** 2 + plus_minus_j**2 / self._variance
+        noise = max(size, _LEAST_JOULES) ** 2 + plus_minus_j**2 / self._variance
         limit = inf if expected is None else _SURPRISE * sqrt(expected.sigma_j**2 + plus_minus_j**2)
         error = 0.0 if expected is None else abs(joules - expected.joules)
         return (limit / error if error > limit else 1.0) / noise
 
     def _compare_with_prior(self, n_prompt: int, n_output: int, joules: float, plus_minus_j: float) -> None:
-        if self._prior is None or joules <= 0:
+        if self._prior is None or joules < _LEAST_JOULES:
             return
         prior = self._prior
         expected = prior.fixed_j + prior.prefill_j * n_prompt + prior.decode_j * n_output
