@@ -1,0 +1,99 @@
+"""A command that prints a number: for every meter that nobody here has heard of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from ollama_proxy.domain.metering import DISCOVERED, MeterOptions, Reading, Source
+from ollama_proxy.energy.meters.unit import to_reading
+
+_LIMIT_BYTES = 4096
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+
+
+class CommandFailedError(Exception):
+    """The command gave no number; the text says why."""
+
+
+class CommandMeter:
+    """The first number that a command prints, in W or J. It runs without a shell, and not longer than `timeout_s`."""
+
+    blocks = True
+
+    def __init__(self, root: Path = Path("/"), options: MeterOptions = DISCOVERED) -> None:
+        self._options = options
+        self.min_period_s = options.interval_s
+        self._source = Source(
+            id=options.id,
+            meter="command",
+            domain="other",
+            covers=f"what {options.command[0] if options.command else 'the command'} tells",
+            kind="emulated" if options.emulated else "measured",
+            backends=options.backends,
+            max_rate=options.max_watts or 5000.0,
+            update_s=options.interval_s,
+        )
+
+    def describe(self) -> tuple[Source, ...]:
+        """The command; whether it works is known only by running it."""
+        return (self._source,)
+
+    def read(self, now_s: float, active: bool = True) -> tuple[Reading, ...]:
+        """Its figure. Raises `CommandFailedError` or `OSError`."""
+        text = run_command(self._options.command, self._options.timeout_s)
+        found = _NUMBER.search(text)
+        if found is None:
+            raise CommandFailedError(f"it printed no number: {text[:40]!r}")
+        value = float(found.group())
+        if value < 0:
+            raise CommandFailedError("its number is negative")
+        try:
+            return (to_reading(self._source, value, self._options.unit, now_s),)
+        except ValueError as error:
+            raise CommandFailedError(str(error)) from None
+
+
+def run_command(command: tuple[str, ...], timeout_s: float) -> str:
+    """The first of what it prints. What takes too long is killed with its whole process group."""
+    until_s = time.monotonic() + timeout_s
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            output, complete = _read_output(process.stdout.fileno(), until_s)
+            status = process.wait(max(0.0, until_s - time.monotonic())) if complete else _end(process)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            _end(process)
+            raise CommandFailedError(f"it took longer than {timeout_s:g} s") from None
+    if status:
+        raise CommandFailedError(f"it ended with status {status}")
+    return output.decode("utf-8", "replace")
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Kill its group, which is safe only while nobody has waited for it; what talks without end has said enough."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return 0
+
+
+def _read_output(descriptor: int, until_s: float) -> tuple[bytes, bool]:
+    """What was printed, and whether that is all. Raises `TimeoutError`."""
+    output = b""
+    while len(output) < _LIMIT_BYTES:
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, until_s - time.monotonic()))
+        if not ready:
+            raise TimeoutError
+        piece = os.read(descriptor, _LIMIT_BYTES)
+        if not piece:
+            return output, True
+        output += piece
+    return output, False
