@@ -11,7 +11,10 @@ from typing import Annotated
 
 import typer
 
+from ollama_proxy.cli import simulate
+
 app = typer.Typer(help="An emulated fleet to try on, with faults to switch on.", no_args_is_help=True)
+app.command("simulate")(simulate.simulate)
 
 _CONTROL_PORT = 11400
 
