@@ -19,12 +19,14 @@ class Point(NamedTuple):
     """At `at_s` the sum was `total`; with `gap`, what happened since the point before is not known and not in it.
 
     `noise` is the sum of what the shape between looks may have hidden until here (only when power is integrated).
+    `held` says that looks since the point before saw it stand still.
     """
 
     at_s: float
     total: float
     gap: bool
     noise: float = 0.0
+    held: bool = False
 
 
 class Counter:

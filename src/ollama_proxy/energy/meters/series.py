@@ -1,7 +1,8 @@
 """The last minutes of one source: sums between any two moments, with what they may be off by. Pure.
 
 Between two looks the sum is drawn as a straight line. When the power changed once in between, from a to b, the line is
-off by at most `f (1 - f) * seconds * |a - b|` at the fraction f; a and b are taken from the intervals beside. On top
+off by at most `f (1 - f) * seconds * |a - b|` at the fraction f; a and b are taken from the intervals beside. Where
+looks were rare, or a counter stood still before it moved, everything that `max_rate` allows is doubted instead. On top
 come, at each end, the age of a counter's value and its step.
 """
 
@@ -12,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from ollama_proxy.domain.metering import DOMAINS_OF_TIME, Energy, Reading, Source
 from ollama_proxy.energy.meters.counter import Counter, Integrator, Point
 
-#: In an interval longer than this, power may have come and gone unseen; the whole of it is doubted.
+#: In an interval longer than this, power may have come and gone unseen.
 _SHORT_S = 1.0
 #: Watts now are a mean over about this time.
 _NOW_S = 1.0
@@ -33,6 +34,7 @@ class Series:
         self._watts: tuple[float, float] | None = None
         self._fresh_until_s = float("-inf")
         self._lasted_s = 0.0
+        self._held = False
 
     def add(self, reading: Reading, period_s: float) -> None:
         """Take a reading; `period_s` is how often the source is looked at just now."""
@@ -44,7 +46,10 @@ class Series:
             return
         # A counter of energy that stands still has frozen, or is between two of its steps: no news is no point.
         if self._points and reading.joules is not None and not point.gap and point.total == self._points[-1].total:
+            self._held = True
             return
+        point = point._replace(held=self._held)
+        self._held = False
         self.gaps += point.gap and bool(self._points)
         self._points.append(point)
         self._fresh_until_s = point.at_s + lasts_s
@@ -111,19 +116,46 @@ class Series:
         passed_s = after.at_s - here.at_s
         fraction = (at_s - here.at_s) / passed_s
         rate = self._rate(index)
-        rates = [rate, *(self._rate(one) for one in (index - 1, index + 1) if self._is_known(one))]
-        swing = max(rates) - min(rates)
-        if passed_s > _SHORT_S:
-            swing = max(swing, rate)
-        off = fraction * (1 - fraction) * passed_s * swing + rate * self.source.update_s + self.source.step
+        before_rate, after_rate = self._rate_beside(index - 1), self._rate_beside(index + 1)
+        blind = after.held or passed_s > _SHORT_S or (before_rate is None and after_rate is None)
+        if blind:
+            shape = _bound_shape(fraction, after.total - here.total, self.source.max_rate * passed_s)
+        else:
+            shape = passed_s * _doubt_rate(fraction, before_rate, rate, after_rate)
+        off = shape + rate * self.source.update_s + self.source.step
         return here.total + fraction * (after.total - here.total), off
 
     def _rate(self, index: int) -> float:
         here, after = self._points[index], self._points[index + 1]
         return (after.total - here.total) / (after.at_s - here.at_s)
 
-    def _is_known(self, index: int) -> bool:
-        return 0 <= index < len(self._points) - 1 and not self._points[index + 1].gap
+    def _rate_beside(self, index: int) -> float | None:
+        """The mean power of another interval, where it says something about this one."""
+        if not 0 <= index < len(self._points) - 1:
+            return None
+        end = self._points[index + 1]
+        return None if end.gap or end.held else self._rate(index)
+
+
+def _doubt_rate(fraction: float, before: float | None, here: float, after: float | None) -> float:
+    """The same a second of an interval, from the rates beside it: its one change was from the one to the other."""
+    known = [rate for rate in (before, here, after) if rate is not None]
+    if len(known) < 3:
+        known.append(0.0)
+    doubt = fraction * (1 - fraction) * (max(known) - min(known))
+    if after is None and before is not None and fraction < 1:
+        return max(doubt, fraction * abs(before - here))
+    if before is None and after is not None and fraction > 0:
+        return max(doubt, (1 - fraction) * abs(after - here))
+    return doubt
+
+
+def _bound_shape(fraction: float, amount: float, most: float) -> float:
+    """How far a straight line may be off at a fraction of an interval that holds `amount` of at most `most`."""
+    line = fraction * amount
+    latest = max(0.0, amount - most * (1 - fraction))
+    earliest = min(amount, most * fraction)
+    return max(line - latest, earliest - line, 0.0)
 
 
 def _at(point: Point) -> float:

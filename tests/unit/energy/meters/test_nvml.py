@@ -19,7 +19,7 @@ class FakeNvmlError(Exception):
 
 
 class FakeNvml:
-    """The calls of `pynvml` that are used, with what the driver would say of each card: millijoules, milliwatts, an error."""
+    """The calls of `pynvml` that are used, with what the driver says of each card: mJ, mW, or an error."""
 
     NVMLError = FakeNvmlError
     NVML_ERROR_NOT_SUPPORTED = NOT_SUPPORTED
