@@ -111,3 +111,14 @@ def test_what_cannot_be_is_refused_before_anything_runs(arguments: list[str], wo
     assert result.exit_code == 2
     assert words in result.stderr
     assert result.stdout == ""
+
+
+def test_a_bound_that_cannot_be_is_told_and_leaves_no_figures(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = simulate(
+        "--synthetic", "conv", "--rate", 1000, "--requests", 60, "--policy", "bound", "--json", out,
+        "--plot", tmp_path / "out.svg",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert "no schedule meets the deadlines" in result.stderr
+    assert json.loads(out.read_text())["policies"] == {"bound": {}}
