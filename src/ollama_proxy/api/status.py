@@ -190,7 +190,8 @@ def _backend_block(backend: BackendView) -> str:
         f"  Error Rate: {backend.error_rate:.3f}",
     ]
     lines += [
-        f"  Learned: {name} {rates.ttft_s * 1000:.0f}ms to first token, {rates.decode_tps:.1f} tok/s, n={rates.samples}"
+        f"  Learned: {name} {rates.overhead_s * 1000:.0f}ms to first token, {rates.prefill_tps:.0f} prompt tok/s, "
+        f"{rates.decode_tps:.1f} tok/s, n={rates.samples}"
         for name, rates in sorted(backend.rates.items())
     ]
     return "\n".join(lines) + "\n\n"
@@ -220,7 +221,13 @@ def describe_backend(backend: BackendView) -> dict[str, Any]:
         "last_check_unix_s": backend.checked_unix_s or None,
         "stand_in_model": spec.stand_in_model or None,
         "learned": {
-            name: {"ttft_s": rates.ttft_s, "decode_tokens_per_second": rates.decode_tps, "samples": rates.samples}
+            name: {
+                "overhead_s": rates.overhead_s,
+                "prefill_tokens_per_second": rates.prefill_tps,
+                "decode_tokens_per_second": rates.decode_tps,
+                **({} if rates.load_s is None else {"load_s": rates.load_s}),
+                "samples": rates.samples,
+            }
             for name, rates in backend.rates.items()
         },
     }

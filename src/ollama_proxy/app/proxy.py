@@ -13,10 +13,11 @@ from starlette.routing import Route
 import ollama_proxy
 from ollama_proxy.api.compute.methods import ComputeApi
 from ollama_proxy.api.status import build_status_app
-from ollama_proxy.app.dispatch import Dispatcher, Job
+from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embedding import EmbeddedBackend
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.garbage import Garbage
+from ollama_proxy.app.job import Job
 from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports

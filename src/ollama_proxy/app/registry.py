@@ -29,6 +29,24 @@ HTTP_APIS = {
     "responses": "ollama_proxy.app.apis:build_responses",
 }
 
+#: Power meters; each is made with a root folder and `MeterOptions`. The first five are found without being configured.
+METERS = {
+    "powercap": "ollama_proxy.energy.meters.powercap:PowercapMeter",
+    "hwmon": "ollama_proxy.energy.meters.hwmon:HwmonMeter",
+    "nvml": "ollama_proxy.energy.meters.nvml:NvmlMeter",
+    "npu": "ollama_proxy.energy.meters.npu:NpuMeter",
+    "supply": "ollama_proxy.energy.meters.supply:SupplyMeter",
+    "http": "ollama_proxy.energy.meters.http:HttpMeter",
+    "command": "ollama_proxy.energy.meters.command:CommandMeter",
+}
+
+#: What else can be looked at; each is made with a root folder.
+SENSORS = {
+    "thermal": "ollama_proxy.energy.meters.thermal:ThermalSensor",
+    "fan": "ollama_proxy.energy.meters.fan:FanSensor",
+    "profile": "ollama_proxy.energy.meters.profile:ProfileSensor",
+}
+
 
 def load_kind(table: dict[str, str], name: str, group: str = "") -> Any:
     """The object that a name stands for. Raises `KeyError` for a name that is in neither place."""

@@ -23,6 +23,8 @@ _SHOW = Operation.SHOW
 _LEAST_TOKENS = 8
 #: Nor do tokens that all come within this time.
 _LEAST_GAP_S = 0.02
+#: What Ollama calls loading takes some milliseconds for a model that is in memory.
+_LEAST_LOAD_S = 0.5
 _MAX_MODEL_CHARS = 200
 
 
@@ -91,9 +93,15 @@ def observe(outcome: Outcome, timing: Timing) -> Observation:
     if usage.decode_ns is None and (not timing.streamed or timing.ended_s - timing.first_s < _LEAST_GAP_S):
         # A whole answer without the server's own times shows neither when it began nor how fast it came.
         return NOTHING_SEEN
-    ttft_s = outcome.ttft_s - (timing.opened_s - timing.arrived_s) - (usage.load_ns or 0) / 1e9
+    load_s = (usage.load_ns or 0) / 1e9
+    ttft_s = outcome.ttft_s - (timing.opened_s - timing.arrived_s) - load_s
     enough = outcome.output_tokens >= _LEAST_TOKENS and outcome.tokens_per_second > 0
-    return Observation(ttft_s if timing.alone and ttft_s > 0 else None, outcome.tokens_per_second if enough else None)
+    return Observation(
+        ttft_s if timing.alone and ttft_s > 0 else None,
+        outcome.tokens_per_second if enough else None,
+        (usage.prompt_tokens or 0) - (usage.cached_tokens or 0),
+        load_s if load_s >= _LEAST_LOAD_S else None,
+    )
 
 
 class Books:

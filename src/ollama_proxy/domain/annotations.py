@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -27,6 +27,9 @@ class Priority(enum.IntEnum):
 
 
 MEDIA_TYPES = ("auto", "text", "code", "image", "audio", "video", "realtime")
+LATENCY_METRICS = ("e2e", "ttft")
+ON_INFEASIBLE = ("best_effort", "reject", "degrade")
+POWER_SCOPES = ("backend", "system")
 _TRUE = frozenset(("true", "1", "yes", "on"))
 _FALSE = frozenset(("false", "0", "no", "off"))
 _PRIORITIES = {word.name.lower().replace("_", "-"): word for word in Priority}
@@ -44,6 +47,11 @@ class Annotations(msgspec.Struct, frozen=True):
     max_power_watts: float = 0.0
     priority: Priority = Priority.NORMAL
     media_type: str = "auto"
+    #: Of the latency limit: how surely it is to be kept (0 for the policy's own), of what, and what if it cannot be.
+    latency_probability: float = 0.0
+    latency_metric: str = ""
+    on_infeasible: str = ""
+    power_scope: str = ""
     custom: Mapping[str, str] = {}
 
 
@@ -64,9 +72,10 @@ def parse_annotations(pairs: Iterable[tuple[str, object]], *, source: str = "ann
             values[key] = reader(f"{source} {key}", value)
         else:
             custom[key.removeprefix("custom.")] = _read_text(f"{source} {key}", value)
-    for key in ("priority", "media_type"):
-        if key in custom and key not in values:
-            values[key] = _READERS[key](f"{source} custom {key}", custom[key])
+    for name, value in custom.items():
+        key = name.lower().replace("-", "_")
+        if key in _ALSO_CUSTOM and key not in values:
+            values[key] = _READERS[key](f"{source} custom {name}", value)
     if len(custom) > _MAX_CUSTOM:
         raise _refuse(f"{source}s", f"{len(custom)} custom entries", f"at most {_MAX_CUSTOM}")
     if not values and not custom:
@@ -128,6 +137,23 @@ def _read_priority(what: str, value: object) -> Priority:
     return found
 
 
+def _read_probability(what: str, value: object) -> float:
+    number = _read_number(what, value)
+    if not 0 < number < 1:
+        raise _refuse(what, value, "a probability between 0 and 1, such as 0.95")
+    return number
+
+
+def _read_word(words: tuple[str, ...]) -> Callable[[str, object], str]:
+    def read(what: str, value: object) -> str:
+        word = _read_text(what, value).lower().replace("-", "_")
+        if word not in words:
+            raise _refuse(what, value, ", ".join(words))
+        return word
+
+    return read
+
+
 def _read_media_type(what: str, value: object) -> str:
     word = _read_text(what, value).lower()
     if word not in MEDIA_TYPES:
@@ -144,7 +170,20 @@ _READERS = {
     "max_power_watts": _read_number,
     "priority": _read_priority,
     "media_type": _read_media_type,
+    "latency_probability": _read_probability,
+    "latency_metric": _read_word(LATENCY_METRICS),
+    "on_infeasible": _read_word(ON_INFEASIBLE),
+    "power_scope": _read_word(POWER_SCOPES),
 }
+#: The contract's gRPC message has no fields for these; there they come as custom entries.
+_ALSO_CUSTOM = (
+    "priority",
+    "media_type",
+    "latency_probability",
+    "latency_metric",
+    "on_infeasible",
+    "power_scope",
+)
 
 _HEADERS = {
     b"x-target-backend": "target",
@@ -156,6 +195,10 @@ _HEADERS = {
     b"x-cache-enabled": "cache_enabled",
     b"x-priority": "priority",
     b"x-media-type": "media_type",
+    b"x-latency-probability": "latency_probability",
+    b"x-latency-metric": "latency_metric",
+    b"x-on-infeasible": "on_infeasible",
+    b"x-power-scope": "power_scope",
 }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from .annotations import Annotations
 from .call import Need
+from .lengths import Lengths
 
 
 class Limit(enum.Enum):
@@ -21,24 +24,35 @@ class Limit(enum.Enum):
     MODEL_TOO_LARGE = "model too large"
     CAPABILITY = "capability missing"
     POWER = "over the power limit"
+    SYSTEM_POWER = "outside what the system's power cap allows"
     LATENCY = "over the latency limit"
     STAND_IN = "stand-in not needed"
 
 
 class RoutingRequest(msgspec.Struct, frozen=True):
-    """The facts of a call that the decision reads. `model` is canonical, `requested_model` as the client wrote it."""
+    """The facts of a call that the decision reads. `model` is canonical, `requested_model` as the client wrote it.
+
+    `lengths` is how long answers of this kind are; what is usual when it is None. `spent_s` has gone by since the
+    request came. `serial` numbers requests, for policies that take turns.
+    """
 
     model: str
     requested_model: str
     needs: frozenset[Need]
     annotations: Annotations
-    prompt_bytes: int = 0
+    prompt_tokens: float = 0.0
     max_tokens: int = 0
     embed: bool = False
+    lengths: Lengths | None = None
+    spent_s: float = 0.0
+    serial: int = 0
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """Named settings of the cost. `lambda_watts` is the price of a second of waiting, in joules."""
+    """Named settings of the decision.
+
+    `rule` is how candidates are compared (`routing.rules`); `lambda_watts` the price of a second of waiting, in joules.
+    """
 
     name: str = "balanced"
     lambda_watts: float = 10.0
@@ -46,21 +60,49 @@ class Policy(msgspec.Struct, frozen=True):
     #: Tie-breakers: the lower draw, the sooner first token.
     power_aware: bool = False
     auto_optimize_latency: bool = False
+    rule: str = "predictive"
+    #: The price of a second for the two wishes.
+    critical_watts: float = 100.0
+    efficient_watts: float = 1.0
+    #: A latency limit, where the request says nothing else: how surely it is kept, of what, and what if it cannot be.
+    probability: float = 0.95
+    metric: str = "e2e"
+    on_infeasible: str = "best_effort"
+    #: The price of a second for a request with a latency limit, which wants to be in time and no more.
+    deadline_watts: float = 1.0
+    #: Those that may run under the system's power cap; None without one.
+    active: frozenset[str] | None = None
 
 
 class Estimate(msgspec.Struct, frozen=True, gc=False):
-    """Predictions for one backend, the very ones that were scored."""
+    """Predictions for one backend, the very ones that were scored.
+
+    `joules` are marginal: what the device spends more for having this request. `chance` is the probability to keep the
+    latency limit, None without one.
+    """
 
     wait_s: float
-    ttft_s: float
-    e2e_s: float
+    load_s: float
+    prefill_s: float
+    decode_s: float
     power_watts: float
     joules: float
+    chance: float | None = None
+
+    @property
+    def ttft_s(self) -> float:
+        """From the request's turn to its first token."""
+        return self.load_s + self.prefill_s
+
+    @property
+    def e2e_s(self) -> float:
+        """From the decision to the last token."""
+        return self.wait_s + self.load_s + self.prefill_s + self.decode_s
 
     @property
     def latency_ms(self) -> int:
         """Predicted time to the first token, queue included, in milliseconds."""
-        return round((self.wait_s + self.ttft_s) * 1000)
+        return round((self.wait_s + self.load_s + self.prefill_s) * 1000)
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +113,12 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     cost_j: float
 
 
+#: As candidates are compared: cost in joules, the
+#: prospect (`routing.prospect`), wait, prefill and decode seconds, marginal joules, chance to keep
+#: the latency limit. A plain tuple, because one is made for every backend in every decision.
+Scored = tuple[float, Any, float, float, float, float, float | None]
+
+
 class Rejection(msgspec.Struct, frozen=True, gc=False):
     """A backend that was dropped, with the limit and a clause for people."""
 
@@ -79,27 +127,91 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     detail: str
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """The ranking, best first (never empty), and everything that led to it."""
+class Decision:
+    """The ranking, best first (never empty), and everything that led to it.
 
-    ranking: tuple[Candidate, ...]
-    rejections: tuple[Rejection, ...]
-    reason: str
-    policy: str
-    fleet_version: int
-    #: The name to ask the chosen backend for; differs from the request only for a stand-in.
-    model: str
-    stand_in: bool = False
+    `scored` are the candidates as they were compared; what is shown of them is made when somebody looks.
+    """
+
+    __slots__ = ("_ranking", "fleet_version", "model", "policy", "reason", "rejections", "scored", "stand_in")
+
+    def __init__(
+        self,
+        scored: Sequence[Scored],
+        rejections: tuple[Rejection, ...],
+        reason: str,
+        policy: str,
+        fleet_version: int,
+        model: str,
+        stand_in: bool = False,
+    ) -> None:
+        self.scored = scored
+        self.rejections = rejections
+        self.reason = reason
+        self.policy = policy
+        self.fleet_version = fleet_version
+        #: The name to ask the chosen backend for; differs from the request only for a stand-in.
+        self.model = model
+        self.stand_in = stand_in
+        self._ranking: tuple[Candidate, ...] | None = None
+
+    @property
+    def backend(self) -> str:
+        """The winner's id."""
+        backend: str = self.scored[0][1].backend
+        return backend
+
+    @property
+    def wait_s(self) -> float:
+        """How long the winner is predicted to let it wait."""
+        return self.scored[0][2]
+
+    @property
+    def ranking(self) -> tuple[Candidate, ...]:
+        """All that could take it, best first."""
+        if self._ranking is None:
+            self._ranking = tuple([_show(one) for one in self.scored])
+        return self._ranking
 
     @property
     def chosen(self) -> Candidate:
         """The winner."""
-        return self.ranking[0]
+        return self.ranking[0] if self._ranking is not None else _show(self.scored[0])
 
     @property
     def alternatives(self) -> tuple[str, ...]:
         """Ids of the others that could have taken it, best first."""
-        return tuple([candidate.backend for candidate in self.ranking[1:]])
+        return tuple([one[1].backend for one in self.scored[1:]])
+
+    def restated(self, reason: str, *, stand_in: bool) -> Decision:
+        """The same with another reason."""
+        return Decision(self.scored, self.rejections, reason, self.policy, self.fleet_version, self.model, stand_in)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Decision) and self._facts() == other._facts()
+
+    def __hash__(self) -> int:
+        return hash(self._facts())
+
+    def __repr__(self) -> str:
+        return f"Decision({self.ranking}, {self.rejections}, {self.reason!r})"
+
+    def _facts(self) -> tuple[object, ...]:
+        return (
+            self.ranking,
+            self.rejections,
+            self.reason,
+            self.policy,
+            self.fleet_version,
+            self.model,
+            self.stand_in,
+        )
+
+
+def _show(scored: Scored) -> Candidate:
+    cost_j, device, wait_s, prefill_s, decode_s, joules, chance = scored
+    estimate = Estimate(wait_s, device.load_s, prefill_s, decode_s, device.watts, joules, chance)
+    return Candidate(device.backend, estimate, cost_j)
 
 
 class RefusalKind(enum.Enum):

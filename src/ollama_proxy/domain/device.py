@@ -40,6 +40,14 @@ class BackendSpec(msgspec.Struct, frozen=True):
     max_tokens_per_second: float = 0.0
     priority: int = 0
     slots: int = 1
+    #: Requests beyond the slots wait in the proxy; otherwise they are sent on, and wait at the backend.
+    held: bool = False
+    #: More priors: prompt tokens a second, draw while reading a prompt, seconds to load a model; 0 means not given.
+    prefill_tokens_per_second: float = 0.0
+    prefill_watts: float = 0.0
+    load_seconds: float = 0.0
+    #: What k requests at once get done, as k to this power, in units of one alone.
+    parallel_exponent: float = 0.8
     max_model_size_gb: float = 0.0
     supported_patterns: tuple[str, ...] = ()
     preferred_models: tuple[str, ...] = ()
@@ -67,14 +75,30 @@ class ModelFacts(msgspec.Struct, frozen=True):
 
 
 class Rates(msgspec.Struct, frozen=True, gc=False):
-    """Learned speed of one model on one backend: seconds to the first token, tokens a second after it."""
+    """Learned speed of one model on one backend, of a request that runs there alone.
 
-    ttft_s: float
+    A first token comes `overhead_s` plus prompt tokens / `prefill_tps` after a request gets its turn, the others
+    1 / `decode_tps` apart. `ttft_var` and `decode_var` are variances of the logarithms of what the next request will
+    show: of not knowing better and of its own noise. `load_s` is None until a load was seen.
+    """
+
+    overhead_s: float
+    prefill_tps: float
     decode_tps: float
+    load_s: float | None = None
+    ttft_var: float = 0.0
+    decode_var: float = 0.0
     samples: int = 0
     #: How many of the samples told each of the two.
     ttft_samples: int = 0
     decode_samples: int = 0
+
+
+class Wait(msgspec.Struct, frozen=True, gc=False):
+    """How long a new request would wait for a free slot: mean in seconds, variance in seconds squared."""
+
+    mean_s: float
+    var_s2: float = 0.0
 
 
 class BackendView(msgspec.Struct, frozen=True, dict=True):
@@ -117,3 +141,5 @@ class FleetView(msgspec.Struct, frozen=True):
 
     version: int
     backends: tuple[BackendView, ...]
+    #: For each backend, in the same order, the wait for a slot; None where one is free. Empty when nobody keeps count.
+    waits: tuple[Wait | None, ...] = ()

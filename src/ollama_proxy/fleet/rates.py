@@ -1,63 +1,190 @@
-"""Learned speeds: decayed means of logarithms per model, starting from the configured prior."""
+"""Learned speeds: filters over logarithms, for each model on each backend, starting from the configured prior.
+
+A one-dimensional Kalman filter each for the seconds a token takes, for loading, and, coupled, for the two parts of the
+time to a first token, log(overhead + prompt tokens / prefill rate) linearised at what is believed. What is believed
+loses certainty with time. Outliers count as three standard deviations; when they keep to one side (Page's cumulated
+sums), the device has changed, and the filter forgets most of its certainty.
+"""
 
 from __future__ import annotations
+
+import math
 
 import msgspec
 
 from ollama_proxy.domain.device import BackendSpec, Rates
-from ollama_proxy.routing.prediction import DEFAULT_DECODE_TPS, DEFAULT_TTFT_S
+from ollama_proxy.routing.speeds import make_prior
 
-#: A configured number weighs as much as this many observations.
-PRIOR_WEIGHT = 5
-#: The share of a new observation never falls below this, so that drift is followed.
-LEAST_SHARE = 0.1
 #: Models remembered for each backend.
 MAX_MODELS = 256
+#: Variances of logarithms: of configured numbers, of one request (to begin with, at least, at most), by second of age.
+_PRIOR_VAR = 0.16
+_NOISE_VAR, _LEAST_NOISE_VAR, _MOST_NOISE_VAR = 0.01, 0.0004, 0.25
+_DRIFT_VAR_PER_S = 2e-7
+_MOST_VAR = 1.0
+#: The share of one request in what is believed of the noise.
+_NOISE_SHARE = 0.1
+_CLIP = 3.0
+#: Page's test on standardised residuals: what is allowed each time, when it is an alarm, what an alarm does.
+_SLACK, _ALARM = 0.75, 5.0
+_ALARM_FACTOR, _ALARM_VAR = 25.0, 0.1
+_LEAST_S = 1e-6
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False):
-    """What one request showed.
+    """What one request showed; None where it does not tell.
 
-    `ttft_s` is None when other requests ran beside it, so that it tells of waiting as well; `decode_tps` when too few
-    tokens came to tell.
+    `ttft_s` is without loading and waiting. `decode_tps` is as of a request alone. `prompt_tokens` had to be read.
     """
 
     ttft_s: float | None
     decode_tps: float | None
+    prompt_tokens: float = 0.0
+    load_s: float | None = None
 
 
 NOTHING_SEEN = Observation(None, None)
 
 
-def prior(spec: BackendSpec) -> Rates:
-    """The configured speeds."""
-    return Rates(
-        ttft_s=spec.avg_latency_ms / 1000 or DEFAULT_TTFT_S,
-        decode_tps=spec.max_tokens_per_second or DEFAULT_DECODE_TPS,
+class Filter:
+    """The belief in one logarithm, and in the noise of what is seen of it."""
+
+    __slots__ = ("mean", "var")
+
+    def __init__(self, value: float, var: float = _PRIOR_VAR) -> None:
+        self.mean = math.log(max(value, _LEAST_S))
+        self.var = var
+
+    def age(self, seconds: float) -> None:
+        """Time has passed."""
+        self.var = min(_MOST_VAR, self.var + _DRIFT_VAR_PER_S * seconds)
+
+    def move(self, innovation: float, gain: float, weight: float) -> None:
+        """Take in an innovation that depends on this by `weight`."""
+        self.mean += gain * innovation
+        self.var = max(self.var * (1 - gain * weight), 1e-6)
+
+    @property
+    def value(self) -> float:
+        """The median of what is believed."""
+        return math.exp(self.mean)
+
+
+class Watch:
+    """The noise of one kind of observation, and whether its residuals keep to one side."""
+
+    __slots__ = ("_down", "_up", "noise_var")
+
+    def __init__(self) -> None:
+        self.noise_var = _NOISE_VAR
+        self._up = self._down = 0.0
+
+    def weigh(self, residual: float, belief_var: float) -> tuple[float, float, bool]:
+        """The residual to use, its variance, and whether the device has changed."""
+        total_var = belief_var + self.noise_var
+        deviation = math.sqrt(total_var)
+        scaled = residual / deviation
+        self._up = max(0.0, self._up + min(scaled, _CLIP) - _SLACK)
+        self._down = max(0.0, self._down - max(scaled, -_CLIP) - _SLACK)
+        changed = self._up > _ALARM or self._down > _ALARM
+        clipped = max(-_CLIP, min(_CLIP, scaled)) * deviation
+        if changed:
+            self._up = self._down = 0.0
+            return residual, total_var, True
+        own_var = clipped * clipped - belief_var
+        noise_var = self.noise_var + _NOISE_SHARE * (own_var - self.noise_var)
+        self.noise_var = max(_LEAST_NOISE_VAR, min(_MOST_NOISE_VAR, noise_var))
+        return clipped, total_var, False
+
+
+class Learner:
+    """What is learned of one model on one backend. The clock is handed in."""
+
+    __slots__ = (
+        "_decode",
+        "_decode_watch",
+        "_load",
+        "_overhead",
+        "_prefill",
+        "_seen_s",
+        "_ttft_watch",
+        "decode_samples",
+        "samples",
+        "ttft_samples",
     )
 
+    def __init__(self, spec: BackendSpec, now_s: float) -> None:
+        prior = make_prior(spec)
+        self._overhead = Filter(prior.overhead_s)
+        self._prefill = Filter(prior.prefill_tps)
+        self._decode = Filter(prior.decode_tps)
+        self._load: Filter | None = None
+        self._ttft_watch, self._decode_watch = Watch(), Watch()
+        self._seen_s = now_s
+        self.samples = self.ttft_samples = self.decode_samples = 0
 
-def learn(rates: Rates, seen: Observation) -> Rates:
-    """Rates after one more observation; in logarithms, so that twice as fast and half as fast weigh the same."""
-    ttft_s, decode_tps = rates.ttft_s, rates.decode_tps
-    if seen.ttft_s is not None:
-        ttft_s = _blend(ttft_s, seen.ttft_s, _share(rates.ttft_samples))
-    if seen.decode_tps is not None:
-        decode_tps = _blend(decode_tps, seen.decode_tps, _share(rates.decode_samples))
-    return Rates(
-        ttft_s,
-        decode_tps,
-        rates.samples + 1,
-        rates.ttft_samples + (seen.ttft_s is not None),
-        rates.decode_samples + (seen.decode_tps is not None),
-    )
+    def learn(self, seen: Observation, now_s: float) -> None:
+        """Take in one request."""
+        passed_s, self._seen_s = max(0.0, now_s - self._seen_s), now_s
+        for one in (self._overhead, self._prefill, self._decode):
+            one.age(passed_s)
+        self.samples += 1
+        if seen.ttft_s is not None:
+            self.ttft_samples += 1
+            self._learn_first(max(seen.ttft_s, _LEAST_S), seen.prompt_tokens)
+        if seen.decode_tps is not None:
+            self.decode_samples += 1
+            self._learn_decode(max(seen.decode_tps, _LEAST_S))
+        if seen.load_s is not None:
+            self._learn_load(max(seen.load_s, _LEAST_S))
+
+    def _learn_first(self, ttft_s: float, prompt_tokens: float) -> None:
+        overhead, prefill = self._overhead, self._prefill
+        overhead_s, reading_s = overhead.value, prompt_tokens / prefill.value
+        expected_s = overhead_s + reading_s
+        # d log(o + n / p) / d log o and / d log p.
+        by_overhead, by_prefill = overhead_s / expected_s, -reading_s / expected_s
+        belief_var = by_overhead**2 * overhead.var + by_prefill**2 * prefill.var
+        residual, total_var, changed = self._ttft_watch.weigh(math.log(ttft_s / expected_s), belief_var)
+        if changed:
+            _forget(overhead, by_overhead**2)
+            _forget(prefill, by_prefill**2)
+            belief_var = by_overhead**2 * overhead.var + by_prefill**2 * prefill.var
+            total_var = belief_var + self._ttft_watch.noise_var
+        overhead.move(residual, overhead.var * by_overhead / total_var, by_overhead)
+        prefill.move(residual, prefill.var * by_prefill / total_var, by_prefill)
+
+    def _learn_decode(self, decode_tps: float) -> None:
+        decode = self._decode
+        residual, total_var, changed = self._decode_watch.weigh(math.log(decode_tps) - decode.mean, decode.var)
+        if changed:
+            _forget(decode, 1.0)
+            total_var = decode.var + self._decode_watch.noise_var
+        decode.move(residual, decode.var / total_var, 1.0)
+
+    def _learn_load(self, load_s: float) -> None:
+        if self._load is None:
+            self._load = Filter(load_s, _NOISE_VAR)
+            return
+        load = self._load
+        load.move(math.log(load_s) - load.mean, 0.3, 1.0)
+
+    def rates(self) -> Rates:
+        """What is believed now."""
+        ttft_var = (self._overhead.var + self._prefill.var) / 2 + self._ttft_watch.noise_var
+        return Rates(
+            self._overhead.value,
+            self._prefill.value,
+            self._decode.value,
+            None if self._load is None else self._load.value,
+            ttft_var,
+            self._decode.var + self._decode_watch.noise_var,
+            self.samples,
+            self.ttft_samples,
+            self.decode_samples,
+        )
 
 
-def _share(samples: int) -> float:
-    """The weight of the next observation: the prior counts for `PRIOR_WEIGHT` earlier ones."""
-    return max(LEAST_SHARE, 1 / (PRIOR_WEIGHT + samples + 1))
-
-
-def _blend(old: float, new: float, share: float) -> float:
-    """The weighted geometric mean."""
-    return float(old ** (1 - share) * max(new, 1e-6) ** share)
+def _forget(one: Filter, share: float) -> None:
+    """Less certain than before, by as much as it is to do with what has changed."""
+    one.var = min(_MOST_VAR, one.var + share * (one.var * (_ALARM_FACTOR - 1) + _ALARM_VAR))

@@ -9,17 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, ModelFacts, Rates
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, ModelFacts, Rates, Wait
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
 from ollama_proxy.fleet.naming import with_names
-from ollama_proxy.fleet.rates import MAX_MODELS, Observation, learn, prior
+from ollama_proxy.fleet.rates import MAX_MODELS, Learner, Observation
+from ollama_proxy.fleet.running import Running, Slot, forecast_slots, forecast_wait
 
 #: What traffic teaches is shown this often: a decision a moment later is no worse for it, and most views then last.
 _TEACH_S = 0.1
+#: Beyond so many requests at a backend, nobody works out when each will end.
+_MOST_COUNTED = 32
 #: Share of a new request in the error rate and the mean latency.
 _SHARE = 0.1
 
@@ -36,12 +39,14 @@ class _Record:
         "error_rate",
         "health",
         "in_flight",
+        "learners",
         "loaded",
         "loaded_entries",
         "memory",
         "models",
         "now",
         "rates",
+        "running",
         "seen",
         "spec",
         "taught",
@@ -59,6 +64,9 @@ class _Record:
         self.loaded_entries: tuple[Mapping[str, object], ...] = ()
         self.in_flight = 0
         self.rates: Mapping[str, Rates] = {}
+        self.learners: dict[str, Learner] = {}
+        #: Those in flight whose end was predicted, in the order in which they were sent.
+        self.running: dict[Running, None] = {}
         self.emulated = False
         self.error_rate = 0.0
         self.avg_latency_ms = 0.0
@@ -130,6 +138,23 @@ class Fleet:
             self._view = FleetView(self._version, tuple([one.now or one.look() for one in self._records.values()]))
         return self._view
 
+    def view_at(self, now_s: float) -> FleetView:
+        """The backends, and how long a new request would wait at those that are full."""
+        view = self._view or self.view()
+        if not any(one.spec.held and one.in_flight >= one.spec.slots for one in self._records.values()):
+            return view
+        return FleetView(view.version, view.backends, tuple([_wait_at(one, now_s) for one in self._records.values()]))
+
+    def slots_at(self, now_s: float) -> list[list[Slot]]:
+        """When each slot of each backend will be free, in the order of the view: heaps to plan with.
+
+        A backend whose slots are not held takes whatever is sent.
+        """
+        return [
+            forecast_slots(list(one.running), one.spec.slots, now_s) if one.spec.held else []
+            for one in self._records.values()
+        ]
+
     def look(self, backend: str) -> BackendView:
         """One backend that is there. Raises `KeyError`."""
         return self._records[backend].look()
@@ -141,15 +166,17 @@ class Fleet:
 
     # -- traffic -------------------------------------------------------------
 
-    def opened(self, backend: str) -> None:
-        """An attempt has begun."""
+    def opened(self, backend: str, running: Running | None = None) -> None:
+        """An attempt has begun; `running` is what was predicted of it."""
         record = self._records.get(backend)
         if record is not None:
             record.in_flight += 1
+            if running is not None:
+                record.running[running] = None
             record.now = record.seen.get(record.in_flight)
             self._move()
 
-    def closed(self, backend: str) -> None:
+    def closed(self, backend: str, running: Running | None = None) -> None:
         """An attempt is over, however it ended."""
         if self._ghosts and backend in self._ghosts:
             self._lay_ghost(backend)
@@ -157,6 +184,8 @@ class Fleet:
         record = self._records.get(backend)
         if record is not None and record.in_flight:
             record.in_flight -= 1
+            if running is not None:
+                record.running.pop(running, None)
             record.now = record.seen.get(record.in_flight)
             self._move()
 
@@ -176,9 +205,10 @@ class Fleet:
             record.health = WELL
             record.loaded |= {name}
         record.ended.count(now_s)
-        if seen.ttft_s is not None or seen.decode_tps is not None:
-            rates = record.rates.get(name)
-            record.rates = _with_rates(record.rates, name, learn(rates or prior(record.spec), seen))
+        if seen.ttft_s is not None or seen.decode_tps is not None or seen.load_s is not None:
+            learner = _touch_learner(record, name, now_s)
+            learner.learn(seen, now_s)
+            record.rates = {**record.rates, name: learner.rates()}
         if record.error_rate:
             record.error_rate *= 1 - _SHARE
         if seen.ttft_s is not None:
@@ -261,15 +291,22 @@ class Fleet:
         self._version += 1
 
 
-def _with_rates(known: Mapping[str, Rates], model: str, rates: Rates) -> Mapping[str, Rates]:
-    """A copy with one entry new and last; the longest untouched falls out when there are too many."""
-    updated = {**known, model: rates}
-    if len(updated) > 1:
-        # To the end: the order is that of the last use.
-        updated[model] = updated.pop(model)
-    if len(updated) > MAX_MODELS:
-        updated.pop(next(iter(updated)))
-    return updated
+def _wait_at(record: _Record, now_s: float) -> Wait | None:
+    if not record.spec.held or len(record.running) > _MOST_COUNTED:
+        return None
+    return forecast_wait(list(record.running), record.spec.slots, now_s)
+
+
+def _touch_learner(record: _Record, model: str, now_s: float) -> Learner:
+    """That of a model, made when it is new and put last; the longest untouched falls out when there are too many."""
+    learners = record.learners
+    learner = learners.pop(model, None) or Learner(record.spec, now_s)
+    learners[model] = learner
+    if len(learners) > MAX_MODELS:
+        oldest = next(iter(learners))
+        del learners[oldest]
+        record.rates = {name: rates for name, rates in record.rates.items() if name != oldest}
+    return learner
 
 
 def _decayed(mean_ms: float, ttft_s: float) -> float:

@@ -6,25 +6,19 @@ not matter, removing a loser never changes the winner, and a backend that gets b
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from ollama_proxy.domain.annotations import Annotations
-from ollama_proxy.domain.decision import (
-    Decision,
-    Limit,
-    Policy,
-    Refusal,
-    Rejection,
-    RoutingRequest,
-)
-from ollama_proxy.domain.device import BackendView, FleetView
+from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
+from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, Rejection, RoutingRequest, Scored
+from ollama_proxy.domain.device import BackendView, FleetView, Wait
+from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
+from ollama_proxy.routing.chance import first_token_chance, last_token_chance
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
-from ollama_proxy.routing.limits import check_latency, check_limits, find_model
-from ollama_proxy.routing.policies import LATENCY_CRITICAL_WATTS, POWER_EFFICIENT_WATTS
-from ollama_proxy.routing.standing import Ranked, Standing, kind_of, reckon
+from ollama_proxy.routing.limits import check_limits, find_model, tell_too_late
+from ollama_proxy.routing.prospect import Prospect, look_ahead, subject_of
+from ollama_proxy.routing.rules import RULES
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -37,7 +31,6 @@ class Target(msgspec.Struct, frozen=True):
 
 
 _FREE = Target()
-_backend_of = attrgetter("backend")
 
 
 def decide(
@@ -48,17 +41,21 @@ def decide(
     target = read_target(wishes.target, fleet, tried) if wishes.target else _FREE
     if target is None:
         return refuse_unknown_target(wishes.target, fleet)
-    seconds_price_w = price_of_seconds(wishes, policy)
-    ranked, rejections = _rank(request, fleet, policy, tried, target.wanted, seconds_price_w)
-    if not ranked:
-        return explain_refusal(request, fleet, rejections, targeted=bool(target.wanted))
-    best = ranked[0][1]
-    stand_in = _explain_stand_in(best.candidate.backend, request, fleet, tried) if best.stands_in else ""
-    ranking = tuple([standing.candidate for _, standing in ranked])
+    lambda_watts = price_of_seconds(wishes, policy)
+    scored, rejections = _score(request, fleet, policy, tried, target.wanted, lambda_watts)
+    if scored and wishes.max_latency_ms and policy.rule == "predictive":
+        scored, late = _keep_limit(scored, request, policy)
+        rejections.extend(late)
+    if len(rejections) > 1:
+        rejections.sort(key=_backend_of)
+    if not scored:
+        return explain_refusal(request, fleet, tuple(rejections), targeted=bool(target.wanted))
+    best: Prospect = scored[0][1]
+    stand_in = _explain_stand_in(best.backend, request, fleet, tried) if best.stands_in else ""
     return Decision(
-        ranking,
-        rejections,
-        explain_choice(request, ranking, target.lost, seconds_price_w, stand_in),
+        scored,
+        tuple(rejections),
+        explain_choice(request, scored, target.lost, lambda_watts, stand_in, policy),
         policy.name,
         fleet.version,
         best.model,
@@ -66,56 +63,165 @@ def decide(
     )
 
 
-def _rank(
+def _score(
     request: RoutingRequest,
     fleet: FleetView,
     policy: Policy,
     tried: frozenset[str],
     wanted: frozenset[str],
-    seconds_price_w: float,
-) -> tuple[list[Ranked], tuple[Rejection, ...]]:
-    """Those that pass all limits, best first, and why the others do not, by id."""
+    lambda_watts: float,
+) -> tuple[list[Scored], list[Rejection]]:
+    """Those that pass all limits but the latency's, best first, and why the others do not."""
     wishes = request.annotations
     # Nearly every request leaves the choice free; then a backend that is fit needs no further look.
-    free = not (tried or wanted or wishes.max_power_watts or wishes.max_latency_ms)
-    kind = kind_of(request, seconds_price_w)
+    free = not (tried or wanted or wishes.max_power_watts or policy.active is not None)
+    subject = subject_of(request)
+    prompt_tokens, answer_tokens = request.prompt_tokens, expect_tokens(request)
+    timed = wishes.max_latency_ms
+    waits = fleet.waits
     rejections: list[Rejection] = []
-    ranked: list[Ranked] = []
-    for view in fleet.backends:
-        remembered: dict[Any, Standing] = view.__dict__
-        standing = remembered.get(kind)
-        if standing is None or standing.policy is not policy:
-            standing = reckon(view, request, policy, kind)
-        if not (free and standing.easy):
-            rejection = _check(view, standing, request, fleet, tried, wanted)
+    scored: list[Scored] = []
+    for place, view in enumerate(fleet.backends):
+        remembered: dict[Any, Prospect] = view.__dict__
+        one = remembered.get(subject) or look_ahead(view, request, subject)
+        if one.policy is not policy:
+            one.stand_under(policy)
+        if not (free and one.easy):
+            rejection = _check(view, one, request, fleet, policy, tried, wanted)
             if rejection is not None:
                 rejections.append(rejection)
                 continue
-        ranked.append((standing.cost_j, standing))
-    ranked.sort()
-    if rejections:
-        rejections.sort(key=_backend_of)
-    return ranked, tuple(rejections)
+        prefill_s = one.overhead_s + prompt_tokens * one.s_per_prompt_token
+        decode_s = answer_tokens * one.s_per_output_token
+        # Waiting costs no energy here: the device works for somebody else meanwhile.
+        joules = one.load_joules + (prefill_s * one.prefill_watts + decode_s * one.decode_watts) * one.busy_share
+        decode_s *= one.crowding
+        service_s = one.load_s + prefill_s + decode_s
+        wait = waits[place] if waits else None
+        # Who is full and has nobody who keeps count is taken to be full of requests like this one.
+        wait_s = wait.mean_s if wait is not None else one.turns_ahead * service_s
+        chance = _chance_of(request, one, policy, wait, wait_s, prefill_s) if timed else None
+        # So far rounded that equal sums are equal in whatever order they were added.
+        cost_j = round(joules + lambda_watts * (wait_s + service_s), 6)
+        scored.append((cost_j, one, wait_s, prefill_s, decode_s, joules, chance))
+    if policy.rule != "predictive":
+        return _rank_by_rule(scored, request, policy), rejections
+    scored.sort()
+    return scored, rejections
+
+
+def _rank_by_rule(scored: list[Scored], request: RoutingRequest, policy: Policy) -> list[Scored]:
+    """Best first by another rule than the predicted cost."""
+    rule = RULES.get(policy.rule)
+    if rule is not None:
+        return sorted(scored, key=lambda one: (rule(one, request), one[1].backend))
+    in_turn = sorted(scored, key=_id_of)
+    turn = request.serial % len(in_turn) if in_turn else 0
+    return in_turn[turn:] + in_turn[:turn]
+
+
+def expect_tokens(request: RoutingRequest) -> float:
+    """How many tokens an answer is reckoned with."""
+    if request.embed:
+        return 0.0
+    lengths = request.lengths or make_typical_lengths()
+    return lengths.mean(request.max_tokens)
+
+
+# -- the latency limit ---------------------------------------------------------
+
+
+def _chance_of(
+    request: RoutingRequest, one: Prospect, policy: Policy, wait: Wait | None, wait_s: float, prefill_s: float
+) -> float:
+    """P(the limit is kept)."""
+    wishes = request.annotations
+    limit_s = wishes.max_latency_ms / 1000 - request.spent_s
+    return chance_within(limit_s, request, one, policy, wait, wait_s, prefill_s)
+
+
+def chance_within(
+    limit_s: float,
+    request: RoutingRequest,
+    one: Prospect,
+    policy: Policy,
+    wait: Wait | None,
+    wait_s: float,
+    prefill_s: float,
+) -> float:
+    """P(it ends, or begins, within `limit_s` from now)."""
+    var_s2 = wait.var_s2 if wait is not None else 0.0
+    ttft_s = one.load_s + prefill_s
+    if request.embed or (request.annotations.latency_metric or policy.metric) == "ttft":
+        return first_token_chance(limit_s, wait_s, var_s2, ttft_s, one.ttft_var)
+    lengths: Lengths = request.lengths or make_typical_lengths()
+    return last_token_chance(
+        limit_s,
+        wait_s,
+        var_s2,
+        ttft_s,
+        one.ttft_var,
+        one.s_per_output_token * one.crowding,
+        one.decode_var,
+        lengths,
+        request.max_tokens,
+    )
+
+
+def _keep_limit(scored: list[Scored], request: RoutingRequest, policy: Policy) -> tuple[list[Scored], list[Rejection]]:
+    """Those that keep the latency limit as surely as asked; if nobody does, what the request or the policy says.
+
+    A best effort goes to whoever has the best chance, unless not even a first token can come in time anywhere.
+    """
+    wishes = request.annotations
+    wanted = wishes.latency_probability or policy.probability
+    kept = [one for one in scored if _chance(one) >= wanted]
+    missed = [one for one in scored if _chance(one) < wanted]
+    if not kept and (wishes.on_infeasible or policy.on_infeasible) == "best_effort":
+        left_s = wishes.max_latency_ms / 1000 - request.spent_s
+        if request.spent_s or any(one[2] + one[1].load_s + one[3] <= left_s for one in scored):
+            return sorted(scored, key=_least_chance_last), []
+    return kept, [tell_too_late(one, request, policy) for one in missed]
+
+
+def _chance(scored: Scored) -> float:
+    return scored[6] or 0.0
+
+
+def _least_chance_last(scored: Scored) -> tuple[float, float, str]:
+    return -round(_chance(scored), 9), scored[0], scored[1].backend
+
+
+def _id_of(scored: Scored) -> str:
+    backend: str = scored[1].backend
+    return backend
+
+
+def _backend_of(rejection: Rejection) -> str:
+    return rejection.backend
+
+
+# -- the other limits ------------------------------------------------------------
 
 
 def _check(
     view: BackendView,
-    standing: Standing,
+    one: Prospect,
     request: RoutingRequest,
     fleet: FleetView,
+    policy: Policy,
     tried: frozenset[str],
     wanted: frozenset[str],
 ) -> Rejection | None:
     """The first limit that a backend fails."""
-    wishes = request.annotations
     if view.spec.id in tried or (wanted and view.spec.id not in wanted):
         rejection = check_limits(view, request, tried, wanted)
     else:
-        rejection = standing.check(wishes.max_power_watts)
-    if rejection is None and standing.stands_in:
+        rejection = one.check(request.annotations.max_power_watts)
+    if rejection is None and policy.active is not None and view.spec.id not in policy.active:
+        return Rejection(view.spec.id, Limit.SYSTEM_POWER, "not among those that may run under the power cap")
+    if rejection is None and one.stands_in:
         rejection = _check_stand_in(view, request, fleet, tried, wanted)
-    if rejection is None and wishes.max_latency_ms:
-        rejection = check_latency(view.spec.id, standing.estimate.latency_ms, request)
     return rejection
 
 
@@ -130,11 +236,13 @@ def _check_stand_in(
 
 def price_of_seconds(annotations: Annotations, policy: Policy) -> float:
     """Lambda in watts. With both wishes at once, latency wins; the power limit stays a limit either way."""
+    if annotations is NO_ANNOTATIONS:
+        return policy.lambda_watts
     if annotations.latency_critical:
-        return LATENCY_CRITICAL_WATTS
+        return policy.critical_watts
     if annotations.prefer_power_efficiency:
-        return POWER_EFFICIENT_WATTS
-    return policy.lambda_watts
+        return policy.efficient_watts
+    return policy.deadline_watts if annotations.max_latency_ms else policy.lambda_watts
 
 
 def read_target(wish: str, fleet: FleetView, tried: frozenset[str]) -> Target | None:

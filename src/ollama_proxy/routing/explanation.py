@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from ollama_proxy.domain.annotations import NO_ANNOTATIONS
 from ollama_proxy.domain.decision import (
-    Candidate,
     Limit,
+    Policy,
     Refusal,
     RefusalKind,
     Rejection,
     RoutingRequest,
+    Scored,
 )
 from ollama_proxy.domain.device import FleetView
 
@@ -21,7 +22,12 @@ _MAX_NAME_CHARS = 100
 
 
 def explain_choice(
-    request: RoutingRequest, ranking: Sequence[Candidate], target_lost: str, seconds_price_w: float, stand_in: str
+    request: RoutingRequest,
+    scored: Sequence[Scored],
+    target_lost: str,
+    lambda_watts: float,
+    stand_in: str,
+    policy: Policy,
 ) -> str:
     """Why the first of the ranking was chosen, true to the numbers that were compared.
 
@@ -30,29 +36,42 @@ def explain_choice(
     if stand_in:
         clause = stand_in
     elif request.annotations.target and not target_lost:
-        clause = f"target {request.annotations.target}" + (f", best of {len(ranking)}" if len(ranking) > 1 else "")
+        clause = f"target {request.annotations.target}" + (f", best of {len(scored)}" if len(scored) > 1 else "")
+    elif policy.rule != "predictive":
+        clause = f"first by the rule {policy.rule} among {len(scored)}"
     else:
-        clause = _explain_cost(request, ranking, seconds_price_w)
+        clause = _explain_cost(request, scored, lambda_watts, policy)
         if not target_lost:
             return clause  # nobody's words but ours
     return _printable(f"{target_lost}; {clause}" if target_lost else clause)
 
 
-def _explain_cost(request: RoutingRequest, ranking: Sequence[Candidate], seconds_price_w: float) -> str:
-    best = ranking[0].estimate
+def _explain_cost(request: RoutingRequest, scored: Sequence[Scored], lambda_watts: float, policy: Policy) -> str:
+    cost_j, device, wait_s, prefill_s, decode_s, joules, chance = scored[0]
     wishes = request.annotations
     if wishes is NO_ANNOTATIONS:
-        cost_j = ranking[0].cost_j
-        return f"lowest cost ({cost_j:.1f} J with seconds at {seconds_price_w:g} W) among {len(ranking)}"
-    among = _among(request, len(ranking))
+        return f"lowest cost ({cost_j:.1f} J with seconds at {lambda_watts:g} W) among {len(scored)}"
+    among = _among(request, len(scored))
+    if chance is not None and chance < (wishes.latency_probability or policy.probability):
+        return (
+            f"best chance ({chance:.0%}) to keep {wishes.max_latency_ms} ms, which nobody does surely, of {len(scored)}"
+        )
     if wishes.latency_critical:
         both = "latency before power efficiency: " if wishes.prefer_power_efficiency else ""
-        if all(best.latency_ms <= other.estimate.latency_ms for other in ranking):
-            return f"{both}lowest predicted latency ({best.latency_ms} ms) {among}"
-        return f"{both}soonest predicted end ({best.e2e_s:.1f} s) at {seconds_price_w:g} J a second {among}"
-    if wishes.prefer_power_efficiency and all(best.joules <= other.estimate.joules for other in ranking):
-        return f"fewest predicted joules ({best.joules:.1f} J) {among}"
-    return f"lowest cost ({ranking[0].cost_j:.1f} J with seconds at {seconds_price_w:g} W) {among}"
+        first_ms = _first_ms(scored[0])
+        if all(first_ms <= _first_ms(other) for other in scored):
+            return f"{both}lowest predicted latency ({first_ms} ms) {among}"
+        end_s = wait_s + device.load_s + prefill_s + decode_s
+        return f"{both}soonest predicted end ({end_s:.1f} s) at {lambda_watts:g} J a second {among}"
+    frugal = chance is not None or wishes.prefer_power_efficiency
+    if frugal and all(joules <= other[5] for other in scored):
+        return f"fewest predicted joules ({joules:.1f} J) {among}"
+    return f"lowest cost ({cost_j:.1f} J with seconds at {lambda_watts:g} W) {among}"
+
+
+def _first_ms(scored: Scored) -> int:
+    first_s: float = scored[2] + scored[1].load_s + scored[3]
+    return round(first_s * 1000)
 
 
 def _among(request: RoutingRequest, count: int) -> str:

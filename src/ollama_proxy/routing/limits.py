@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ollama_proxy.domain.decision import Limit, Rejection, RoutingRequest
+from ollama_proxy.domain.decision import Limit, Policy, Rejection, RoutingRequest, Scored
 from ollama_proxy.domain.device import BackendSpec, BackendView, ModelFacts
 from ollama_proxy.domain.names import canonical_model, matches_pattern
 
@@ -15,7 +15,7 @@ _LISTLESS_KINDS = ("openai", "anthropic")
 def check_limits(
     view: BackendView, request: RoutingRequest, tried: frozenset[str], wanted: frozenset[str]
 ) -> Rejection | None:
-    """The first limit that a backend fails, or None. The latency limit is checked where its prediction is.
+    """The first limit that a backend fails, or None. The latency limit is checked where the prediction is.
 
     `wanted` are the ids that the target means; empty when the choice is free.
     """
@@ -91,9 +91,10 @@ def check_power(spec: BackendSpec, limit_watts: float) -> Rejection | None:
     return None
 
 
-def check_latency(backend: str, latency_ms: int, request: RoutingRequest) -> Rejection | None:
-    """The latency limit, against the predicted time to the first token."""
-    limit = request.annotations.max_latency_ms
-    if not limit or latency_ms <= limit:
-        return None
-    return Rejection(backend, Limit.LATENCY, f"predicted {latency_ms} ms to the first token, limit {limit} ms")
+def tell_too_late(scored: Scored, request: RoutingRequest, policy: Policy) -> Rejection:
+    """The latency limit, which a candidate does not keep as surely as is asked."""
+    wishes = request.annotations
+    what = "first" if request.embed or (wishes.latency_metric or policy.metric) == "ttft" else "last"
+    wanted = wishes.latency_probability or policy.probability
+    within = f"the {what} token comes within {wishes.max_latency_ms} ms with probability {scored[6] or 0:.2f}"
+    return Rejection(scored[1].backend, Limit.LATENCY, f"{within}, asked {wanted:g}")

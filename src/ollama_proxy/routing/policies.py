@@ -6,10 +6,6 @@ import msgspec
 
 from ollama_proxy.domain.decision import Policy
 
-#: Joules that one second of waiting is worth, by annotation.
-LATENCY_CRITICAL_WATTS = 100.0
-POWER_EFFICIENT_WATTS = 1.0
-
 MODES: dict[str, tuple[float, str]] = {
     "Performance": (50.0, "a second saved is worth 50 J: the fast devices take most requests"),
     "Balanced": (10.0, "a second saved is worth 10 J"),

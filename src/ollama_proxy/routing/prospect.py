@@ -1,7 +1,8 @@
-"""What a backend is worth to one kind of request, remembered with the view it follows from.
+"""What a backend promises one kind of request: fitness and speeds, remembered with the view they follow from.
 
 Between two decisions most backends have not changed. What their views say of a kind of request is therefore reckoned
-once a view and kept in the view's `__dict__`; it goes when the view does, so it cannot be out of date.
+once a view and kept in the view's `__dict__`; it goes when the view does, so it cannot be out of date. What depends on
+the single request (lengths, the wait, the price of a second) is a few multiplications in `decide`.
 """
 
 from __future__ import annotations
@@ -11,19 +12,17 @@ from functools import lru_cache
 from typing import Any
 
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.decision import Candidate, Policy, Rejection, RoutingRequest
+from ollama_proxy.domain.decision import Policy, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.routing.limits import check_fitness, check_power, find_model
-from ollama_proxy.routing.prediction import expect_tokens, predict
+from ollama_proxy.routing.speeds import POWER_SHARE, Speeds, reckon_speeds
 
 #: Kinds of request remembered for one view; clients make names of models up.
 _MOST_KINDS = 128
 
-#: What fitness depends on: the model as looked up and as asked for, and the needs.
+#: A kind of request: the model as looked up and as asked for, and the needs.
 Subject = tuple[str, str, frozenset[Need]]
-#: A subject, the tokens that are reckoned with, and the price of a second in watts.
-Kind = tuple[Subject, int, float]
 #: Residency, preference, default, sooner first token, lower draw, load, priority, hash, id.
 Tail = tuple[bool, bool, bool, float, float, int, int, int, str]
 
@@ -34,7 +33,7 @@ class Fitness:
     Whoever uses it again proves by identity that it was made of the same facts.
     """
 
-    __slots__ = ("_facts", "easy", "model", "resident", "stands_in", "unfit")
+    __slots__ = ("_facts", "easy", "model", "resident", "size_bytes", "stands_in", "unfit")
 
     def __init__(self, view: BackendView, request: RoutingRequest) -> None:
         spec = view.spec
@@ -46,6 +45,8 @@ class Fitness:
         there = spec.stand_in_model if self.stands_in else _renamed(view, request)
         #: Under which the backend's rates and its residents are kept.
         self.resident = canonical_model(there) if there else request.model
+        facts = find_model(view, request.model)
+        self.size_bytes = facts.size_bytes if facts is not None else 0
         self.easy = self.unfit is None and not self.stands_in
 
     def holds(self, view: BackendView) -> bool:
@@ -61,99 +62,129 @@ class Fitness:
         )
 
 
-class Standing:
-    """One view against one kind of request: its fitness, the estimate, its place among equals.
+class Prospect:
+    """One view against one kind of request: its fitness, its speeds, its place among equals.
 
-    Standings of one decision are ordered by what decides between equal costs. One must not hold the view that holds it.
+    Prospects of one decision are ordered by what decides between equal costs. One must not hold the view that holds it.
     """
 
     __slots__ = (
         "_limit_watts",
-        "_load",
         "_loaded",
         "_model_there",
         "_over",
         "_request_model",
-        "_spec",
         "_tail",
-        "_unfit",
-        "candidate",
-        "cost_j",
+        "backend",
+        "busy_share",
+        "crowding",
+        "decode_var",
+        "decode_watts",
         "easy",
-        "estimate",
+        "full",
+        "load",
+        "load_joules",
+        "load_s",
         "model",
+        "overhead_s",
         "policy",
+        "prefill_watts",
+        "s_per_output_token",
+        "s_per_prompt_token",
+        "spec",
         "stands_in",
+        "ttft_var",
+        "turns_ahead",
+        "unfit",
+        "watts",
     )
 
-    def __init__(self, view: BackendView, request: RoutingRequest, policy: Policy, kind: Kind) -> None:
-        self._spec = view.spec
+    def __init__(self, view: BackendView, request: RoutingRequest, subject: Subject) -> None:
+        self.spec = spec = view.spec
+        self.backend = spec.id
         self._loaded = view.loaded
-        self._load = view.in_flight
+        self.load = load = view.in_flight
         self._request_model = request.model
-        self.policy = policy
-        fitness = view.memory.get(kind[0])
+        fitness = view.memory.get(subject)
         if fitness is None or not fitness.holds(view):
-            fitness = _reckon_fitness(view, request, kind[0])
-        self._unfit = fitness.unfit
+            fitness = _reckon_fitness(view, request, subject)
+        self.unfit = fitness.unfit
         self.stands_in = fitness.stands_in
         self.model = fitness.model
         #: Whether nothing but a wish of the request itself can keep it out.
         self.easy = fitness.easy
         self._limit_watts = 0.0
         self._over: Rejection | None = None
+        self.policy: Policy | None = None
         self._tail: Tail | None = None
         self._model_there = fitness.resident
-        self.estimate = estimate = predict(view, request, fitness.resident)
-        cost_j = estimate.joules + kind[2] * estimate.e2e_s
-        self.candidate = Candidate(view.spec.id, estimate, cost_j)
-        #: In joules; so far rounded that equal sums are equal in whatever order they were added.
-        self.cost_j = round(cost_j, 6)
+        speeds: Speeds = reckon_speeds(view, fitness.resident, fitness.size_bytes)
+        self.overhead_s = speeds.overhead_s
+        self.s_per_prompt_token = speeds.s_per_prompt_token
+        self.s_per_output_token = speeds.s_per_output_token
+        self.load_s, self.load_joules = speeds.load_s, speeds.load_joules
+        self.prefill_watts, self.decode_watts, self.watts = speeds.prefill_watts, speeds.decode_watts, spec.power_watts
+        self.ttft_var, self.decode_var = speeds.ttft_var, speeds.decode_var
+        #: No slot is free. How many rounds of all slots are ahead, for views that come without a count of the wait.
+        self.full = load >= spec.slots
+        self.turns_ahead = (load - spec.slots + 1) / spec.slots if self.full else 0.0
+        together = min(load + 1, spec.slots)
+        if together == 1:
+            self.crowding = self.busy_share = 1.0
+        else:
+            # k at once get k^beta done: each is slower by k^(1 - beta), and one more keeps the device busy for longer
+            # by only k^-beta of its own work, at a little more power.
+            self.crowding = together ** (1 - spec.parallel_exponent)
+            self.busy_share = together**-spec.parallel_exponent * (1 + POWER_SHARE * (together - 1))
 
-    def __lt__(self, other: Standing) -> bool:
+    def __lt__(self, other: Prospect) -> bool:
         """Which of two of the same cost goes first; reckoned when it is first asked."""
         return (self._tail or self._reckon_tail()) < (other._tail or other._reckon_tail())
 
-    def check(self, limit_watts: float) -> Rejection | None:
-        """The first limit that it fails, a power limit (0 for none) included."""
-        if self._limit_watts != limit_watts:
-            self._limit_watts = limit_watts
-            self._over = check_power(self._spec, limit_watts)
-        return self._unfit or self._over
+    def stand_under(self, policy: Policy) -> None:
+        """Compare by a policy's tie-breakers from now on."""
+        self.policy = policy
+        self._tail = None
 
     def _reckon_tail(self) -> Tail:
         """What decides among candidates of the same cost; the hash at its end favours nobody's name."""
-        spec, policy, estimate = self._spec, self.policy, self.estimate
+        spec, policy = self.spec, self.policy
+        assert policy is not None
         self._tail = (
             self._model_there not in self._loaded,
             not (spec.preferred_models and _is_preferred(spec.preferred_models, self._request_model)),
             spec.id != policy.default_backend,
-            estimate.ttft_s if policy.auto_optimize_latency else 0.0,
+            self.overhead_s if policy.auto_optimize_latency else 0.0,
             spec.power_watts if policy.power_aware else 0.0,
-            self._load,
+            self.load,
             -spec.priority,
             _hash_of(spec.id),
             spec.id,
         )
         return self._tail
 
-
-#: Cost, and whose it is.
-Ranked = tuple[float, Standing]
-
-
-def kind_of(request: RoutingRequest, seconds_price_w: float) -> Kind:
-    """What two requests must have in common to stand alike with everybody."""
-    return (request.model, request.requested_model, request.needs), expect_tokens(request), seconds_price_w
+    def check(self, limit_watts: float) -> Rejection | None:
+        """The first limit that it fails, a power limit (0 for none) included."""
+        if self._limit_watts != limit_watts:
+            self._limit_watts = limit_watts
+            self._over = check_power(self.spec, limit_watts)
+        return self.unfit or self._over
 
 
-def reckon(view: BackendView, request: RoutingRequest, policy: Policy, kind: Kind) -> Standing:
-    """How a view stands, and remember it."""
-    standings: dict[Any, Standing] = view.__dict__
-    if len(standings) >= _MOST_KINDS:
-        standings.clear()
-    standing = standings[kind] = Standing(view, request, policy, kind)
-    return standing
+def subject_of(request: RoutingRequest) -> Subject:
+    """What two requests must have in common to be of a kind."""
+    return request.model, request.requested_model, request.needs
+
+
+def look_ahead(view: BackendView, request: RoutingRequest, subject: Subject) -> Prospect:
+    """The prospect of a view, remembered with it."""
+    prospects: dict[Any, Prospect] = view.__dict__
+    prospect = prospects.get(subject)
+    if prospect is None:
+        if len(prospects) >= _MOST_KINDS:
+            prospects.clear()
+        prospect = prospects[subject] = Prospect(view, request, subject)
+    return prospect
 
 
 def _reckon_fitness(view: BackendView, request: RoutingRequest, subject: Subject) -> Fitness:

@@ -1,0 +1,403 @@
+"""One request on its way: decided, waiting for a slot, sent, answered, settled.
+
+It feeds the request's life with events; this is the one place where decisions become attempts. Nothing here awaits:
+every step is a callback of the event loop and leaves all books consistent.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ollama_proxy.app.settlement import Timing, describe_route, sum_up
+from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route
+from ollama_proxy.domain.call import Call, Operation
+from ollama_proxy.domain.decision import Decision, Refusal, RefusalKind, RoutingRequest
+from ollama_proxy.domain.device import BackendView
+from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
+from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.ports import AnswerSink, Attempt
+from ollama_proxy.fleet.admission import Full, Waiting
+from ollama_proxy.fleet.running import Running, predict_running
+from ollama_proxy.lifecycle.life import Life, State
+from ollama_proxy.net.task import spawn
+from ollama_proxy.routing.concession import give_way
+from ollama_proxy.routing.decide import decide
+
+if TYPE_CHECKING:
+    from ollama_proxy.app.dispatch import Dispatcher
+
+_log = logging.getLogger(__name__)
+
+_FAILED_WITH_WORDS = 500
+#: Those that write token by token, and so take a slot.
+_WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE, Operation.PASS))
+#: Their answers come at once, however long they are.
+_SOON_WHOLE = frozenset((Operation.EMBED, Operation.SHOW, Operation.COUNT))
+_NOT_WRITTEN_OUT = ("length", "load", "unload")
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Seconds without a byte after which an attempt has failed.
+
+    A model that is not loaded may load for minutes, and of a whole answer nothing comes before its last token.
+    """
+
+    first_byte_loaded_s: float = 120.0
+    first_byte_cold_s: float = 300.0
+    whole_answer_s: float = 600.0
+    idle_s: float = 120.0
+
+
+class Job:
+    """One request on its way: the ticket of its client and the sink of its attempts."""
+
+    __slots__ = (
+        "_alone",
+        "_attempt",
+        "_decision",
+        "_doubtful",
+        "_first_s",
+        "_head",
+        "_last_s",
+        "_looked_again",
+        "_opened_s",
+        "_owner",
+        "_paused",
+        "_relayed",
+        "_request",
+        "_running",
+        "_sink",
+        "_view",
+        "_waiting",
+        "call",
+        "life",
+    )
+
+    def __init__(self, owner: Dispatcher, call: Call, sink: AnswerSink) -> None:
+        self._owner = owner
+        self.call = call
+        self._sink = sink
+        self.life = Life(owner.max_attempts)
+        model = canonical_model(call.model)
+        self._request = RoutingRequest(
+            model,
+            call.model,
+            call.needs | call.wants if call.wants else call.needs,
+            call.annotations,
+            owner.prompts.expect(model, call.prompt_bytes),
+            call.max_tokens,
+            call.operation not in _WRITTEN,
+            owner.lengths.expect(model, call.way_in, ""),
+            serial=owner.take_serial(),
+        )
+        #: Its place in the queue, while it waits for a slot.
+        self._waiting: Waiting | None = None
+        #: What is predicted of the attempt that runs.
+        self._running: Running | None = None
+        self._attempt: Attempt | None = None
+        self._decision: Decision | None = None
+        #: The chosen backend as it was when the attempt was opened.
+        self._view: BackendView | None = None
+        self._head: tuple[int, bytes, int | None] | None = None
+        self._opened_s = self._last_s = call.arrived_s
+        self._first_s: float | None = None
+        self._alone = True
+        self._looked_again = False
+        #: Failures that are a backend's fault only if another does better: backend, model asked for, failure.
+        self._doubtful: list[tuple[str, str, Failure]] = []
+        self._paused = False
+        #: How much of the attempt's relaying was seen by the last look at its silence.
+        self._relayed = 0
+
+    # -- deciding and opening ------------------------------------------------
+
+    def advance(self) -> None:
+        """Decide, and open an attempt, wait for a slot, or end."""
+        owner = self._owner
+        now_s = owner.clock()
+        request = self._request
+        if request.annotations.max_latency_ms:
+            request = msgspec.structs.replace(request, spent_s=now_s - self.call.arrived_s)
+        self.settle_verdict(decide(request, owner.fleet_state.view_at(now_s), owner.policy, self.life.tried))
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is in the queue."""
+        return self._waiting is not None
+
+    def settle_verdict(self, verdict: Decision | Refusal) -> None:
+        """Do what was decided, now or when its turn has come."""
+        owner, came_up = self._owner, self._waiting is not None
+        self._waiting = None
+        if isinstance(verdict, Refusal) and (self.call.wants or owner.substitutes):
+            verdict = self._give_way() or verdict
+        if isinstance(verdict, Refusal):
+            self._settle_refusal(verdict)
+        elif came_up or not self._must_wait(verdict):
+            self._open(verdict)
+        else:
+            self._wait()
+
+    def _settle_refusal(self, refusal: Refusal) -> None:
+        owner = self._owner
+        if owner.starting and refusal.kind is RefusalKind.NO_HEALTHY:
+            return
+        if refusal.kind is RefusalKind.MODEL_NOWHERE and not self._looked_again and owner.refresh is not None:
+            self._looked_again = True
+            spawn(self._look_again(owner.refresh), "look for a model again")
+            return
+        self._end_with(self.life.refused(refusal))
+
+    def _must_wait(self, decision: Decision) -> bool:
+        """Whether the chosen backend has no slot for it, or others were there first. Only what writes takes a slot."""
+        one = decision.scored[0][1]
+        if not one.spec.held or self._request.embed:
+            return False
+        return one.full or len(self._owner.admission) > 0
+
+    def _wait(self) -> None:
+        owner = self._owner
+        self._waiting = Waiting(self, self._request, self.call.arrived_s, "", self.life.tried)
+        try:
+            owner.admission.add(self._waiting, owner.clock())
+        except Full as full:
+            self._waiting = None
+            self._end_with(ProxyError(ErrorKind.OVERLOADED, str(full), retry_after_s=max(1.0, full.wait_s)))
+            self.life.ended()
+            return
+        owner.plan_soon()
+
+    async def _look_again(self, refresh: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Decide once more over fresh lists: somebody may have put the model on a server a moment ago."""
+        try:
+            await refresh()
+        finally:
+            if self.life.state is State.DECIDING:
+                self.advance()
+
+    def _give_way(self) -> Decision | None:
+        """The decision when nobody can take the request as it is: less than it wants, then another model."""
+        owner, request = self._owner, self._request
+        for lesser, remark in give_way(self.call, request, owner.substitutes.get(request.model, ())):
+            verdict = decide(lesser, owner.fleet_state.view_at(owner.clock()), owner.policy, self.life.tried)
+            if not isinstance(verdict, Refusal):
+                other = lesser.model != request.model
+                reason = f"{verdict.reason}; {remark}"
+                return verdict.restated(reason, stand_in=verdict.stand_in or other)
+        return None
+
+    def _open(self, decision: Decision) -> None:
+        owner, fleet = self._owner, self._owner.fleet_state
+        chosen = decision.backend
+        self._view = view = fleet.look(chosen)
+        self._decision = decision
+        self._alone = not view.in_flight
+        self._head = None
+        self._relayed = 0
+        self._opened_s = self._last_s = owner.clock()
+        self.life.opened(chosen)
+        # Whoever takes no slot is not counted among those that keep one.
+        self._running = None
+        if view.spec.held and not self._request.embed:
+            self._running = predict_running(self._request, decision, self._opened_s)
+        fleet.opened(chosen, self._running)
+        call, model = self.call, decision.model
+        # Another model than the one asked for is told by its own name; another name for the same is nobody's business.
+        call.echo = call.model if model != call.model and not decision.stand_in else ""
+        try:
+            self._attempt = owner.backends[chosen].open(call, model, self)
+        except ProxyError as error:
+            # The whole request was read only now, to translate it, and is itself at fault.
+            self._give_up(error)
+        except Exception:  # noqa: BLE001  # whatever it trips over, the books are kept and the client is told
+            _log.exception("%s could not be sent", call.request_id)
+            self._give_up(ProxyError(ErrorKind.INTERNAL, "internal error"))
+
+    def _give_up(self, error: ProxyError) -> None:
+        """End before the attempt that was about to begin."""
+        self._close()
+        self.life.ended()
+        self._end_with(error)
+
+    def _close(self) -> None:
+        """The attempt is over: whoever waits for its slot may have it."""
+        self._owner.fleet_state.closed(self.life.backend, self._running)
+        self._running = None
+        if len(self._owner.admission):
+            self._owner.plan_soon()
+
+    # -- the attempt's sink --------------------------------------------------
+
+    def on_head(self, status: int, content_type: bytes, length: int | None) -> None:
+        self._head = (status, content_type, length)
+
+    def on_raw(self, data: bytes) -> None:
+        self._last_s = self._owner.clock()
+        if self._first_s is None:
+            self._begin()
+        self._sink.send_raw(data)
+
+    def relay(self) -> Callable[[bytes], None] | None:
+        return self._sink.relay()
+
+    def on_events(self, events: Sequence[AnswerEvent]) -> None:
+        self._last_s = self._owner.clock()
+        if self._first_s is None:
+            self._begin()
+        self._sink.send_events(events)
+
+    def on_whole(self, status: int, content_type: bytes, body: bytes, finished: Finished) -> None:
+        self._first_s = self._last_s = self._owner.clock()
+        # Over before it is sent, so that nothing which sending sets off can end it once more; the books can wait.
+        self.life.ended()
+        try:
+            self._sink.routed(self._route())
+            self._sink.send_whole(status, content_type, body)
+        except Exception:  # noqa: BLE001  # the client must not be left waiting, whatever its answer trips over
+            self._fail_to_write()
+        self._settle(finished)
+
+    def on_end(self, finished: Finished) -> None:
+        self._last_s = self._owner.clock()
+        if self._first_s is None:
+            self._begin()
+        self.life.ended()
+        outcome = self._settle(finished)
+        try:
+            self._sink.finish(outcome)
+        except Exception:  # noqa: BLE001  # as above
+            self._fail_to_write()
+
+    def _fail_to_write(self) -> None:
+        _log.exception("the answer of %s could not be written", self.call.request_id)
+        self._sink.fail(ProxyError(ErrorKind.INTERNAL, "internal error"))
+
+    def _settle(self, finished: Finished) -> Outcome:
+        """The attempt has ended well: close it and keep the books."""
+        owner, call, life, decision, view = self._owner, self.call, self.life, self._decision, self._view
+        assert decision is not None
+        assert view is not None
+        # Job and attempt know each other; let go, they are freed at once and not by the collector.
+        self._attempt = None
+        self._close()
+        owner.running.discard(self)
+        now_s = self._last_s
+        timing = Timing(call.arrived_s, self._opened_s, self._first_s or now_s, now_s, self._alone, call.stream)
+        outcome = sum_up(finished, timing, view)
+        self._teach(finished)
+        owner.books.succeeded(call, life, decision, outcome, timing)
+        for doubt in self._doubtful:
+            owner.books.blame(*doubt)
+        return outcome
+
+    def _teach(self, finished: Finished) -> None:
+        """How long prompt and answer were, against their bytes and among answers of the kind."""
+        owner, request, usage = self._owner, self._request, finished.usage
+        if request.embed:
+            return
+        # An answer that a limit ended tells nothing of how long it would have been.
+        if usage.output_tokens and finished.reason not in _NOT_WRITTEN_OUT:
+            owner.lengths.learn(request.model, self.call.way_in, "", usage.output_tokens)
+        if usage.prompt_tokens and not usage.cached_tokens:
+            owner.prompts.learn(request.model, self.call.prompt_bytes, usage.prompt_tokens)
+
+    def on_failure(self, failure: Failure) -> None:
+        owner, life = self._owner, self.life
+        self._attempt = None
+        self._close()
+        asked = self._decision.model if self._decision is not None else self.call.model
+        if failure.kind is FailureKind.SERVER_ERROR and failure.status == _FAILED_WITH_WORDS and failure.body:
+            # Every server may say so to a request that is itself at fault.
+            self._doubtful.append((life.backend, asked, failure))
+        else:
+            owner.books.blame(life.backend, asked, failure)
+        owner.books.attempt_failed(life.backend, failure)
+        error = life.failed(failure)
+        if error is None:
+            self.advance()
+        else:
+            self._end_with(error)
+
+    def _begin(self) -> None:
+        """The first byte of the answer: from here on nothing is tried again."""
+        self._first_s = self._last_s
+        if self._running is not None:
+            self._running.first_s = self._last_s
+        self.life.first_byte()
+        self._sink.routed(self._route())
+        if self._head is not None:
+            self._sink.start_raw(*self._head)
+
+    def _route(self) -> Route:
+        assert self._decision is not None
+        assert self._view is not None
+        return describe_route(self.call, self.life, self._decision, self._view)
+
+    def _end_with(self, error: ProxyError) -> None:
+        self._owner.running.discard(self)
+        self._owner.books.failed(self.call, self.life, error)
+        self._sink.fail(error)
+
+    # -- the client's ticket -------------------------------------------------
+
+    def cancel(self) -> None:
+        """The client has gone."""
+        was_open = self.life.state in (State.WAITING, State.STREAMING)
+        if not self.life.left():
+            return
+        if self._attempt is not None:
+            self._attempt.abort()
+            self._attempt = None
+        if was_open:
+            self._close()
+        if self._waiting is not None:
+            self._owner.admission.remove(self._waiting)
+            self._waiting = None
+        self._owner.running.discard(self)
+        self._owner.books.cancelled(self.call, self.life)
+
+    def pause(self) -> None:
+        """The client reads too slowly; the backend is not to blame for the silence that follows."""
+        self._paused = True
+        if self._attempt is not None:
+            self._attempt.pause()
+
+    def resume(self) -> None:
+        """The client reads again."""
+        self._paused = False
+        self._last_s = self._owner.clock()
+        if self._attempt is not None:
+            self._attempt.resume()
+
+    def check_silence(self, now_s: float) -> None:
+        """Fail the attempt when the backend has been silent for too long."""
+        attempt = self._attempt
+        if attempt is not None and attempt.relayed != self._relayed:
+            self._relayed = attempt.relayed
+            self._last_s = now_s
+        silence_s = self._longest_silence_s()
+        if now_s - self._last_s < silence_s:
+            return
+        if attempt is not None:
+            attempt.abort()
+        self.on_failure(Failure(FailureKind.TIMEOUT, f"timeout: silent for {silence_s:g} s"))
+
+    def _longest_silence_s(self) -> float:
+        """How long the backend may say nothing as things stand; a model that is not loaded may load for minutes."""
+        timeouts, state = self._owner.timeouts, self.life.state
+        if self._paused or self._view is None:
+            return math.inf
+        if state is State.STREAMING:
+            return timeouts.idle_s
+        if state is State.WAITING and not self.call.stream and self.call.operation not in _SOON_WHOLE:
+            return timeouts.whole_answer_s
+        if state is State.WAITING:
+            asked = self._decision.model if self._decision is not None else self.call.model
+            loaded = canonical_model(asked) in self._view.loaded
+            return timeouts.first_byte_loaded_s if loaded else timeouts.first_byte_cold_s
+        return math.inf

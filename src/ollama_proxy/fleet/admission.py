@@ -1,0 +1,181 @@
+"""Who waits, and who begins when: requests are held here until the backend that is best for them has a free slot.
+
+Nothing is bound to a backend before it begins. Whenever something changes, the waiting are gone through in order: each
+takes the backend that `decide` prefers now, given what runs and what those before it will take; if that has a free slot
+it begins, else it is planned there and stays. So a freed backend goes to the first who gains by it, a deadline that has
+come closer moves a request to a faster backend, and whoever is more urgent is served first.
+
+Order: by class, which rises by one for every `AGEING_S` of waiting; then by deadline; then fair by work between
+callers (start-time fair queueing: a caller's requests are tagged with the work it was given before).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ollama_proxy.domain.annotations import Priority
+from ollama_proxy.domain.decision import Decision, Policy, Refusal, RoutingRequest
+from ollama_proxy.domain.device import FleetView, Wait
+from ollama_proxy.fleet.running import Slot, add_work
+from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.routing.decide import decide
+
+AGEING_S = 60.0
+#: Only so many are planned at a time; those behind them cannot begin before them anyhow.
+_MOST_PLANNED = 64
+
+Verdict = Decision | Refusal
+Judge = Callable[[RoutingRequest, FleetView, Policy, frozenset[str]], Verdict]
+
+
+class Waiting:
+    """One request in the queue; `owner` is whoever wants to know."""
+
+    __slots__ = ("arrived_s", "caller", "due_s", "owner", "rank", "request", "tag", "tried", "wait_s")
+
+    def __init__(
+        self, owner: Any, request: RoutingRequest, arrived_s: float, caller: str, tried: frozenset[str]
+    ) -> None:
+        self.owner = owner
+        self.request = request
+        self.arrived_s = arrived_s
+        self.caller = caller
+        self.tried = tried
+        wishes = request.annotations
+        self.rank = max(wishes.priority, Priority.CRITICAL) if wishes.latency_critical else wishes.priority
+        self.due_s = arrived_s + wishes.max_latency_ms / 1000 if wishes.max_latency_ms else _NEVER
+        self.tag = 0.0
+        #: How long it is expected to wait from the last plan on; None before it was planned.
+        self.wait_s: float | None = None
+
+    def order(self, now_s: float) -> tuple[int, float, float, float]:
+        """Whoever has the least is first."""
+        rank = self.rank + int((now_s - self.arrived_s) / AGEING_S)
+        return -rank, self.due_s, self.tag, self.arrived_s
+
+
+_NEVER = float("inf")
+#: With a smaller chance to be in time, a request is served as if it had no deadline.
+_LOST = 0.05
+
+
+class Full(Exception):
+    """As many wait as may; `wait_s` is how long the last of them is expected to."""
+
+    def __init__(self, waiting: int, wait_s: float) -> None:
+        super().__init__(f"{waiting} requests wait already; the last of them for about {wait_s:.0f} s")
+        self.wait_s = wait_s
+
+
+class Admission:
+    """The queue. The clock is handed in; `begin` and `refuse` are done by whoever asks."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        policy: Callable[[], Policy],
+        *,
+        most: int = 1_000_000,
+        in_order: bool = True,
+        judge: Judge = decide,
+    ) -> None:
+        """At `most` so many wait. `in_order` false serves first come first served, whatever the class; `judge` is
+        `decide`, or times it."""
+        self._most = most
+        self._fleet = fleet
+        self._policy = policy
+        self._in_order = in_order
+        self._judge = judge
+        self._waiting: dict[Waiting, None] = {}
+        self._virtual = 0.0
+        self._tags: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, waiting: Waiting, now_s: float) -> None:
+        """One more waits. Raises `Full`."""
+        if len(self._waiting) >= self._most:
+            raise Full(len(self._waiting), self.expect_wait(now_s))
+        waiting.tag = max(self._virtual, self._tags.get(waiting.caller, 0.0))
+        self._waiting[waiting] = None
+
+    def remove(self, waiting: Waiting) -> None:
+        """It waits no longer."""
+        self._waiting.pop(waiting, None)
+
+    def place_of(self, waiting: Waiting, now_s: float) -> int:
+        """How many are before it."""
+        mine = waiting.order(now_s)
+        return sum(other.order(now_s) < mine for other in self._waiting)
+
+    def expect_wait(self, now_s: float) -> float:
+        """How long the last in the queue will probably wait: all that is to be done, shared by all slots."""
+        slots = [slot for one in self._fleet.slots_at(now_s) for slot in one]
+        known = [one.wait_s for one in self._waiting if one.wait_s is not None]
+        return max([0.0, *known, *(free_s for free_s, _ in slots)])
+
+    def plan(self, now_s: float) -> list[tuple[Waiting, Verdict]]:
+        """Those that begin now, and where, or that are refused; they wait no longer."""
+        if not self._waiting:
+            return []
+        policy = self._policy()
+        view = self._fleet.view()
+        slots = self._fleet.slots_at(now_s)
+        place_of = {one.spec.id: place for place, one in enumerate(view.backends)}
+        waits = [_wait_of(one) for one in slots]
+        found: list[tuple[Waiting, Verdict]] = []
+        for waiting in self._sorted(now_s)[:_MOST_PLANNED]:
+            request = waiting.request
+            if request.annotations.max_latency_ms:
+                request = msgspec.structs.replace(request, spent_s=now_s - waiting.arrived_s)
+            verdict = self._judge(request, FleetView(view.version, view.backends, tuple(waits)), policy, waiting.tried)
+            if isinstance(verdict, Refusal):
+                self.remove(waiting)
+                found.append((waiting, verdict))
+                continue
+            chosen = place_of[verdict.backend]
+            begins = waits[chosen] is None
+            if _is_lost(verdict):
+                waiting.due_s = _NEVER
+            waiting.wait_s = verdict.wait_s
+            work_s, var_s2 = _work_of(verdict)
+            if slots[chosen]:
+                add_work(slots[chosen], work_s, var_s2)
+            waits[chosen] = _wait_of(slots[chosen])
+            if begins:
+                self._begin(waiting, work_s)
+                found.append((waiting, verdict))
+        return found
+
+    def _begin(self, waiting: Waiting, work_s: float) -> None:
+        self.remove(waiting)
+        self._virtual = max(self._virtual, waiting.tag)
+        self._tags[waiting.caller] = waiting.tag + work_s
+        if len(self._tags) > 4096:
+            self._tags = {name: tag for name, tag in self._tags.items() if tag > self._virtual}
+
+    def _sorted(self, now_s: float) -> list[Waiting]:
+        if len(self._waiting) == 1 or not self._in_order:
+            return list(self._waiting)
+        return sorted(self._waiting, key=lambda one: one.order(now_s))
+
+
+def _is_lost(decision: Decision) -> bool:
+    """Whether its deadline cannot be kept any more; those that can are then served before it."""
+    chance = decision.scored[0][6]
+    return chance is not None and chance < _LOST
+
+
+def _wait_of(slots: list[Slot]) -> Wait | None:
+    return Wait(*slots[0]) if slots and slots[0][0] > 0 else None
+
+
+def _work_of(decision: Decision) -> tuple[float, float]:
+    """Mean and variance of the seconds a slot is taken by the chosen candidate."""
+    _, device, _, prefill_s, decode_s, _, _ = decision.scored[0]
+    work_s = device.load_s + prefill_s + decode_s
+    return work_s, (0.6 * decode_s) ** 2

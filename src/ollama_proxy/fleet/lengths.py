@@ -1,0 +1,117 @@
+"""How long answers turn out: histograms by model, way in and caller, each leaning on the next more general one.
+
+A kind with few answers is mostly its parent: the parent's shares count as much as `_PARENT_WEIGHT` answers. Old answers
+count less, by half after `_HALF_LIFE` newer ones.
+"""
+
+from __future__ import annotations
+
+from ollama_proxy.domain.lengths import BINS, Lengths, bin_of, make_typical_lengths
+
+_PARENT_WEIGHT = 20.0
+_HALF_LIFE = 500.0
+_GROWTH = 2 ** (1 / _HALF_LIFE)
+#: A table is made anew after so many answers, or by such a share of those it was made of.
+_REFRESH = 16
+_SOONER = 0.125
+_TOO_LARGE = 1e12
+#: Kinds remembered; callers and models are names that clients make up.
+_MOST_KINDS = 4096
+
+Kind = tuple[str, ...]
+
+
+class _Histogram:
+    __slots__ = ("counts", "due", "table", "total", "unit")
+
+    def __init__(self) -> None:
+        self.counts = [0.0] * BINS
+        self.total = 0.0
+        #: The weight of the next answer: growing, so that old ones need not be touched.
+        self.unit = 1.0
+        self.table: Lengths | None = None
+        self.due = 0.0
+
+    def count(self, tokens: float) -> None:
+        self.counts[bin_of(tokens)] += self.unit
+        self.total += self.unit
+        self.unit *= _GROWTH
+        self.due += 1
+        if self.unit > _TOO_LARGE:
+            self.counts = [one / self.unit for one in self.counts]
+            self.total /= self.unit
+            self.unit = 1.0
+
+    @property
+    def answers(self) -> float:
+        """How many answers of today's weight it holds."""
+        return self.total / self.unit
+
+
+class LengthBook:
+    """All histograms: of everything, by model, by model and way in, by model, way in and caller."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[Kind, _Histogram] = {}
+        #: The four of a kind of request, most general first: looked up once a request.
+        self._chains: dict[tuple[str, str, str], tuple[_Histogram, ...]] = {}
+
+    def learn(self, model: str, way_in: str, caller: str, tokens: int) -> None:
+        """An answer had this many tokens."""
+        for one in self._chain(model, way_in, caller):
+            one.count(tokens)
+
+    def expect(self, model: str, way_in: str, caller: str) -> Lengths:
+        """The distribution for a kind of request; the same object until it has changed enough."""
+        best = make_typical_lengths()
+        for one in self._chain(model, way_in, caller):
+            if one.total:
+                best = _refresh(one, best)
+        return best
+
+    def _chain(self, model: str, way_in: str, caller: str) -> tuple[_Histogram, ...]:
+        found = self._chains.get((model, way_in, caller))
+        if found is None:
+            if len(self._chains) >= _MOST_KINDS:
+                self._chains.clear()
+                self._kinds = {(): self._kinds[()]}
+            kinds: tuple[Kind, ...] = ((), (model,), (model, way_in), (model, way_in, caller))
+            found = tuple([self._kinds.setdefault(kind, _Histogram()) for kind in kinds])
+            self._chains[model, way_in, caller] = found
+        return found
+
+
+def _refresh(found: _Histogram, parent: Lengths) -> Lengths:
+    table = found.table
+    if table is None or found.due >= min(_REFRESH, 1 + _SOONER * found.answers):
+        found.due = 0
+        scale = _PARENT_WEIGHT * found.unit / sum(parent.weights)
+        weights = [own + scale * share for own, share in zip(found.counts, parent.weights, strict=True)]
+        table = found.table = Lengths(weights)
+    return table
+
+
+class PromptRatio:
+    """Tokens a byte of prompt, by model: what backends report, set against the size of what they were sent."""
+
+    _FIRST = 0.27
+    #: Shorter prompts tell more of the template around them.
+    _LEAST_BYTES = 200
+    _SHARE = 0.1
+
+    def __init__(self) -> None:
+        self._ratios: dict[str, float] = {}
+
+    def learn(self, model: str, prompt_bytes: int, prompt_tokens: int) -> None:
+        """A prompt of so many bytes was so many tokens."""
+        if prompt_bytes < self._LEAST_BYTES or prompt_tokens <= 0:
+            return
+        ratio = min(1.0, max(0.02, prompt_tokens / prompt_bytes))
+        known = self._ratios.get(model)
+        if known is None and len(self._ratios) >= _MOST_KINDS:
+            self._ratios.clear()
+        self._ratios[model] = ratio if known is None else known + self._SHARE * (ratio - known)
+
+    def expect(self, model: str, prompt_bytes: int) -> float:
+        """How many tokens a prompt of a size probably is."""
+        return prompt_bytes * self._ratios.get(model, self._FIRST)

@@ -1,0 +1,255 @@
+"""One policy over one workload in virtual time: the emulated machine, and the proxy's own brain in front of it.
+
+What decides, admits, predicts and learns here is what does so in the proxy: `decide`, `Admission`, `Fleet` with its
+learners, `LengthBook`. Only the bytes are missing.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
+from ollama_proxy.domain.call import Need
+from ollama_proxy.domain.decision import Decision, Policy, Refusal, RoutingRequest
+from ollama_proxy.domain.device import BackendSpec, FleetView, ModelFacts
+from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.ports import ProbeReport
+from ollama_proxy.fleet.admission import Admission, Waiting
+from ollama_proxy.fleet.lengths import LengthBook
+from ollama_proxy.fleet.rates import Observation
+from ollama_proxy.fleet.running import Running, predict_running
+from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.lab.simulation.device_model import DeviceModel, HostModel
+from ollama_proxy.lab.simulation.devices import DEFAULT_DEVICES, DEFAULT_HOST
+from ollama_proxy.lab.simulation.events import Ended, FirstToken
+from ollama_proxy.lab.simulation.physics import World
+from ollama_proxy.lab.simulation.workload import Arrival, Run, Served
+from ollama_proxy.routing.decide import decide
+from ollama_proxy.routing.rules import EARLY
+
+#: What the shipped configuration says of the four devices: watts, milliseconds, tokens a second, priority.
+_CONFIGURED = {
+    "npu": (3.0, 800.0, 10.0, 1),
+    "igpu": (12.0, 350.0, 22.0, 5),
+    "nvidia": (55.0, 150.0, 65.0, 10),
+    "cpu": (28.0, 1200.0, 6.0, 2),
+}
+_NEEDS = frozenset((Need.GENERATE,))
+#: How well the size of a body tells the number of its tokens: sigma of the logarithm.
+_BYTES_SIGMA = 0.08
+_TICK_S = 2.0
+_WAY_IN = "simulated"
+_SIZE_BYTES = 4_000_000_000
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """What a run is made with besides its workload. `prior_factor` makes every configured speed wrong by so much."""
+
+    devices: Sequence[DeviceModel] = DEFAULT_DEVICES
+    host: HostModel = DEFAULT_HOST
+    seed: int = 1
+    cap_w: float = 0.0
+    prior_factor: float = 1.0
+    learns: bool = True
+    in_order: bool = True
+    policy: Policy = Policy("Balanced", 10.0)
+
+
+def run_policy(
+    name: str, arrivals: Sequence[Arrival], setting: Setting, progress: Callable[[int], None] | None = None
+) -> Run:
+    """The fate of every request under a policy. `progress` is told how many have ended."""
+    return Simulation(name, setting).run(arrivals, progress)
+
+
+class _Job:
+    __slots__ = ("arrival", "device", "first_s", "request", "running", "started_s")
+
+    def __init__(self, arrival: Arrival, request: RoutingRequest) -> None:
+        self.arrival = arrival
+        self.request = request
+        self.device = ""
+        self.started_s = self.first_s = 0.0
+        self.running: Running | None = None
+
+
+class Simulation:
+    """One run."""
+
+    def __init__(self, name: str, setting: Setting) -> None:
+        self._name = name
+        self._setting = setting
+        self._policy = msgspec.structs.replace(setting.policy, rule=name)
+        self._world = World(setting.devices, setting.host, setting.seed)
+        self._fleet = Fleet()
+        for device in setting.devices:
+            spec = describe_device(device, setting.prior_factor)
+            self._fleet.add(spec, _NEEDS)
+        self._look()
+        self._lengths = LengthBook()
+        self._admission = Admission(self._fleet, lambda: self._policy, in_order=setting.in_order, judge=self._decide)
+        self._early = name in EARLY
+        self._jobs: dict[int, _Job] = {}
+        self._served: list[Served] = []
+        self._decide_us: list[float] = []
+        self._above_s = 0.0
+
+    def run(self, arrivals: Sequence[Arrival], progress: Callable[[int], None] | None) -> Run:
+        world = self._world
+        upcoming = iter(arrivals)
+        arrival = next(upcoming, None)
+        told = 0
+        while arrival is not None or self._jobs:
+            tick_s = world.now_s + _TICK_S if len(self._admission) else math.inf
+            next_s = min(world.next_s(), tick_s, arrival.at_s if arrival is not None else math.inf)
+            self._pass(max(next_s, world.now_s))
+            while arrival is not None and arrival.at_s <= world.now_s:
+                self._arrive(arrival)
+                arrival = next(upcoming, None)
+            self._plan()
+            if progress is not None and len(self._served) - told >= 50:
+                told = len(self._served)
+                progress(told)
+        self._served.sort(key=lambda one: one.arrival.id)
+        return Run(
+            self._name,
+            tuple(self._served),
+            world.joules_dynamic,
+            world.joules_standby,
+            self._above_s,
+            tuple(self._decide_us),
+            self._setting.seed,
+        )
+
+    def _pass(self, to_s: float) -> None:
+        world, cap_w = self._world, self._setting.cap_w
+        if cap_w and world.power_w() > cap_w:
+            self._above_s += to_s - world.now_s
+        for event in world.advance(to_s):
+            if isinstance(event, Ended):
+                self._end(event)
+            elif isinstance(event, FirstToken):
+                job = self._jobs[event.job]
+                job.first_s = event.at_s
+                if job.running is not None:
+                    job.running.first_s = event.at_s
+
+    # -- what the proxy does ---------------------------------------------------------
+
+    def _arrive(self, arrival: Arrival) -> None:
+        request = describe_request(arrival, self._setting.seed)
+        if self._name == "predictive":
+            lengths = self._lengths.expect(request.model, _WAY_IN, arrival.caller)
+            request = msgspec.structs.replace(request, lengths=lengths)
+        job = _Job(arrival, request)
+        if self._early:
+            verdict = self._decide(request, self._fleet.view_at(self._world.now_s), self._policy, frozenset())
+            self._settle(job, verdict)
+        else:
+            self._admission.add(Waiting(job, request, arrival.at_s, arrival.caller, frozenset()), arrival.at_s)
+            self._jobs[arrival.id] = job
+
+    def _plan(self) -> None:
+        for waiting, verdict in self._admission.plan(self._world.now_s):
+            self._settle(waiting.owner, verdict)
+
+    def _decide(
+        self, request: RoutingRequest, view: FleetView, policy: Policy, tried: frozenset[str]
+    ) -> Decision | Refusal:
+        began_ns = time.perf_counter_ns()
+        verdict = decide(request, view, policy, tried)
+        self._decide_us.append((time.perf_counter_ns() - began_ns) / 1e3)
+        return verdict
+
+    def _settle(self, job: _Job, verdict: Decision | Refusal) -> None:
+        """Begin where it was decided, or turn away."""
+        now_s = self._world.now_s
+        if isinstance(verdict, Refusal):
+            self._jobs.pop(job.arrival.id, None)
+            self._served.append(Served(job.arrival, "", now_s, now_s, now_s, 0.0))
+            return
+        self._jobs[job.arrival.id] = job
+        job.device, job.started_s = verdict.backend, now_s
+        job.running = predict_running(job.request, verdict, now_s)
+        self._fleet.opened(job.device, job.running)
+        arrival = job.arrival
+        self._world.start(job.device, arrival.id, arrival.prompt_tokens, arrival.output_tokens, arrival.model)
+
+    def _end(self, ended: Ended) -> None:
+        job = self._jobs.pop(ended.job)
+        self._fleet.closed(job.device, job.running)
+        arrival = job.arrival
+        if self._setting.learns:
+            tps = arrival.output_tokens / ended.decode_s if ended.decode_s > 0 else None
+            load_s = ended.load_s if ended.load_s > 0.5 else None
+            seen = Observation(ended.prefill_s, tps, arrival.prompt_tokens, load_s)
+            self._fleet.succeeded(job.device, arrival.model, seen, self._world.now_s)
+        self._lengths.learn(canonical_model(arrival.model), _WAY_IN, arrival.caller, arrival.output_tokens)
+        self._served.append(
+            Served(arrival, job.device, job.started_s, job.first_s, ended.at_s, ended.joules)
+        )
+
+    def _look(self) -> None:
+        """What a probe would tell."""
+        for device in self._world.devices():
+            loaded = frozenset(canonical_model(name) for name in self._world.resident(device.name))
+            models = {name: ModelFacts(name, size_bytes=_SIZE_BYTES) for name in loaded}
+            self._fleet.probed(device.name, ProbeReport(models, loaded, emulated=True), round(self._world.now_s))
+
+
+def describe_device(device: DeviceModel, prior_factor: float = 1.0) -> BackendSpec:
+    """The device as a configuration would describe it."""
+    known = _CONFIGURED.get(device.hardware) if device.name == f"ollama-{device.hardware}" else None
+    watts, latency_ms, tps, priority = known or (
+        device.decode_w,
+        1000 * (device.overhead_s + 50 / device.prefill_tps),
+        device.decode_tps,
+        1,
+    )
+    return BackendSpec(
+        id=device.name,
+        kind="ollama",
+        name=device.name,
+        hardware=device.hardware,
+        power_watts=watts,
+        avg_latency_ms=latency_ms * prior_factor,
+        max_tokens_per_second=tps / prior_factor,
+        priority=priority,
+        slots=device.slots,
+        held=True,
+        parallel_exponent=device.batch_exponent,
+        prefill_watts=device.prefill_w,
+        load_seconds=device.load_s,
+    )
+
+
+def describe_request(arrival: Arrival, seed: int) -> RoutingRequest:
+    """The request as the proxy sees it: without the length of its answer, and its prompt only by its bytes."""
+    luck = random.Random(f"{seed}/{arrival.id}/bytes").gauss(0, _BYTES_SIGMA)  # noqa: S311  # a simulation
+    model = canonical_model(arrival.model)
+    return RoutingRequest(
+        model,
+        arrival.model,
+        _NEEDS,
+        _annotate(arrival),
+        prompt_tokens=arrival.prompt_tokens * math.exp(luck),
+        serial=arrival.id,
+    )
+
+
+def _annotate(arrival: Arrival) -> Annotations:
+    match arrival.wish:
+        case "critical":
+            return Annotations(latency_critical=True)
+        case "efficient":
+            return Annotations(prefer_power_efficiency=True)
+        case "deadline":
+            limit_ms = round(arrival.deadline_s * 1000)
+            return Annotations(max_latency_ms=limit_ms, latency_probability=arrival.probability)
+        case _:
+            return NO_ANNOTATIONS
