@@ -7,8 +7,6 @@ from math import hypot, sqrt
 
 import msgspec
 
-#: No meter's scale is truer than this, whatever its steps.
-_METER_ERROR = 0.01
 #: How far two requests in the same phase may differ in what their tokens take.
 _TOKEN_ERROR = 0.1
 #: A request that shared more than this of its energy owes its figure to the weights, not to the meter alone.
@@ -67,6 +65,17 @@ class RequestEnergy(msgspec.Struct, frozen=True):
     covered: float = 1.0
 
 
+class Interval(msgspec.Struct, frozen=True, gc=False):
+    """A meter's joules between two times; `plus_minus_j` is the error of its two readings, `scale_error` relative."""
+
+    from_s: float
+    to_s: float
+    joules: float
+    plus_minus_j: float
+    scale_error: float
+    kind: str
+
+
 class Activity:
     """An attempt's log. Times are monotonic seconds."""
 
@@ -83,6 +92,7 @@ class Activity:
         "marks",
         "meter_doubt_j2",
         "name",
+        "scale_doubt_j",
         "shared_j",
         "token_doubt_j",
         "tokens",
@@ -105,6 +115,7 @@ class Activity:
         self.kinds_j: dict[str, float] = {}
         self.unknown_floor = False
         self.meter_doubt_j2 = 0.0
+        self.scale_doubt_j = 0.0
         self.weight_doubt_j = 0.0
         self.token_doubt_j = 0.0
         self.floor_doubt_j = 0.0
@@ -136,7 +147,7 @@ class Activity:
         return total
 
     def give(
-        self, dynamic_j: float, share: float, other_share: float, meter_doubt_j: float, floor_doubt_j: float, kind: str
+        self, interval: Interval, dynamic_j: float, share: float, other_share: float, floor_doubt_j: float
     ) -> None:
         """A share of an interval's energy above the floor; `other_share` is what distorted weights would make it.
 
@@ -145,15 +156,17 @@ class Activity:
         """
         given_j = share * dynamic_j
         self.marginal_j += given_j
-        self.kinds_j[kind] = self.kinds_j.get(kind, 0.0) + given_j
+        self.kinds_j[interval.kind] = self.kinds_j.get(interval.kind, 0.0) + given_j
         if share < 1:
             self.shared_j += given_j
         self.weight_doubt_j += (other_share - share) * dynamic_j
         self.token_doubt_j += _TOKEN_ERROR * given_j * (1 - share)
         self.floor_doubt_j += share * floor_doubt_j
-        border_j2 = (meter_doubt_j**2 + (self.last_doubt_j or meter_doubt_j) ** 2) / 4
+        self.scale_doubt_j += interval.scale_error * given_j
+        error_j = interval.plus_minus_j
+        border_j2 = (error_j**2 + (self.last_doubt_j or error_j) ** 2) / 4
         self.meter_doubt_j2 += border_j2 * (share - self.last_share) ** 2
-        self.last_share, self.last_doubt_j = share, meter_doubt_j
+        self.last_share, self.last_doubt_j = share, error_j
 
     def sum_up(self, meter_kind: str) -> RequestEnergy:
         """What an attempt that has ended cost; its kind is the weakest of those that gave more than a trace."""
@@ -168,7 +181,7 @@ class Activity:
             self.marginal_j + self.floor_j,
             hypot(
                 sqrt(meter_doubt_j2),
-                _METER_ERROR * self.marginal_j,
+                self.scale_doubt_j,
                 self.weight_doubt_j,
                 self.token_doubt_j,
                 self.floor_doubt_j,

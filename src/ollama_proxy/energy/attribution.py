@@ -15,7 +15,7 @@ from math import isfinite, sqrt
 
 import msgspec
 
-from ollama_proxy.energy.activity import Activity, Phase, Rates, RequestEnergy, Weights
+from ollama_proxy.energy.activity import Activity, Interval, Phase, Rates, RequestEnergy, Weights
 from ollama_proxy.energy.floor import IdleFloor
 
 #: Intervals between which nothing begins, ends or changes its phase are made one, up to this length.
@@ -27,6 +27,8 @@ MAX_DONE = 4096
 MAX_OPEN = 4096
 #: A meter that has not covered an attempt's end by then will not.
 PATIENCE_S = 10.0
+#: No meter's scale is truer than this, whatever its steps.
+METER_ERROR = 0.01
 _RATE_SHARE = 0.2
 DEFAULT_WEIGHTS = Weights()
 
@@ -40,14 +42,6 @@ class Balance(msgspec.Struct):
     other_j: float = 0.0
     idle_j: float = 0.0
     pending_j: float = 0.0
-
-
-class _Interval(msgspec.Struct, frozen=True, gc=False):
-    from_s: float
-    to_s: float
-    joules: float
-    plus_minus_j: float
-    kind: str
 
 
 class Attribution:
@@ -75,7 +69,7 @@ class Attribution:
         self._changed = True
         self._open: dict[str, Activity] = {}
         self._ended: list[Activity] = []
-        self._pending: deque[_Interval] = deque()
+        self._pending: deque[Interval] = deque()
         self._done: deque[tuple[str, RequestEnergy]] = deque(maxlen=MAX_DONE)
         self._settled_s: float | None = None
 
@@ -138,19 +132,26 @@ class Attribution:
     # -- what the meter says ---------------------------------------------------
 
     def settle(
-        self, from_s: float, to_s: float, joules: float, uncertainty_j: float = 0.0, kind: str | None = None
+        self,
+        from_s: float,
+        to_s: float,
+        joules: float,
+        uncertainty_j: float = 0.0,
+        kind: str | None = None,
+        scale_error: float = METER_ERROR,
     ) -> None:
         """The meter's joules between two times, in the order of time; a gap says that it did not see.
 
-        `uncertainty_j` is half the width of the error of this interval alone. Raises ValueError for intervals that
+        `uncertainty_j` is half the width of the error of this interval's two readings; `scale_error`, relative, that of
+        all readings alike. `kind` where it is not the meter's own. Raises ValueError for intervals that
         overlap or are empty, and for joules that are none.
         """
         if not to_s > from_s or (self._settled_s is not None and from_s < self._settled_s - 1e-6):
             raise ValueError(f"interval {from_s} to {to_s} after {self._settled_s}")
-        if not (isfinite(joules) and joules >= 0 and isfinite(uncertainty_j) and uncertainty_j >= 0):
-            raise ValueError(f"{joules} J +- {uncertainty_j} J")
+        if not all(isfinite(value) and value >= 0 for value in (joules, uncertainty_j, scale_error)):
+            raise ValueError(f"{joules} J, {uncertainty_j} J, {scale_error}")
         self._settled_s = to_s
-        self._wait(_Interval(from_s, to_s, joules, uncertainty_j, kind or self._kind))
+        self._wait(Interval(from_s, to_s, joules, uncertainty_j, scale_error, kind or self._kind))
         self.balance.meter_j += joules
         self.balance.pending_j += joules
         if len(self._pending) > MAX_PENDING:
@@ -167,7 +168,7 @@ class Attribution:
         self._done.clear()
         return done
 
-    def _wait(self, interval: _Interval) -> None:
+    def _wait(self, interval: Interval) -> None:
         last = self._pending[-1] if self._pending and not self._changed else None
         if (
             last is not None
@@ -175,12 +176,13 @@ class Attribution:
             and abs(last.to_s - interval.from_s) < 1e-6
             and (interval.to_s - last.from_s <= MERGED_S)
         ):
-            self._pending[-1] = _Interval(
+            self._pending[-1] = Interval(
                 last.from_s,
                 interval.to_s,
                 last.joules + interval.joules,
                 # The reading between the two is in both, with opposite signs.
                 sqrt((last.plus_minus_j**2 + interval.plus_minus_j**2) / 2),
+                max(last.scale_error, interval.scale_error),
                 last.kind,
             )
         else:
@@ -200,7 +202,7 @@ class Attribution:
             self._split(self._pending.popleft())
         self._finish([activity for activity in self._ended if self._is_covered(activity)])
 
-    def _split(self, interval: _Interval) -> None:
+    def _split(self, interval: Interval) -> None:
         self.balance.pending_j -= interval.joules
         seconds = interval.to_s - interval.from_s
         floor_w = self._floor.watts
@@ -221,13 +223,13 @@ class Attribution:
         floor_doubt_j = self._floor.doubt_w * seconds
         for activity, share, other in zip(there, shares, others, strict=True):
             activity.unknown_floor |= floor_w is None
-            activity.give(dynamic_j, share, other, interval.plus_minus_j, floor_doubt_j, interval.kind)
+            activity.give(interval, dynamic_j, share, other, floor_doubt_j)
 
-    def _overlaps(self, activity: Activity, interval: _Interval) -> bool:
+    def _overlaps(self, activity: Activity, interval: Interval) -> bool:
         ended_s = activity.ended_s
         return activity.begun_s < interval.to_s and (ended_s is None or ended_s + self._lag_s > interval.from_s)
 
-    def _split_floor(self, interval: _Interval, floor_j: float, there: list[Activity]) -> None:
+    def _split_floor(self, interval: Interval, floor_j: float, there: list[Activity]) -> None:
         """Equally among those present, and to nobody for the time in which nobody was."""
         presence = [(one, one.present_s(interval.from_s, interval.to_s)) for one in there]
         total_s = sum(seconds for _, seconds in presence)
@@ -240,7 +242,7 @@ class Attribution:
         self.balance.floor_j += busy_j if total_s > 0 else 0.0
         self.balance.idle_j += floor_j - (busy_j if total_s > 0 else 0.0)
 
-    def _shares(self, interval: _Interval, there: list[Activity], weights: Weights) -> list[float]:
+    def _shares(self, interval: Interval, there: list[Activity], weights: Weights) -> list[float]:
         """Shares that add up to one. Energy shows half the lag late on the average, so work is looked for then."""
         if len(there) == 1:
             return [1.0]
@@ -263,7 +265,7 @@ def _end(activity: Activity) -> float:
     return activity.ended_s
 
 
-def _clip(activity: Activity, interval: _Interval) -> tuple[float, float]:
+def _clip(activity: Activity, interval: Interval) -> tuple[float, float]:
     ended_s = interval.to_s if activity.ended_s is None else activity.ended_s
     return max(activity.begun_s, interval.from_s), min(ended_s, interval.to_s)
 
