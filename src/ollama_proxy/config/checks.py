@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from ollama_proxy.config.endpoint import EndpointError, parse_endpoint
+from ollama_proxy.config.meter_checks import check_meters
 from ollama_proxy.config.problems import Problem
 from ollama_proxy.config.schema import Backend, Config
 
@@ -21,6 +22,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> list[Problem]:
         *_check_backends(config, environ),
         *_check_placement(config),
         *_check_routing(config),
+        *check_meters(config, environ),
     ]
 
 

@@ -159,6 +159,50 @@ class Monitoring(Section, frozen=True):
     trace_requests: bool = True
 
 
+class MeterSource(Section, frozen=True):
+    """One meter that is not found by itself, or that is to be read in another way than by itself."""
+
+    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(?![\s\S])")]
+    type: Literal["powercap", "hwmon", "nvml", "npu", "supply", "http", "command"]
+    backends: Annotated[tuple[str, ...], Meta(description="ids of the backends whose devices it measures")] = ()
+    devices: Annotated[
+        tuple[str, ...], Meta(description="ends of source ids, such as `package-0`; empty takes all of this type")
+    ] = ()
+    url: Annotated[str, Meta(description="type http: the plug's address; a preset adds the path if there is none")] = ""
+    preset: Annotated[
+        Literal["", "shelly-gen1", "shelly-gen2", "tasmota", "home-assistant"],
+        Meta(
+            description="type http: what kind of plug it is; without one, `pointer` and `unit` say where the figure is"
+        ),
+    ] = ""
+    pointer: Annotated[str, Meta(description="type http: JSON pointer to the figure, such as `/power`")] = ""
+    unit: Annotated[
+        Literal["", "uW", "mW", "W", "kW", "uJ", "mJ", "J", "kJ", "Wmin", "Wh", "kWh"],
+        Meta(description="types http and command: energies count up, powers are of now"),
+    ] = ""
+    token_env: Annotated[str, Meta(description="type http: the variable that holds a bearer token")] = ""
+    command: Annotated[
+        tuple[str, ...], Meta(description="type command: program and arguments, no shell; prints a number")
+    ] = ()
+    timeout_seconds: Annotated[float, Meta(gt=0, le=60)] = 2
+    interval_seconds: Annotated[float, Meta(ge=0.1, le=3600, description="types http and command: how often")] = 1
+    max_watts: Annotated[
+        float, Meta(ge=0, le=1e6, description="what its device never exceeds; 0 takes the type's own")
+    ] = 0
+    emulated: Annotated[bool, Meta(description="types http and command: the figures are not of a real device")] = False
+
+
+class Meters(Section, frozen=True):
+    enabled: Annotated[
+        Literal["auto", "never"], Meta(description="auto reads the counters that this machine has, and `sources`")
+    ] = "auto"
+    active_interval_seconds: Annotated[
+        float, Meta(ge=0.05, le=10, description="between two looks while a request runs")
+    ] = 0.15
+    idle_interval_seconds: Annotated[float, Meta(ge=0.05, le=60, description="between two looks otherwise")] = 2
+    sources: tuple[MeterSource, ...] = ()
+
+
 class Thermal(Section, frozen=True):
     enabled: bool = True
 
@@ -185,6 +229,7 @@ class Config(Section, frozen=True):
     responses: Responses = Responses()
     health: Health = Health()
     monitoring: Monitoring = Monitoring()
+    meters: Meters = Meters()
     thermal: Thermal = Thermal()
     efficiency: Efficiency = Efficiency()
     pipelines: Pipelines = Pipelines()

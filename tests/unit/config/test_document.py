@@ -15,9 +15,7 @@ from ollama_proxy.config.schema import Config
 
 SHIPPED = Path(__file__).resolve().parents[3] / "config" / "config.yaml"
 UNTIMED = settings(max_examples=200, deadline=None, database=None)
-SECTIONS = (
-    "server, embedded, backends, models, routing, cache, responses, health, monitoring, thermal, efficiency, pipelines"
-)
+SECTIONS = ", ".join(Config.__struct_fields__)
 
 
 def complaint(text: str) -> str:

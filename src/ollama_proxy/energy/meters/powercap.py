@@ -27,13 +27,13 @@ _COVERS = {
 _HARDWARE = {"package": ("cpu", "igpu", "npu"), "core": ("cpu",), "graphics": ("igpu",)}
 #: No package, and no board that tells its platform's energy, draws more.
 _MAX_WATTS = 1500.0
-_ZONES = "/sys/devices/virtual/powercap/intel-rapl"
+_ZONES = "/sys/devices/virtual/powercap/intel-rapl*"
 _GROUP = "power-meters"
 
 GRANT = (
     f'sudo groupadd -f {_GROUP} && sudo usermod -aG {_GROUP} "$USER" && '
-    f"printf 'z {_ZONES}/intel-rapl:*/energy_uj 0440 root {_GROUP}\\n"
-    f"z {_ZONES}/intel-rapl:*/intel-rapl:*/energy_uj 0440 root {_GROUP}\\n' | "
+    f"printf 'z {_ZONES}/*:*/energy_uj 0440 root {_GROUP}\\n"
+    f"z {_ZONES}/*:*/*:*/energy_uj 0440 root {_GROUP}\\n' | "
     "sudo tee /etc/tmpfiles.d/power-meters.conf && sudo systemd-tmpfiles --create power-meters.conf"
 )
 UNMASK = (
@@ -85,7 +85,7 @@ class PowercapMeter:
             paths[name] = path
             zones.append(self._describe_zone(path, folders[name]))
         platform = next((zone.source.id for zone in zones if zone.source.domain == "platform"), "")
-        placed = [_place(zone, platform) for zone in zones]
+        placed = sorted((_place(zone, platform) for zone in zones), key=lambda zone: zone.source.id)
         chosen = {source.id for source in pick_sources([zone.source for zone in placed], self._options)}
         return tuple(zone for zone in placed if zone.source.id in chosen)
 
