@@ -48,6 +48,17 @@ class RoutingRequest(msgspec.Struct, frozen=True):
     serial: int = 0
 
 
+class PowerSet(msgspec.Struct, frozen=True):
+    """Those that may run under the system's power cap, and those of them that may read only short prompts.
+
+    The latter draw more while they read, and may exceed the cap only for a moment (`cap_watts` is told to clients).
+    """
+
+    active: frozenset[str]
+    brief: frozenset[str] = frozenset()
+    cap_watts: float = 0.0
+
+
 class Policy(msgspec.Struct, frozen=True):
     """Named settings of the decision.
 
@@ -71,7 +82,7 @@ class Policy(msgspec.Struct, frozen=True):
     #: The price of a second for a request with a latency limit, which wants to be in time and no more.
     deadline_watts: float = 1.0
     #: Those that may run under the system's power cap; None without one.
-    active: frozenset[str] | None = None
+    power_set: PowerSet | None = None
 
 
 class Estimate(msgspec.Struct, frozen=True, gc=False):

@@ -16,7 +16,7 @@ from ollama_proxy.domain.device import BackendView, FleetView, Wait
 from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
 from ollama_proxy.routing.chance import first_token_chance, last_token_chance
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
-from ollama_proxy.routing.limits import check_limits, find_model, tell_too_late
+from ollama_proxy.routing.limits import check_limits, check_power_set, find_model, tell_too_late
 from ollama_proxy.routing.prospect import Prospect, look_ahead, subject_of
 from ollama_proxy.routing.rules import RULES
 
@@ -74,7 +74,7 @@ def _score(
     """Those that pass all limits but the latency's, best first, and why the others do not."""
     wishes = request.annotations
     # Nearly every request leaves the choice free; then a backend that is fit needs no further look.
-    free = not (tried or wanted or wishes.max_power_watts or policy.active is not None)
+    free = not (tried or wanted or wishes.max_power_watts or policy.power_set is not None)
     subject = subject_of(request)
     prompt_tokens, answer_tokens = request.prompt_tokens, expect_tokens(request)
     timed = wishes.max_latency_ms
@@ -218,8 +218,10 @@ def _check(
         rejection = check_limits(view, request, tried, wanted)
     else:
         rejection = one.check(request.annotations.max_power_watts)
-    if rejection is None and policy.active is not None and view.spec.id not in policy.active:
-        return Rejection(view.spec.id, Limit.SYSTEM_POWER, "not among those that may run under the power cap")
+    if rejection is None and policy.power_set is not None:
+        rejection = check_power_set(
+            view.spec.id, one.overhead_s + request.prompt_tokens * one.s_per_prompt_token, policy.power_set
+        )
     if rejection is None and one.stands_in:
         rejection = _check_stand_in(view, request, fleet, tried, wanted)
     return rejection

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ollama_proxy.domain.decision import Limit, Policy, Rejection, RoutingRequest, Scored
+from ollama_proxy.domain.decision import Limit, Policy, PowerSet, Rejection, RoutingRequest, Scored
 from ollama_proxy.domain.device import BackendSpec, BackendView, ModelFacts
 from ollama_proxy.domain.names import canonical_model, matches_pattern
 
 #: Servers of these kinds need not have a list of models.
 _LISTLESS_KINDS = ("openai", "anthropic")
+#: Above the system's power cap for as long as this is a moment.
+BRIEF_S = 0.8
 
 
 def check_limits(
@@ -98,3 +100,14 @@ def tell_too_late(scored: Scored, request: RoutingRequest, policy: Policy) -> Re
     wanted = wishes.latency_probability or policy.probability
     within = f"the {what} token comes within {wishes.max_latency_ms} ms with probability {scored[6] or 0:.2f}"
     return Rejection(scored[1].backend, Limit.LATENCY, f"{within}, asked {wanted:g}")
+
+
+def check_power_set(backend: str, prefill_s: float, power_set: PowerSet) -> Rejection | None:
+    """The system's power cap, as the set of those that may run together."""
+    if backend not in power_set.active:
+        detail = f"not among those that may run together within {power_set.cap_watts:g} W"
+        return Rejection(backend, Limit.SYSTEM_POWER, detail)
+    if backend in power_set.brief and prefill_s > BRIEF_S:
+        detail = f"would exceed {power_set.cap_watts:g} W together for the {prefill_s:.1f} s of reading the prompt"
+        return Rejection(backend, Limit.SYSTEM_POWER, detail)
+    return None

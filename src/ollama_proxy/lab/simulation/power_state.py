@@ -68,11 +68,11 @@ class PowerState:
 
     def _draw(self, state: State) -> float:
         match state:
-            case State.ASLEEP:
+            case State.ASLEEP | State.WORKING:
                 return 0.0
             case State.WAKING:
                 return self._device.wake_w
             case State.LINGERING:
                 return self._device.linger_w
-            case State.WORKING | State.IDLE:
+            case State.IDLE:
                 return self._device.idle_w

@@ -15,8 +15,9 @@ import msgspec
 
 from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.decision import Decision, Policy, Refusal, RoutingRequest
+from ollama_proxy.domain.decision import Decision, Policy, PowerSet, Refusal, RoutingRequest
 from ollama_proxy.domain.device import BackendSpec, FleetView, ModelFacts
+from ollama_proxy.domain.lengths import BINS, Lengths, bin_of
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.admission import Admission, Waiting
@@ -30,6 +31,7 @@ from ollama_proxy.lab.simulation.events import Ended, FirstToken
 from ollama_proxy.lab.simulation.physics import World
 from ollama_proxy.lab.simulation.workload import Arrival, Run, Served
 from ollama_proxy.routing.decide import decide
+from ollama_proxy.routing.power_set import Draw, choose_power_set
 from ollama_proxy.routing.rules import EARLY
 
 #: What the shipped configuration says of the four devices: watts, milliseconds, tokens a second, priority.
@@ -57,6 +59,8 @@ class Setting(msgspec.Struct, frozen=True):
     prior_factor: float = 1.0
     learns: bool = True
     in_order: bool = True
+    #: The length of each answer is known beforehand: what not knowing it costs.
+    knows_lengths: bool = False
     policy: Policy = Policy("Balanced", 10.0)
 
 
@@ -68,13 +72,13 @@ def run_policy(
 
 
 class _Job:
-    __slots__ = ("arrival", "device", "first_s", "request", "running", "started_s")
+    __slots__ = ("arrival", "device", "first_s", "request", "running", "started_s", "ttft_s")
 
     def __init__(self, arrival: Arrival, request: RoutingRequest) -> None:
         self.arrival = arrival
         self.request = request
         self.device = ""
-        self.started_s = self.first_s = 0.0
+        self.started_s = self.first_s = self.ttft_s = 0.0
         self.running: Running | None = None
 
 
@@ -91,6 +95,8 @@ class Simulation:
             spec = describe_device(device, setting.prior_factor)
             self._fleet.add(spec, _NEEDS)
         self._look()
+        if setting.cap_w and name not in EARLY:
+            self._policy = msgspec.structs.replace(self._policy, power_set=choose_within(setting))
         self._lengths = LengthBook()
         self._admission = Admission(self._fleet, lambda: self._policy, in_order=setting.in_order, judge=self._decide)
         self._early = name in EARLY
@@ -144,7 +150,11 @@ class Simulation:
     def _arrive(self, arrival: Arrival) -> None:
         request = describe_request(arrival, self._setting.seed)
         if self._name == "predictive":
-            lengths = self._lengths.expect(request.model, _WAY_IN, arrival.caller)
+            lengths = (
+                _exactly(arrival.output_tokens)
+                if self._setting.knows_lengths
+                else self._lengths.expect(request.model, _WAY_IN, arrival.caller)
+            )
             request = msgspec.structs.replace(request, lengths=lengths)
         job = _Job(arrival, request)
         if self._early:
@@ -176,6 +186,7 @@ class Simulation:
         self._jobs[job.arrival.id] = job
         job.device, job.started_s = verdict.backend, now_s
         job.running = predict_running(job.request, verdict, now_s)
+        job.ttft_s = job.running.first_s - now_s
         self._fleet.opened(job.device, job.running)
         arrival = job.arrival
         self._world.start(job.device, arrival.id, arrival.prompt_tokens, arrival.output_tokens, arrival.model)
@@ -190,8 +201,9 @@ class Simulation:
             seen = Observation(ended.prefill_s, tps, arrival.prompt_tokens, load_s)
             self._fleet.succeeded(job.device, arrival.model, seen, self._world.now_s)
         self._lengths.learn(canonical_model(arrival.model), _WAY_IN, arrival.caller, arrival.output_tokens)
+        predicted_s = job.ttft_s + arrival.output_tokens * job.running.s_per_token if job.running else None
         self._served.append(
-            Served(arrival, job.device, job.started_s, job.first_s, ended.at_s, ended.joules)
+            Served(arrival, job.device, job.started_s, job.first_s, ended.at_s, ended.joules, predicted_s)
         )
 
     def _look(self) -> None:
@@ -200,6 +212,20 @@ class Simulation:
             loaded = frozenset(canonical_model(name) for name in self._world.resident(device.name))
             models = {name: ModelFacts(name, size_bytes=_SIZE_BYTES) for name in loaded}
             self._fleet.probed(device.name, ProbeReport(models, loaded, emulated=True), round(self._world.now_s))
+
+
+def choose_within(setting: Setting) -> PowerSet:
+    """The devices that may run together under the cap; the others stand by meanwhile."""
+    draws = [
+        Draw(one.name, one.decode_w, one.prefill_w, one.decode_tps * one.slots**one.batch_exponent)
+        for one in setting.devices
+    ]
+    return choose_power_set(draws, setting.cap_w, sum(one.idle_w for one in setting.devices if not one.suspend_after_s))
+
+
+def _exactly(tokens: int) -> Lengths:
+    """The distribution of what is known: all of it in one bin."""
+    return Lengths([float(place == bin_of(tokens)) for place in range(BINS)])
 
 
 def describe_device(device: DeviceModel, prior_factor: float = 1.0) -> BackendSpec:
@@ -230,7 +256,7 @@ def describe_device(device: DeviceModel, prior_factor: float = 1.0) -> BackendSp
 
 def describe_request(arrival: Arrival, seed: int) -> RoutingRequest:
     """The request as the proxy sees it: without the length of its answer, and its prompt only by its bytes."""
-    luck = random.Random(f"{seed}/{arrival.id}/bytes").gauss(0, _BYTES_SIGMA)  # noqa: S311  # a simulation
+    luck = random.Random(f"{seed}/{arrival.id}/bytes").gauss(0, _BYTES_SIGMA)  # a simulation
     model = canonical_model(arrival.model)
     return RoutingRequest(
         model,

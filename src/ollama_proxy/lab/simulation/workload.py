@@ -36,6 +36,8 @@ class Served(msgspec.Struct, frozen=True):
     first_token_s: float
     ended_s: float
     joules: float  # dynamic energy of its work
+    # What was predicted when it began, given the true length of its answer: seconds from then to the last token.
+    predicted_s: float | None = None
 
 
 class Run(msgspec.Struct, frozen=True):

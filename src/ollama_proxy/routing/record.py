@@ -1,0 +1,299 @@
+"""A decision as a value that can be written, read and taken again: what it read, what came of it, what then happened.
+
+Of the fleet it holds what the decision read and no more: of each backend the asked model, its speeds and its place in
+memory. The bytes are canonical: one record has one spelling, and the same inputs under the same policy give the same
+bytes again. No prompt and no custom annotation is in it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
+from ollama_proxy.domain.decision import Candidate, Decision, Policy, Refusal, RefusalKind, Rejection, RoutingRequest
+from ollama_proxy.domain.device import BackendView, FleetView, ModelFacts
+from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
+from ollama_proxy.routing.decide import decide, price_of_seconds
+from ollama_proxy.routing.limits import find_model
+from ollama_proxy.routing.prospect import Fitness
+
+FORMAT = 1
+
+#: What one decision was given: the request, the fleet, the policy and the backends that were tried; then what the
+#: request had given up by then (a clause, "" for nothing), and whether that was the model itself.
+Inputs = tuple[RoutingRequest, FleetView, Policy, frozenset[str], str, bool]
+
+
+class CandidateRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One that passed all limits: the predictions that were compared, and their sum as a cost in joules."""
+
+    backend: str
+    cost_j: float
+    wait_s: float
+    load_s: float
+    prefill_s: float
+    decode_s: float
+    joules: float
+    power_watts: float
+    joules_kind: str
+    chance: float | None = None
+
+    @property
+    def ttft_s(self) -> float:
+        """From the decision to the first token."""
+        return self.wait_s + self.load_s + self.prefill_s
+
+    @property
+    def e2e_s(self) -> float:
+        """From the decision to the last token."""
+        return self.ttft_s + self.decode_s
+
+
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was decided. `backend` is "" for a refusal, which has a `refusal` and its message as `reason` instead.
+
+    `lambda_watts` is the price of a second in joules and `lambda_origin` where it comes from; `margin_j` is how much
+    dearer the runner-up would have been, absent where nobody else was left or costs were not what was compared.
+    """
+
+    backend: str
+    reason: str
+    lambda_watts: float
+    lambda_origin: str
+    candidates: tuple[CandidateRecord, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    runner_up: str = ""
+    margin_j: float | None = None
+    model: str = ""
+    stand_in: bool = False
+    refusal: RefusalKind | None = None
+    nearest: tuple[str, ...] = ()
+
+
+class AttemptOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What then happened. `result` is ok, failed, cancelled or refused; what is not known is absent.
+
+    `waited_s` is the time from the request's arrival to this attempt; the other seconds count from the attempt on, as
+    the predictions do.
+    """
+
+    result: str
+    waited_s: float | None = None
+    ttft_s: float | None = None
+    e2e_s: float | None = None
+    load_s: float | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    joules: float | None = None
+    joules_kind: str = ""
+    error: str = ""
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One decision. `supposed` says in words what was other than it is, for a decision that was never acted on."""
+
+    id: str
+    decided_unix_s: float
+    request: RoutingRequest
+    fleet: FleetView
+    policy: Policy
+    verdict: Verdict
+    tried: frozenset[str] = frozenset()
+    given_up: str = ""
+    substitute: bool = False
+    supposed: str = ""
+    attempt: int = 1
+    outcome: AttemptOutcome | None = None
+    format: int = FORMAT
+
+
+class RecordError(ValueError):
+    """What cannot be read as a record; the message is for people."""
+
+
+def make_record(
+    ident: str,
+    decided_unix_s: float,
+    given: Inputs,
+    verdict: Decision | Refusal,
+    *,
+    attempt: int = 1,
+    outcome: AttemptOutcome | None = None,
+    supposed: str = "",
+) -> Record:
+    """The record of a decision that was taken on `given`."""
+    request, fleet, policy, tried, given_up, substitute = given
+    nowhere = isinstance(verdict, Refusal) and verdict.kind is RefusalKind.MODEL_NOWHERE
+    views = tuple([_restrict(view, request, with_names=nowhere) for view in fleet.backends])
+    return Record(
+        ident,
+        decided_unix_s,
+        msgspec.structs.replace(request, annotations=_restrict_wishes(request.annotations)),
+        FleetView(fleet.version, views, fleet.waits),
+        policy,
+        _describe(verdict, request, policy, fleet),
+        tried,
+        given_up,
+        substitute,
+        supposed,
+        attempt,
+        outcome,
+    )
+
+
+def replay(record: Record, policy: Policy | None = None) -> Record:
+    """The same decision once more, under its own policy or another; everything else of the record stays."""
+    given: Inputs = (
+        record.request,
+        record.fleet,
+        policy or record.policy,
+        record.tried,
+        record.given_up,
+        record.substitute,
+    )
+    return make_record(
+        record.id,
+        record.decided_unix_s,
+        given,
+        decide_again(given),
+        attempt=record.attempt,
+        outcome=record.outcome,
+        supposed=record.supposed,
+    )
+
+
+def decide_again(given: Inputs) -> Decision | Refusal:
+    """What `decide` says of the inputs, with what the request had given up told in the reason."""
+    request, fleet, policy, tried, given_up, substitute = given
+    verdict = decide(request, fleet, policy, tried)
+    if isinstance(verdict, Refusal) or not given_up:
+        return verdict
+    return verdict.restated(f"{verdict.reason}; {given_up}", stand_in=verdict.stand_in or substitute)
+
+
+# -- what the decision read --------------------------------------------------------
+
+
+def _restrict_wishes(wishes: Annotations) -> Annotations:
+    wishes = msgspec.structs.replace(wishes, custom={}) if wishes.custom else wishes
+    return NO_ANNOTATIONS if wishes == NO_ANNOTATIONS else wishes
+
+
+def _restrict(view: BackendView, request: RoutingRequest, *, with_names: bool) -> BackendView:
+    """A backend without what this decision did not read. All names are read when a model is nowhere, to tell of
+    those that resemble it."""
+    resident = Fitness(view, request).resident
+    rates = view.rates.get(resident)
+    models = view.models
+    if models is not None:
+        shown = {request.model: models[request.model]} if request.model in models else {}
+        if with_names and view.health.serves:
+            shown = dict(models)
+        models = {name: _strip(facts) for name, facts in shown.items()}
+    names = view.spec.model_names
+    there = names.get(request.model)
+    spec = msgspec.structs.replace(view.spec, model_names={request.model: there} if there else {}) if names else None
+    return BackendView(
+        spec or view.spec,
+        view.health,
+        view.message,
+        models=models,
+        loaded=view.loaded & {resident},
+        in_flight=view.in_flight,
+        rates={} if rates is None else {resident: rates},
+        capabilities=view.capabilities,
+        emulated=view.emulated,
+        memory={},
+    )
+
+
+def _strip(facts: ModelFacts) -> ModelFacts:
+    return ModelFacts(facts.name, size_bytes=facts.size_bytes, there=facts.there)
+
+
+# -- what was decided ----------------------------------------------------------------
+
+
+def _describe(verdict: Decision | Refusal, request: RoutingRequest, policy: Policy, fleet: FleetView) -> Verdict:
+    lambda_watts = float(price_of_seconds(request.annotations, policy))
+    origin = name_origin(request.annotations, policy)
+    if isinstance(verdict, Refusal):
+        return Verdict(
+            "",
+            verdict.message,
+            lambda_watts,
+            origin,
+            rejections=verdict.rejections,
+            refusal=verdict.kind,
+            nearest=verdict.nearest,
+        )
+    kinds = {view.spec.id: _kind_of(view, request) for view in fleet.backends}
+    ranking = verdict.ranking
+    second = ranking[1] if len(ranking) > 1 else None
+    compared = policy.rule == "predictive" and second is not None and second.cost_j >= ranking[0].cost_j
+    return Verdict(
+        verdict.backend,
+        verdict.reason,
+        lambda_watts,
+        origin,
+        tuple([_show(one, kinds[one.backend]) for one in ranking]),
+        verdict.rejections,
+        second.backend if second is not None else "",
+        round(second.cost_j - ranking[0].cost_j, 6) if second is not None and compared else None,
+        verdict.model,
+        verdict.stand_in,
+    )
+
+
+def _show(one: Candidate, kind: str) -> CandidateRecord:
+    expected = one.estimate
+    return CandidateRecord(
+        one.backend,
+        float(one.cost_j),
+        float(expected.wait_s),
+        float(expected.load_s),
+        float(expected.prefill_s),
+        float(expected.decode_s),
+        float(expected.joules),
+        float(expected.power_watts),
+        kind,
+        None if expected.chance is None else float(expected.chance),
+    )
+
+
+def _kind_of(view: BackendView, request: RoutingRequest) -> str:
+    """Where predicted joules come from: seconds that were learned or configured, times watts."""
+    if view.emulated:
+        return "emulated"
+    return "modelled" if view.spec.power_watts and find_model(view, request.model) is not None else "assumed"
+
+
+def name_origin(wishes: Annotations, policy: Policy) -> str:
+    """What set the price of a second, in the order in which `price_of_seconds` looks."""
+    if wishes.latency_critical:
+        return "the request is latency_critical"
+    if wishes.prefer_power_efficiency:
+        return "the request wishes prefer_power_efficiency"
+    if wishes.max_latency_ms:
+        return "the request has max_latency_ms, and wants to be in time and no more"
+    return f"efficiency mode {policy.name}"
+
+
+# -- bytes ------------------------------------------------------------------------------
+
+
+#: Of these, what is empty and not asked for is left out; the others are written whole.
+_SPARSE = (BackendView, Annotations, ModelFacts)
+
+
+def _to_json(value: object) -> object:
+    """What `msgspec` cannot write by itself."""
+    if isinstance(value, Lengths):
+        return value.weights
+    raise TypeError(f"{type(value).__name__} has no place in a record")
+
+
+def _from_json(kind: type, value: object) -> object:
+    if kind is Lengths:
+        return Lengths(msgspec.convert(value, tuple[float, ...]))
+    raise TypeError(f"{kind.__name__} has no place in a record")
