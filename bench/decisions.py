@@ -55,7 +55,8 @@ def make_view(number: int) -> BackendView:
         spec,
         Health.HEALTHY,
         models={_MODEL: ModelFacts(_MODEL, size_bytes=400_000_000)},
-        rates={_MODEL: Rates(latency_ms / 1e3, tokens_per_s, 20, 20, 20)},
+        rates={_MODEL: Rates(latency_ms / 1e3, 15 * tokens_per_s, tokens_per_s, samples=20)},
+        loaded=frozenset({_MODEL}),
     )
 
 

@@ -1,23 +1,21 @@
-"""Limits and predictions, one by one."""
+"""Limits, one by one, and the order of equals."""
 
 from __future__ import annotations
-
-import math
 
 import msgspec
 import pytest
 
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Limit, Refusal
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts
 from ollama_proxy.domain.names import canonical_model, remembered
 from ollama_proxy.routing.decide import decide
-from ollama_proxy.routing.limits import check_latency, check_limits
-from ollama_proxy.routing.prediction import DEFAULT_DECODE_TPS, DEFAULT_TTFT_S, EXPECTED_OUTPUT_TOKENS, predict
+from ollama_proxy.routing.limits import check_limits
 from tests.support.fleets import DOWN, POLICY, SMALL, SPECS, shipped, view, wants
 
 NOBODY: frozenset[str] = frozenset()
 PLAIN = BackendSpec("a", "ollama", "a", "cpu", 20, 500, 10)
+WARM = view(PLAIN, loaded=frozenset({SMALL}))
 
 
 def limit_of(spec: BackendSpec, model: str, **wishes: object) -> Limit | None:
@@ -78,12 +76,14 @@ def test_power_at_the_border(limit_w: float, expected: Limit | None) -> None:
 
 
 def test_latency_counts_the_queue() -> None:
-    idle, busy = view(PLAIN), view(PLAIN, in_flight=1)
-    request = wants(max_latency_ms=500)
-    assert check_latency("a", predict(idle, request).latency_ms, request) is None
-    rejection = check_latency("a", predict(busy, request).latency_ms, request)
-    assert rejection is not None
-    assert rejection.detail == "predicted 13800 ms to the first token, limit 500 ms"
+    """Half a second to the first token is no trouble within 2 s; one whole answer before it is."""
+    request = wants(max_latency_ms=2000, latency_metric="ttft", on_infeasible="reject")
+    assert isinstance(decide(request, FleetView(1, (WARM,)), POLICY), Decision)
+    verdict = decide(request, FleetView(1, (msgspec.structs.replace(WARM, in_flight=1),)), POLICY)
+    assert isinstance(verdict, Refusal)
+    (rejection,) = verdict.rejections
+    assert rejection.limit is Limit.LATENCY
+    assert rejection.detail == "the first token comes within 2000 ms with probability 0.00, asked 0.95"
 
 
 def test_missing_capabilities_are_all_named_in_order() -> None:
@@ -115,63 +115,6 @@ def test_tried_comes_first_and_tells_what_is_known() -> None:
     rejection = check_limits(view(PLAIN, **DOWN), wants(), frozenset({"a"}), NOBODY)
     assert rejection is not None
     assert (rejection.limit, rejection.detail) == (Limit.TRIED, "tried: connection refused")
-
-
-# -- predictions ---------------------------------------------------------------
-
-
-def test_a_prediction_by_hand() -> None:
-    estimate = predict(view(PLAIN), wants(max_tokens=10))
-    assert (estimate.wait_s, estimate.ttft_s, estimate.e2e_s, estimate.joules) == (0.0, 0.5, 1.5, 30.0)
-    assert estimate.latency_ms == 500
-    assert estimate.power_watts == 20
-
-
-@pytest.mark.parametrize(("asked", "reckoned"), [(0, 128), (1, 1), (128, 128), (100_000, 128)])
-def test_output_length_is_the_callers_limit_up_to_the_expected(asked: int, reckoned: int) -> None:
-    assert EXPECTED_OUTPUT_TOKENS == 128
-    assert predict(view(PLAIN), wants(max_tokens=asked)).e2e_s == pytest.approx(0.5 + reckoned / 10)
-
-
-def test_an_embedding_takes_its_first_token_only() -> None:
-    request = msgspec.structs.replace(wants(), embed=True)
-    assert predict(view(PLAIN), request).e2e_s == 0.5
-
-
-def test_priors_left_out_are_stood_in_for() -> None:
-    bare = view(BackendSpec("a", "ollama", "a", "cpu"))
-    estimate = predict(bare, wants(max_tokens=20))
-    assert estimate.e2e_s == pytest.approx(DEFAULT_TTFT_S + 20 / DEFAULT_DECODE_TPS)
-
-
-@pytest.mark.parametrize(
-    ("slots", "in_flight", "rounds"), [(1, 0, 0), (1, 1, 1), (1, 3, 3), (4, 3, 0), (4, 4, 0.25), (4, 7, 1.0)]
-)
-def test_waiting_is_the_queue_before_over_the_slots(slots: int, in_flight: int, rounds: float) -> None:
-    spec = msgspec.structs.replace(PLAIN, slots=slots)
-    estimate = predict(view(spec, in_flight=in_flight), wants(max_tokens=10))
-    assert estimate.wait_s == pytest.approx(rounds * 1.5)
-    assert estimate.joules == 30.0
-
-
-def test_rates_of_another_model_do_not_count() -> None:
-    held = view(PLAIN, rates={"other:1b": Rates(9, 9, 9)})
-    assert predict(held, wants()) == predict(view(PLAIN), wants())
-
-
-def test_a_stand_in_is_predicted_from_its_own_model() -> None:
-    spec = msgspec.structs.replace(PLAIN, stand_in_model="tiny:1b")
-    held = view(spec, "tiny:1b", rates={"tiny:1b": Rates(2.0, 5.0, 9)})
-    verdict = decide(wants(), FleetView(1, (held,)), POLICY)
-    assert isinstance(verdict, Decision)
-    assert verdict.chosen.estimate.ttft_s == 2.0
-
-
-def test_absurd_rates_leave_every_sum_finite() -> None:
-    for rates in (Rates(1e-300, 1e300, 1), Rates(1e300, 1e-300, 1)):
-        estimate = predict(view(PLAIN, rates={SMALL: rates}, in_flight=100), wants())
-        assert all(map(math.isfinite, (estimate.wait_s, estimate.e2e_s, estimate.joules)))
-        assert isinstance(estimate.latency_ms, int)
 
 
 # -- the order of equals --------------------------------------------------------
@@ -206,10 +149,23 @@ def test_residency_goes_before_the_default_backend() -> None:
     assert verdict.chosen.backend == "b"
 
 
-def test_with_free_slots_the_idler_of_two_equals_goes_first() -> None:
+def test_of_two_equals_with_free_slots_the_idle_one_is_quick_and_the_running_one_frugal() -> None:
+    """One more request keeps a running device busy for less than its own work, but all there become slower."""
     spec_a, spec_b = (msgspec.structs.replace(PLAIN, id=name, slots=4) for name in "ab")
     for busy, idle in ((spec_a, spec_b), (spec_b, spec_a)):
-        verdict = decide(wants(), FleetView(1, (view(busy, in_flight=2), view(idle))), POLICY)
+        fleet = FleetView(1, (view(busy, in_flight=2), view(idle)))
+        for wishes, expected in (({"latency_critical": True}, idle), ({"prefer_power_efficiency": True}, busy)):
+            verdict = decide(wants(**wishes), fleet, POLICY)
+            assert isinstance(verdict, Decision)
+            assert verdict.chosen.backend == expected.id
+
+
+def test_of_two_that_are_equal_in_cost_the_idler_goes_first() -> None:
+    """Embeddings cost one first token each; what runs beside them saves joules, which a free second does not buy."""
+    spec_a, spec_b = (msgspec.structs.replace(PLAIN, id=name, slots=9, power_watts=1e-9) for name in "ab")
+    request = msgspec.structs.replace(wants(), embed=True)
+    for busy, idle in ((spec_a, spec_b), (spec_b, spec_a)):
+        verdict = decide(request, FleetView(1, (view(busy, in_flight=2), view(idle))), POLICY)
         assert isinstance(verdict, Decision)
         assert verdict.chosen.backend == idle.id
 

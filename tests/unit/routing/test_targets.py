@@ -10,7 +10,7 @@ from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Limit, Refusal, RefusalKind, RoutingRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts
 from ollama_proxy.routing.decide import decide
-from ollama_proxy.routing.policies import LATENCY_CRITICAL_WATTS, MODES, POWER_EFFICIENT_WATTS, build_policy, find_mode
+from ollama_proxy.routing.policies import MODES, build_policy, find_mode
 from tests.support.fleets import DOWN, LARGE, POLICY, SMALL, SPECS, shipped, view, wants
 
 EMBEDDED = view(
@@ -200,16 +200,23 @@ def test_reasons_fit_a_header_whatever_the_texts() -> None:
 
 
 def test_a_reason_names_both_limits() -> None:
-    reason = choose(shipped(), max_power_watts=15, max_latency_ms=500).reason
-    assert reason.endswith("among 1 within 15 W and 500 ms")
+    reason = choose(shipped(), max_power_watts=15, max_latency_ms=600_000).reason
+    assert reason.endswith("among 2 within 15 W and 600000 ms")
+
+
+def test_a_best_effort_says_what_chance_it_has() -> None:
+    decision = choose(shipped(), max_power_watts=15, max_latency_ms=2000)
+    chance = decision.chosen.estimate.chance
+    assert chance is not None
+    assert decision.reason == f"best chance ({chance:.0%}) to keep 2000 ms, which nobody does surely, of 2"
 
 
 def test_a_latency_reason_that_is_not_the_least_latency_says_what_it_is() -> None:
     """A long answer ends sooner on the device with the later first token."""
-    slow_start = view(BackendSpec("late", "ollama", "late", "nvidia", 1, 400, 1000))
-    quick_start = view(BackendSpec("soon", "ollama", "soon", "igpu", 1, 100, 5))
-    reason = choose(FleetView(1, (slow_start, quick_start)), latency_critical=True).reason
-    assert reason.startswith("soonest predicted end (0.5 s)")
+    slow_start = view(BackendSpec("late", "openai", "late", "nvidia", 1, 400, 1000))
+    quick_start = view(BackendSpec("soon", "openai", "soon", "igpu", 1, 100, 5))
+    reason = choose(FleetView(1, (slow_start, quick_start)), max_tokens=10, latency_critical=True).reason
+    assert reason == "soonest predicted end (0.4 s) at 100 J a second among 2"
 
 
 def test_an_efficient_reason_that_is_not_the_fewest_joules_says_what_it_is() -> None:
@@ -253,7 +260,7 @@ def test_every_mode_has_a_price_a_sentence_and_its_own_name() -> None:
         assert (policy.name, policy.lambda_watts) == (mode, price)
         assert sentence
         assert find_mode(f" {mode.upper()} ") == mode
-        assert POWER_EFFICIENT_WATTS <= price <= LATENCY_CRITICAL_WATTS
+        assert policy.efficient_watts <= price <= policy.critical_watts
 
 
 def test_annotations_win_over_modes() -> None:
