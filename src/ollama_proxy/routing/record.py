@@ -7,14 +7,18 @@ bytes again. No prompt and no custom annotation is in it.
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
 import msgspec
 
-from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
+from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.decision import Candidate, Decision, Policy, Refusal, RefusalKind, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendView, FleetView, ModelFacts
 from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
 from ollama_proxy.routing.decide import decide, price_of_seconds
-from ollama_proxy.routing.limits import find_model
 from ollama_proxy.routing.prospect import Fitness
 
 FORMAT = 1
@@ -24,7 +28,7 @@ FORMAT = 1
 Inputs = tuple[RoutingRequest, FleetView, Policy, frozenset[str], str, bool]
 
 
-class CandidateRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class CandidateRecord(msgspec.Struct, frozen=True):
     """One that passed all limits: the predictions that were compared, and their sum as a cost in joules."""
 
     backend: str
@@ -34,8 +38,8 @@ class CandidateRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     prefill_s: float
     decode_s: float
     joules: float
-    power_watts: float
     joules_kind: str
+    power_watts: float | None = None
     chance: float | None = None
 
     @property
@@ -49,7 +53,7 @@ class CandidateRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.ttft_s + self.decode_s
 
 
-class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+class Verdict(msgspec.Struct, frozen=True):
     """What was decided. `backend` is "" for a refusal, which has a `refusal` and its message as `reason` instead.
 
     `lambda_watts` is the price of a second in joules and `lambda_origin` where it comes from; `margin_j` is how much
@@ -70,7 +74,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     nearest: tuple[str, ...] = ()
 
 
-class AttemptOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
+class AttemptOutcome(msgspec.Struct, frozen=True):
     """What then happened. `result` is ok, failed, cancelled or refused; what is not known is absent.
 
     `waited_s` is the time from the request's arrival to this attempt; the other seconds count from the attempt on, as
@@ -89,7 +93,7 @@ class AttemptOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
 
 
-class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True):
     """One decision. `supposed` says in words what was other than it is, for a decision that was never acted on."""
 
     id: str
@@ -104,6 +108,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     supposed: str = ""
     attempt: int = 1
     outcome: AttemptOutcome | None = None
+    #: In which way it is written.
     format: int = FORMAT
 
 
@@ -128,7 +133,7 @@ def make_record(
     return Record(
         ident,
         decided_unix_s,
-        msgspec.structs.replace(request, annotations=_restrict_wishes(request.annotations)),
+        _restrict_request(request),
         FleetView(fleet.version, views, fleet.waits),
         policy,
         _describe(verdict, request, policy, fleet),
@@ -174,9 +179,14 @@ def decide_again(given: Inputs) -> Decision | Refusal:
 # -- what the decision read --------------------------------------------------------
 
 
-def _restrict_wishes(wishes: Annotations) -> Annotations:
-    wishes = msgspec.structs.replace(wishes, custom={}) if wishes.custom else wishes
-    return NO_ANNOTATIONS if wishes == NO_ANNOTATIONS else wishes
+def _restrict_request(request: RoutingRequest) -> RoutingRequest:
+    """Without what callers say to each other, and without the lengths that are reckoned with in any case."""
+    wishes, lengths = request.annotations, request.lengths
+    if wishes.custom:
+        wishes = msgspec.structs.replace(wishes, custom={})
+    if lengths == make_typical_lengths():
+        lengths = None
+    return msgspec.structs.replace(request, annotations=wishes, lengths=lengths)
 
 
 def _restrict(view: BackendView, request: RoutingRequest, *, with_names: bool) -> BackendView:
@@ -215,7 +225,7 @@ def _strip(facts: ModelFacts) -> ModelFacts:
 
 
 def _describe(verdict: Decision | Refusal, request: RoutingRequest, policy: Policy, fleet: FleetView) -> Verdict:
-    lambda_watts = float(price_of_seconds(request.annotations, policy))
+    lambda_watts = price_of_seconds(request.annotations, policy)
     origin = name_origin(request.annotations, policy)
     if isinstance(verdict, Refusal):
         return Verdict(
@@ -227,7 +237,7 @@ def _describe(verdict: Decision | Refusal, request: RoutingRequest, policy: Poli
             refusal=verdict.kind,
             nearest=verdict.nearest,
         )
-    kinds = {view.spec.id: _kind_of(view, request) for view in fleet.backends}
+    kinds = {view.spec.id: _kind_of(view) for view in fleet.backends}
     ranking = verdict.ranking
     second = ranking[1] if len(ranking) > 1 else None
     compared = policy.rule == "predictive" and second is not None and second.cost_j >= ranking[0].cost_j
@@ -249,23 +259,23 @@ def _show(one: Candidate, kind: str) -> CandidateRecord:
     expected = one.estimate
     return CandidateRecord(
         one.backend,
-        float(one.cost_j),
-        float(expected.wait_s),
-        float(expected.load_s),
-        float(expected.prefill_s),
-        float(expected.decode_s),
-        float(expected.joules),
-        float(expected.power_watts),
+        one.cost_j,
+        expected.wait_s,
+        expected.load_s,
+        expected.prefill_s,
+        expected.decode_s,
+        expected.joules,
         kind,
-        None if expected.chance is None else float(expected.chance),
+        expected.power_watts or None,
+        expected.chance,
     )
 
 
-def _kind_of(view: BackendView, request: RoutingRequest) -> str:
-    """Where predicted joules come from: seconds that were learned or configured, times watts."""
+def _kind_of(view: BackendView) -> str:
+    """Where predicted joules come from: predicted seconds times configured watts, or what stands in for those."""
     if view.emulated:
         return "emulated"
-    return "modelled" if view.spec.power_watts and find_model(view, request.model) is not None else "assumed"
+    return "modelled" if view.spec.power_watts else "assumed"
 
 
 def name_origin(wishes: Annotations, policy: Policy) -> str:
@@ -282,18 +292,57 @@ def name_origin(wishes: Annotations, policy: Policy) -> str:
 # -- bytes ------------------------------------------------------------------------------
 
 
-#: Of these, what is empty and not asked for is left out; the others are written whole.
-_SPARSE = (BackendView, Annotations, ModelFacts)
+def write_record(record: Record) -> bytes:
+    """Canonical JSON, one line without its end. What is empty and by default so is left out; sets are in order."""
+    return msgspec.json.encode(_plain(record))
 
 
-def _to_json(value: object) -> object:
-    """What `msgspec` cannot write by itself."""
+def read_record(line: bytes | str) -> Record:
+    """The record in a line of JSON. Raises `RecordError`."""
+    try:
+        record = _records.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise RecordError(f"this is no decision that can be replayed: {error}") from None
+    if record.format != FORMAT:
+        raise RecordError(f"the decision is written in format {record.format}; this version reads format {FORMAT}")
+    return record
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, each number with the type that its field says."""
+    if isinstance(value, msgspec.Struct):
+        found = {}
+        for name, default, is_float in _fields_of(type(value)):
+            part = getattr(value, name)
+            if part or part != default:
+                # An integer where a float belongs would come back as one, and be spelled otherwise.
+                found[name] = float(part) if is_float and part is not None else _plain(part)
+        return found
+    if isinstance(value, enum.Enum):
+        return value.value
     if isinstance(value, Lengths):
-        return value.weights
-    raise TypeError(f"{type(value).__name__} has no place in a record")
+        return [float(weight) for weight in value.weights]
+    if isinstance(value, Mapping):
+        return {name: _plain(value[name]) for name in sorted(value)}
+    if isinstance(value, frozenset):
+        return sorted(_plain(one) for one in value)
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
-def _from_json(kind: type, value: object) -> object:
-    if kind is Lengths:
-        return Lengths(msgspec.convert(value, tuple[float, ...]))
-    raise TypeError(f"{kind.__name__} has no place in a record")
+@cache
+def _fields_of(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any, bool], ...]:
+    """Of each field its name, its default, and whether it is a float."""
+    found = []
+    for field in msgspec.structs.fields(kind):
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        found.append((field.name, default, field.type in (float, float | None)))
+    return tuple(found)
+
+
+def _make_lengths(kind: type, value: Any) -> Any:
+    if kind is not Lengths:
+        raise TypeError(f"{kind.__name__} has no place in a record")
+    return Lengths(msgspec.convert(value, tuple[float, ...]))
+
+
+_records = msgspec.json.Decoder(Record, dec_hook=_make_lengths)

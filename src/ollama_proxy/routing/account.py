@@ -1,0 +1,244 @@
+"""A decision told to people: what was asked, who won and why, who lost and why, and what then happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from ollama_proxy.domain.annotations import Annotations
+from ollama_proxy.domain.device import BackendView
+from ollama_proxy.routing.decide import expect_tokens
+from ollama_proxy.routing.record import AttemptOutcome, CandidateRecord, Record
+
+_COLUMNS = ("backend", "wait s", "load s", "prefill s", "decode s", "end s", "in time", "joules", "watts", "cost J")
+#: Differences that are not worth a word: seconds, joules.
+_LEAST_S = 0.005
+_LEAST_J = 0.05
+
+
+def tell(record: Record) -> str:
+    """The whole account, in plain text of several paragraphs, each line ending in a line feed."""
+    parts = [
+        _tell_question(record),
+        _tell_verdict(record),
+        _tell_candidates(record),
+        _tell_losers(record),
+        _tell_rejections(record),
+        _tell_outcome(record),
+    ]
+    return "\n".join(["\n".join(lines) + "\n" for lines in map(list, parts) if lines])
+
+
+# -- what was asked ------------------------------------------------------------------
+
+
+def _tell_question(record: Record) -> Iterator[str]:
+    request = record.request
+    when = datetime.fromtimestamp(record.decided_unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    if record.supposed:
+        yield f"Supposed, not sent: {record.supposed}"
+    else:
+        again = f", attempt {record.attempt}" if record.attempt > 1 else ""
+        yield f"Decision {record.id}, {when}{again}"
+    kind = "vectors" if request.embed else "text"
+    yield (
+        f"Asked: {kind} from model {_clean(request.requested_model)}, "
+        f"a prompt of about {request.prompt_tokens:.0f} tokens"
+        + (f", an answer of about {expect_tokens(request):.0f} tokens{_limit(record)}" if not request.embed else "")
+    )
+    yield f"Wishes: {'; '.join(_name_wishes(request.annotations)) or 'none'}"
+    if record.tried:
+        yield f"Tried before: {', '.join(sorted(record.tried))}"
+    if record.given_up:
+        yield f"Given up: {_clean(record.given_up)}"
+    if request.spent_s:
+        yield f"Time gone by since the request came: {request.spent_s:.2f} s"
+
+
+def _limit(record: Record) -> str:
+    return f" (at most {record.request.max_tokens})" if record.request.max_tokens else ""
+
+
+def _name_wishes(wishes: Annotations) -> Iterator[str]:
+    if wishes.target:
+        yield f"target {_clean(wishes.target)}"
+    if wishes.latency_critical:
+        yield "latency_critical"
+    if wishes.prefer_power_efficiency:
+        yield "prefer_power_efficiency"
+    if wishes.max_latency_ms:
+        surely = f", with probability {wishes.latency_probability:g}" if wishes.latency_probability else ""
+        what = {"ttft": "first token", "e2e": "last token"}.get(wishes.latency_metric, "answer")
+        yield f"{what} within {wishes.max_latency_ms} ms{surely}"
+    if wishes.max_power_watts:
+        yield f"at most {wishes.max_power_watts:g} W"
+    if wishes.on_infeasible:
+        yield f"if nobody can be in time: {wishes.on_infeasible}"
+
+
+def _clean(text: str) -> str:
+    """One line, and nothing that a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in text)[:200]
+
+
+# -- who won ----------------------------------------------------------------------------
+
+
+def _tell_verdict(record: Record) -> Iterator[str]:
+    verdict, policy = record.verdict, record.policy
+    if verdict.refusal is not None:
+        yield f"Refused ({verdict.refusal.value}): {_clean(verdict.reason)}"
+    else:
+        yield f"Chosen: {verdict.backend}: {_clean(verdict.reason)}"
+    if verdict.stand_in:
+        yield f"It answers with model {_clean(verdict.model)} instead of the one asked for."
+    if verdict.runner_up:
+        margin = "" if verdict.margin_j is None else f", {_joules(verdict.margin_j)} J dearer in cost"
+        yield f"Runner-up: {verdict.runner_up}{margin}"
+    if policy.rule == "predictive":
+        yield f"Price of a second: {verdict.lambda_watts:g} W, because {verdict.lambda_origin}."
+        yield f"Cost = joules + {verdict.lambda_watts:g} x seconds to the end; the least wins."
+    else:
+        yield f"Rule: {policy.rule}. The predictions below are shown, and not what was compared."
+
+
+# -- the candidates ---------------------------------------------------------------------
+
+
+def _tell_candidates(record: Record) -> Iterator[str]:
+    candidates = record.verdict.candidates
+    if not candidates:
+        return
+    yield "Candidates, best first (all figures predicted):"
+    rows = [_COLUMNS, *map(_row_of, candidates)]
+    if all(one.chance is None for one in candidates):
+        place = _COLUMNS.index("in time")
+        rows = [(*row[:place], *row[place + 1 :]) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        first, *others = zip(row, widths, strict=True)
+        yield "  " + first[0].ljust(first[1]) + "".join(f"  {cell.rjust(width)}" for cell, width in others)
+    views = {view.spec.id: view for view in record.fleet.backends}
+    for one in candidates:
+        yield f"  {one.backend}: {'; '.join(_state_of(views[one.backend], one))}"
+
+
+def _row_of(one: CandidateRecord) -> tuple[str, ...]:
+    seconds = (one.wait_s, one.load_s, one.prefill_s, one.decode_s, one.e2e_s)
+    return (
+        one.backend,
+        *[f"{value:.2f}" for value in seconds],
+        "-" if one.chance is None else f"{one.chance:.0%}",
+        _joules(one.joules),
+        "-" if one.power_watts is None else f"{one.power_watts:g}",
+        _joules(one.cost_j),
+    )
+
+
+def _state_of(view: BackendView, one: CandidateRecord) -> Iterator[str]:
+    """What the predictions of one candidate rest on."""
+    slots = view.spec.slots
+    yield (
+        f"{view.in_flight} of {slots} slot{'s' if slots > 1 else ''} taken"
+        if view.spec.held
+        else (f"{view.in_flight} in flight, {slots} at once")
+    )
+    if one.load_s:
+        yield "the model has to be loaded"
+    rates = next(iter(view.rates.values()), None)
+    if rates is not None:
+        yield f"speeds learned from {rates.samples} answer{'s' if rates.samples != 1 else ''}"
+    else:
+        yield "speeds as configured, none learned yet"
+    yield f"joules {one.joules_kind}" + (", its draw is not configured" if one.power_watts is None else "")
+
+
+def _joules(value: float) -> str:
+    return f"{value:.1f}" if value < 1000 else f"{value:.0f}"
+
+
+# -- who lost, and why ---------------------------------------------------------------------
+
+
+def _tell_losers(record: Record) -> Iterator[str]:
+    winner, *losers = record.verdict.candidates or (None,)
+    if winner is None:
+        return
+    for loser in losers:
+        yield f"Why not {loser.backend}: {_why_not(record, winner, loser)}"
+
+
+def _why_not(record: Record, winner: CandidateRecord, loser: CandidateRecord) -> str:
+    against = _compare(loser, winner)
+    if record.policy.rule != "predictive":
+        return f"the rule {record.policy.rule} puts it behind; it {against}."
+    if winner.chance is not None and loser.chance is not None and loser.cost_j < winner.cost_j:
+        return f"its chance to be in time is {loser.chance:.0%}, the winner's {winner.chance:.0%}; it {against}."
+    if loser.cost_j <= winner.cost_j:
+        return f"it {against}: an equal cost, decided by residency, preference, load and priority."
+    lambda_watts = record.verdict.lambda_watts
+    sooner_s, more_j = winner.e2e_s - loser.e2e_s, loser.joules - winner.joules
+    dearer = f"{_joules(loser.cost_j - winner.cost_j)} J dearer in all"
+    if sooner_s > _LEAST_S and more_j > _LEAST_J:
+        worth = f"at {lambda_watts:g} W those seconds are worth {_joules(lambda_watts * sooner_s)} J"
+        return f"it {against}; {worth}, so it is {dearer}."
+    if sooner_s < -_LEAST_S and more_j < -_LEAST_J:
+        worth = f"at {lambda_watts:g} W the delay costs {_joules(-lambda_watts * sooner_s)} J"
+        return f"it {against}; {worth}, so it is {dearer}."
+    return f"it {against}: {dearer}."
+
+
+def _compare(loser: CandidateRecord, winner: CandidateRecord) -> str:
+    """What would have been otherwise, in one clause behind "it"."""
+    sooner_s, more_j = winner.e2e_s - loser.e2e_s, loser.joules - winner.joules
+    when = "at the same time"
+    if abs(sooner_s) > _LEAST_S:
+        when = f"{abs(sooner_s):.2f} s {'sooner' if sooner_s > 0 else 'later'}"
+    what = "the same joules"
+    if abs(more_j) > _LEAST_J:
+        what = f"{_joules(abs(more_j))} J {'more' if more_j > 0 else 'less'}"
+    return f"would have ended {when} for {what}"
+
+
+def _tell_rejections(record: Record) -> Iterator[str]:
+    rejections = record.verdict.rejections
+    if rejections:
+        yield "Ruled out:"
+    for one in rejections:
+        yield f"  {one.backend}: {one.limit.value}: {_clean(one.detail)}"
+
+
+# -- what then happened ------------------------------------------------------------------------
+
+
+def _tell_outcome(record: Record) -> Iterator[str]:
+    found = record.outcome
+    if record.supposed or (record.verdict.refusal is not None and found is None):
+        return
+    if found is None:
+        yield "What happened: it still runs."
+        return
+    if found.result != "ok":
+        yield f"What happened: {found.result}" + (f": {_clean(found.error)}" if found.error else "")
+        return
+    yield f"What happened: {record.verdict.backend} answered."
+    winner = record.verdict.candidates[0]
+    if found.waited_s and found.waited_s > _LEAST_S:
+        yield f"  before this decision   {found.waited_s:.2f} s in the queue or on other attempts"
+    yield from _tell_figures(record, winner, found)
+
+
+def _tell_figures(record: Record, winner: CandidateRecord, found: AttemptOutcome) -> Iterator[str]:
+    yield _figure("first token", winner.ttft_s, found.ttft_s, "s")
+    yield _figure("last token", winner.e2e_s, found.e2e_s, "s")
+    if not record.request.embed:
+        yield _figure("answer", expect_tokens(record.request), found.output_tokens, "tokens")
+    yield _figure("prompt", record.request.prompt_tokens, found.prompt_tokens, "tokens")
+    kind = f", {found.joules_kind}" if found.joules is not None else ""
+    yield _figure("energy", winner.joules, found.joules, "J") + kind
+
+
+def _figure(name: str, predicted: float, found: float | None, unit: str) -> str:
+    digits = 0 if unit == "tokens" else 2
+    seen = "not known" if found is None else f"{found:.{digits}f} {unit}"
+    return f"  {name:<12} predicted {predicted:.{digits}f} {unit}, found {seen}"
