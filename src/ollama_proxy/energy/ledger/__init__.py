@@ -1,0 +1,1 @@
+"""The ledger: what each request cost, in one SQLite file, and the sums over it."""
