@@ -7,14 +7,16 @@ from math import hypot, sqrt
 
 import msgspec
 
+from ollama_proxy.domain.metering import FigureKind
+
 #: How far two requests in the same phase may differ in what their tokens take.
 _TOKEN_ERROR = 0.1
 #: A request that shared more than this of its energy owes its figure to the weights, not to the meter alone.
 _SHARED_LIMIT = 0.1
 #: A kind that gave less than this of a request's energy is a trace.
 _TRACE = 0.01
-#: From the strongest to the weakest.
-_KINDS = ("emulated", "measured", "apportioned", "modelled")
+#: From the strongest to the weakest; what is emulated makes everything emulated that it is in.
+_KINDS: tuple[FigureKind, ...] = ("measured", "apportioned", "modelled", "configured", "emulated")
 
 
 class Phase(enum.Enum):
@@ -61,7 +63,7 @@ class RequestEnergy(msgspec.Struct, frozen=True):
     marginal_j: float | None
     full_j: float
     plus_minus_j: float
-    kind: str
+    kind: FigureKind
     covered: float = 1.0
 
 
@@ -73,7 +75,7 @@ class Interval(msgspec.Struct, frozen=True, gc=False):
     joules: float
     plus_minus_j: float
     scale_error: float
-    kind: str
+    kind: FigureKind
 
 
 class Activity:
@@ -112,7 +114,7 @@ class Activity:
         self.floor_j = 0.0
         self.shared_j = 0.0
         self.covered_s = 0.0
-        self.kinds_j: dict[str, float] = {}
+        self.kinds_j: dict[FigureKind, float] = {}
         self.unknown_floor = False
         self.meter_doubt_j2 = 0.0
         self.scale_doubt_j = 0.0
@@ -168,7 +170,7 @@ class Activity:
         self.meter_doubt_j2 += border_j2 * (share - self.last_share) ** 2
         self.last_share, self.last_doubt_j = share, error_j
 
-    def sum_up(self, meter_kind: str) -> RequestEnergy:
+    def sum_up(self, meter_kind: FigureKind) -> RequestEnergy:
         """What an attempt that has ended cost; its kind is the weakest of those that gave more than a trace."""
         kinds = [kind for kind, joules in self.kinds_j.items() if joules > _TRACE * self.marginal_j]
         kind = max(kinds, key=_KINDS.index) if kinds else meter_kind

@@ -13,6 +13,7 @@ from math import hypot, inf, sqrt
 
 import msgspec
 
+from ollama_proxy.domain.metering import FigureKind
 from ollama_proxy.energy.least_squares import dot, invert, multiply, solve_nonnegative
 
 #: Shorter intervals are gathered: an NPU's busy time may be read only once a second.
@@ -38,7 +39,7 @@ class DeviceShare(msgspec.Struct, frozen=True):
 
     joules: float
     scale_error: float
-    kind: str
+    kind: FigureKind
 
 
 class Split(msgspec.Struct, frozen=True):
@@ -53,13 +54,13 @@ class Draw(msgspec.Struct, frozen=True):
 
     watts: float
     standard_error_w: float | None
-    kind: str
+    kind: FigureKind
 
 
 class Apportioning:
     """One package. `configured_w` names the devices without a zone of their own; 0 where no watts are configured."""
 
-    def __init__(self, configured_w: Mapping[str, float], *, zone_kind: str = "measured") -> None:
+    def __init__(self, configured_w: Mapping[str, float], *, zone_kind: FigureKind = "measured") -> None:
         self._names = tuple(configured_w)
         self._configured_w = dict(configured_w)
         self._zone_kind = zone_kind

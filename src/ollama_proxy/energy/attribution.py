@@ -15,6 +15,7 @@ from math import isfinite, sqrt
 
 import msgspec
 
+from ollama_proxy.domain.metering import FigureKind
 from ollama_proxy.energy.activity import Activity, Interval, Phase, Rates, RequestEnergy, Weights
 from ollama_proxy.energy.floor import IdleFloor
 
@@ -54,7 +55,7 @@ class Attribution:
     def __init__(
         self,
         *,
-        kind: str = "measured",
+        kind: FigureKind = "measured",
         floor_w: float | None = None,
         lag_s: float = 0.0,
         weights: Weights = DEFAULT_WEIGHTS,
@@ -137,7 +138,7 @@ class Attribution:
         to_s: float,
         joules: float,
         uncertainty_j: float = 0.0,
-        kind: str | None = None,
+        kind: FigureKind | None = None,
         scale_error: float = METER_ERROR,
     ) -> None:
         """The meter's joules between two times, in the order of time; a gap says that it did not see.

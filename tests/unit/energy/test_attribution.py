@@ -261,6 +261,7 @@ def test_the_kind_is_the_weakest_that_was_used() -> None:
         ("emulated", ["emulated", "emulated"]),
         ("measured", ["measured", "measured"]),
         ("modelled", ["apportioned", "modelled"]),
+        ("mixed", ["emulated", "modelled"]),
     ):
         books = Attribution(floor_w=0)
         books.begin(name, 0)
@@ -269,7 +270,7 @@ def test_the_kind_is_the_weakest_that_was_used() -> None:
         books.end(name, 2, 1, 1)
         books.settle(2, 3, 0)
         kinds[name] = dict(books.drain())[name].kind
-    assert kinds == {"emulated": "emulated", "measured": "measured", "modelled": "modelled"}
+    assert kinds == {"emulated": "emulated", "measured": "measured", "modelled": "modelled", "mixed": "emulated"}
 
 
 def test_memory_is_bounded() -> None:
