@@ -11,6 +11,7 @@ Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 takes any fr
 #: As Ollama's own list has them; one `*` stands for anything.
 Origin = Annotated[str, Meta(pattern=r"^(\*|[^*]*\*[^*]*|[a-z][a-z0-9+.-]*://[^*]+)(?![\s\S])")]
 Seconds = Annotated[float, Meta(gt=0, le=1e9)]
+PerKwh = Annotated[float, Meta(ge=0, le=1e6)]
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -203,6 +204,20 @@ class Meters(Section, frozen=True):
     sources: tuple[MeterSource, ...] = ()
 
 
+class Energy(Section, frozen=True):
+    """What a kilowatt hour costs, and the ledger of what each request took."""
+
+    price_per_kwh: Annotated[
+        PerKwh | None, Meta(description="for costs in `ollama-proxy ledger`; left off, none are shown")
+    ] = None
+    currency: Annotated[str, Meta(max_length=16, description="of the price")] = "EUR"
+    carbon_g_per_kwh: Annotated[PerKwh | None, Meta(description="grams of CO2; left off, none are shown")] = None
+    ledger_path: Annotated[
+        str, Meta(description="SQLite file; empty takes ollama-proxy/ledger.sqlite in XDG_STATE_HOME or ~/.local/state")
+    ] = ""
+    retention_days: Annotated[float, Meta(gt=0, le=36500, description="older rows are deleted")] = 365
+
+
 class Thermal(Section, frozen=True):
     enabled: bool = True
 
@@ -230,6 +245,7 @@ class Config(Section, frozen=True):
     health: Health = Health()
     monitoring: Monitoring = Monitoring()
     meters: Meters = Meters()
+    energy: Energy = Energy()
     thermal: Thermal = Thermal()
     efficiency: Efficiency = Efficiency()
     pipelines: Pipelines = Pipelines()
