@@ -14,7 +14,7 @@ import msgspec
 
 from ollama_proxy.domain.metering import DISCOVERED, Domain, MeterOptions, Reading, Source
 from ollama_proxy.energy.meters import sysfs
-from ollama_proxy.energy.meters.choice import pick_sources
+from ollama_proxy.energy.meters.choice import is_picked
 
 FOLDER = "sys/class/hwmon"
 _INTEL = ("xe", "i915")
@@ -42,6 +42,7 @@ class HwmonMeter:
         self._folder = root / FOLDER
         self._options = options
         self._channels: tuple[_Channel, ...] = ()
+        self._listed_s = float("-inf")
 
     def describe(self) -> tuple[Source, ...]:
         """Every card that tells energy or power."""
@@ -50,8 +51,8 @@ class HwmonMeter:
 
     def read(self, now_s: float, active: bool = True) -> tuple[Reading, ...]:
         """What cards say that are awake; a card that may fall asleep is left alone while nobody works."""
-        if not self._channels:
-            self._channels = self._find_channels()
+        if now_s - self._listed_s >= sysfs.LIST_EVERY_S:
+            self._channels, self._listed_s = self._find_channels(), now_s
         found = []
         for channel in self._channels:
             if not sysfs.may_touch(channel.device, active):
@@ -68,8 +69,7 @@ class HwmonMeter:
 
     def _find_channels(self) -> tuple[_Channel, ...]:
         found = [channel for folder in sysfs.list_folder(self._folder) for channel in self._find_in(folder)]
-        chosen = {source.id for source in pick_sources([one.source for one in found], self._options)}
-        return tuple(channel for channel in found if channel.source.id in chosen)
+        return tuple(channel for channel in found if is_picked(channel.source.id, self._options))
 
     def _find_in(self, folder: Path) -> Iterator[_Channel]:
         name = sysfs.read_text(folder / "name")

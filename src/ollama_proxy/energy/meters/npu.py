@@ -13,7 +13,7 @@ import msgspec
 
 from ollama_proxy.domain.metering import DISCOVERED, MeterOptions, Reading, Source
 from ollama_proxy.energy.meters import sysfs
-from ollama_proxy.energy.meters.choice import pick_sources
+from ollama_proxy.energy.meters.choice import is_picked, pick_sources
 
 _FOLDER = "sys/bus/pci/drivers/intel_vpu"
 _BUSY = "npu_busy_time_us"
@@ -50,12 +50,11 @@ class NpuMeter:
         if self._asked_s is not None and now_s - self._asked_s < PERIOD_S:
             return ()
         self._asked_s = now_s
-        wanted = {source.id for source in self.describe()} if self._options.devices else None
         found = []
         for device in self._devices():
             microseconds = sysfs.read_number(device / _BUSY)
             source = self._source_id(device)
-            if microseconds is not None and microseconds >= 0 and (wanted is None or source in wanted):
+            if microseconds is not None and microseconds >= 0 and is_picked(source, self._options):
                 found.append(Reading(source, "npu_busy", now_s, busy_s=microseconds / 1e6))
         return tuple(found)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from ollama_proxy.domain.metering import DISCOVERED, Domain, MeterOptions, Reading, Source
 from ollama_proxy.energy.meters import sysfs
-from ollama_proxy.energy.meters.choice import pick_sources
+from ollama_proxy.energy.meters.choice import is_picked
 
 _FOLDER = "sys/class/powercap"
 _DOMAINS: dict[str, Domain] = {"core": "core", "uncore": "graphics", "dram": "dram", "psys": "platform"}
@@ -56,6 +56,7 @@ class PowercapMeter:
         self._folder = root / _FOLDER
         self._options = options
         self._zones: tuple[_Zone, ...] = ()
+        self._listed_s = float("-inf")
 
     def describe(self) -> tuple[Source, ...]:
         """Every zone, with the reason where one cannot be read."""
@@ -64,8 +65,8 @@ class PowercapMeter:
 
     def read(self, now_s: float, active: bool = True) -> tuple[Reading, ...]:
         """Joules of every zone that can be read."""
-        if not self._zones:
-            self._zones = self._find_zones()
+        if now_s - self._listed_s >= sysfs.LIST_EVERY_S:
+            self._zones, self._listed_s = self._find_zones(), now_s
         found = []
         for zone in self._zones:
             microjoules = sysfs.read_number(zone.file)
@@ -86,8 +87,7 @@ class PowercapMeter:
             zones.append(self._describe_zone(path, folders[name]))
         platform = next((zone.source.id for zone in zones if zone.source.domain == "platform"), "")
         placed = sorted((_place(zone, platform) for zone in zones), key=lambda zone: zone.source.id)
-        chosen = {source.id for source in pick_sources([zone.source for zone in placed], self._options)}
-        return tuple(zone for zone in placed if zone.source.id in chosen)
+        return tuple(zone for zone in placed if is_picked(zone.source.id, self._options))
 
     def _describe_zone(self, path: str, folder: Path) -> _Zone:
         word = path.rpartition("/")[2]

@@ -72,6 +72,7 @@ class Sampler:
 
     def start(self) -> None:
         """Begin to look, in threads that do not keep the process alive."""
+        self._stopped = False
         for number, lane in enumerate(self._lanes):
             name = "meters" if number == 0 else f"meter-{number}"
             thread = threading.Thread(target=self._run, args=(lane, self._wakes[number]), name=name, daemon=True)

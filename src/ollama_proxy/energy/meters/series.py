@@ -15,6 +15,8 @@ from ollama_proxy.energy.meters.counter import Counter, Integrator, Point
 
 #: In an interval longer than this, power may have come and gone unseen.
 _SHORT_S = 1.0
+#: Intervals to each side whose rates are looked at: the nearest may itself hold a change and show neither end of it.
+_NEAR = 3
 #: Watts now are a mean over about this time.
 _NOW_S = 1.0
 _LONGEST_PERIODS = 3.0
@@ -121,7 +123,9 @@ class Series:
         if blind:
             shape = _bound_shape(fraction, after.total - here.total, self.source.max_rate * passed_s)
         else:
-            shape = passed_s * _doubt_rate(fraction, before_rate, rate, after_rate)
+            near = [self._rate_beside(index + step) for step in range(-_NEAR, _NEAR + 1) if step]
+            swing = _find_swing([rate, *(one for one in near if one is not None)], before_rate, after_rate)
+            shape = passed_s * _doubt_rate(fraction, swing, before_rate, rate, after_rate)
         off = shape + rate * self.source.update_s + self.source.step
         return here.total + fraction * (after.total - here.total), off
 
@@ -137,12 +141,14 @@ class Series:
         return None if end.gap or end.held else self._rate(index)
 
 
-def _doubt_rate(fraction: float, before: float | None, here: float, after: float | None) -> float:
-    """The same a second of an interval, from the rates beside it: its one change was from the one to the other."""
-    known = [rate for rate in (before, here, after) if rate is not None]
-    if len(known) < 3:
-        known.append(0.0)
-    doubt = fraction * (1 - fraction) * (max(known) - min(known))
+def _find_swing(rates: list[float], before: float | None, after: float | None) -> float:
+    """How far apart the rates of an interval's one change may be: as those around it; nought may be beside the unknown."""
+    return max(rates) - (min(rates) if before is not None and after is not None else 0.0)
+
+
+def _doubt_rate(fraction: float, swing: float, before: float | None, here: float, after: float | None) -> float:
+    """How far a straight line may be off at a fraction of an interval of one second with one change of power."""
+    doubt = fraction * (1 - fraction) * swing
     if after is None and before is not None and fraction < 1:
         return max(doubt, fraction * abs(before - here))
     if before is None and after is not None and fraction > 0:

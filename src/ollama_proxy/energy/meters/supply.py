@@ -13,7 +13,7 @@ import msgspec
 
 from ollama_proxy.domain.metering import DISCOVERED, MeterOptions, Reading, Source
 from ollama_proxy.energy.meters import sysfs
-from ollama_proxy.energy.meters.choice import pick_sources
+from ollama_proxy.energy.meters.choice import is_picked, pick_sources
 
 _FOLDER = "sys/class/power_supply"
 _NO_FLOW = ("charging", "full", "not charging")
@@ -76,12 +76,11 @@ class SupplyMeter:
 
     def read(self, now_s: float, active: bool = True) -> tuple[Reading, ...]:
         """Watts of each battery."""
-        wanted = {source.id for source in self.describe()} if self._options.devices else None
         found = []
         for battery in read_supply(self._root).batteries:
             source = self._source_id(battery.name)
             watts = 0.0 if battery.status in _NO_FLOW else battery.discharge_w
-            if watts is not None and watts >= 0 and (wanted is None or source in wanted):
+            if watts is not None and watts >= 0 and is_picked(source, self._options):
                 found.append(Reading(source, "battery", now_s, watts=watts))
         return tuple(found)
 

@@ -11,6 +11,8 @@ import math
 from pathlib import Path
 
 _LIMIT_BYTES = 4096
+#: Devices come and go rarely, and their numbers change when a driver is loaded anew: look for them this often.
+LIST_EVERY_S = 30.0
 
 
 def read_text(path: Path) -> str | None:

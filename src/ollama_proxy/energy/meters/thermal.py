@@ -6,7 +6,7 @@ Thermal zones are known by `type`, hwmon sensors by chip and label: the order of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from ollama_proxy.domain.metering import Source
 from ollama_proxy.energy.meters import sysfs
 from ollama_proxy.energy.meters.fan import FanSensor
+from ollama_proxy.energy.meters.nvml_cards import CardState
 
 _ZONES = "sys/class/thermal"
 _HWMON = "sys/class/hwmon"
@@ -50,6 +51,7 @@ class ThermalState(msgspec.Struct, frozen=True):
     temperature_c: float | None = None
     fan_rpm: float | None = None
     fan_percent: float | None = None
+    utilization_percent: float | None = None
     throttling: bool | None = None
 
 
@@ -87,8 +89,11 @@ class ThermalSensor:
                 found.append(number)
         return max(found, default=None)
 
-    def by_class(self) -> dict[str, ThermalState]:
-        """What is known of each class of device; throttling since the call before."""
+    def by_class(self, cards: Sequence[CardState] = ()) -> dict[str, ThermalState]:
+        """What is known of each class of device; throttling since the call before.
+
+        `cards` are what NVIDIA cards tell of themselves (`NvmlCards.read_state`), which sysfs does not.
+        """
         hottest: dict[str, float] = {}
         for one in self.read():
             if one.device:
@@ -106,6 +111,8 @@ class ThermalSensor:
                 fan_percent=fan.percent if fan else None,
                 throttling=throttling if device == "cpu" else None,
             )
+        if cards:
+            found["nvidia"] = _join_cards(cards)
         return found
 
     def _read_zones(self) -> Iterator[Temperature]:
@@ -138,6 +145,19 @@ class ThermalSensor:
 def thermal_by_class(root: Path = Path("/")) -> dict[str, ThermalState]:
     """One look; throttling is not known from one, keep a `ThermalSensor` for that."""
     return ThermalSensor(root).by_class()
+
+
+def _join_cards(cards: Sequence[CardState]) -> ThermalState:
+    """The worst of several cards."""
+    throttling = [one.throttling for one in cards if one.throttling is not None]
+    return ThermalState(
+        temperature_c=max((one.temperature_c for one in cards if one.temperature_c is not None), default=None),
+        fan_percent=max((one.fan_percent for one in cards if one.fan_percent is not None), default=None),
+        utilization_percent=max(
+            (one.utilization_percent for one in cards if one.utilization_percent is not None), default=None
+        ),
+        throttling=any(throttling) if throttling else None,
+    )
 
 
 def _class_of(chip: str, label: str) -> str:

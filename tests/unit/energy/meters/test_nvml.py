@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ollama_proxy.energy.meters.nvml import NvmlMeter, NvmlMissingError
+from ollama_proxy.domain.metering import MeterOptions
+from ollama_proxy.energy.meters.nvml import NvmlMeter
+from ollama_proxy.energy.meters.nvml_cards import CardState, NvmlCards, NvmlMissingError
+from ollama_proxy.energy.meters.thermal import ThermalSensor, ThermalState
 from tests.support.sysfs import FakeSysfs
 
 NOT_SUPPORTED, LOST = 3, 15
@@ -27,6 +31,7 @@ class FakeNvml:
     def __init__(self) -> None:
         self.energy: dict[str, Any] = {}
         self.power: dict[str, Any] = {}
+        self.state: dict[str, Any] = {}
         self.calls: list[str] = []
         self.init_error: FakeNvmlError | None = None
 
@@ -47,6 +52,18 @@ class FakeNvml:
 
     def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
         return self._tell(self.power.get(handle, FakeNvmlError(NOT_SUPPORTED)))
+
+    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
+        return self._tell(self.state.get("temperature", FakeNvmlError(NOT_SUPPORTED)))
+
+    def nvmlDeviceGetFanSpeed(self, handle: str) -> int:
+        return self._tell(self.state.get("fan", FakeNvmlError(NOT_SUPPORTED)))
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> SimpleNamespace:
+        return SimpleNamespace(gpu=self._tell(self.state.get("busy", FakeNvmlError(NOT_SUPPORTED))))
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:
+        return self._tell(self.state.get("reasons", FakeNvmlError(NOT_SUPPORTED)))
 
     @staticmethod
     def _tell(value: Any) -> int:
@@ -165,3 +182,42 @@ def test_a_machine_without_a_card_loads_nothing(sysfs: FakeSysfs) -> None:
     assert meter.describe() == ()
     assert meter.read(1.0) == ()
     assert nvml.calls == []
+
+
+def test_a_card_tells_its_heat_and_what_it_does_not_tell_is_absent(sysfs: FakeSysfs) -> None:
+    sysfs.add_nvidia()
+    nvml = FakeNvml()
+    nvml.state = {"temperature": 71, "busy": 93, "reasons": 0x20 | 0x4}
+    cards = NvmlCards(sysfs.root, load=lambda: nvml)
+    assert cards.read_state(1.0) == (CardState(CARD, 71, None, 93, True),)
+    nvml.state["reasons"] = 0x4  # a cap that somebody set
+    assert cards.read_state(2.0)[0].throttling is False
+    nvidia = ThermalSensor(sysfs.root).by_class(cards.read_state(3.0))["nvidia"]
+    assert nvidia == ThermalState(temperature_c=71, utilization_percent=93, throttling=False)
+
+
+def test_the_heat_of_a_sleeping_card_is_not_asked_for(sysfs: FakeSysfs) -> None:
+    sysfs.add_nvidia(status="suspended")
+    nvml = FakeNvml()
+    assert NvmlCards(sysfs.root, load=lambda: nvml).read_state(1.0) == ()
+    assert nvml.calls == []
+
+
+def test_devices_pick_a_card_and_leave_the_other_alone(sysfs: FakeSysfs) -> None:
+    sysfs.add_nvidia()
+    sysfs.add_nvidia(address=OTHER)
+    nvml = FakeNvml()
+    nvml.energy = {CARD: 1000, OTHER: 2000}
+    meter = NvmlMeter(sysfs.root, MeterOptions(id="gpu", devices=(OTHER,)), load=lambda: nvml)
+    assert [reading.source for reading in meter.read(1.0)] == [f"gpu/{OTHER}"]
+    assert CARD not in nvml.calls
+
+
+def test_a_card_that_is_plugged_in_later_is_found(sysfs: FakeSysfs) -> None:
+    nvml = FakeNvml()
+    nvml.energy[CARD] = 1000
+    meter = make(sysfs, nvml)
+    assert meter.read(0.0) == ()
+    sysfs.add_nvidia()
+    assert meter.read(1.0) == ()
+    assert len(meter.read(31.0)) == 1
