@@ -142,7 +142,7 @@ class Series:
 
 
 def _find_swing(rates: list[float], before: float | None, after: float | None) -> float:
-    """How far apart the rates of an interval's one change may be: as those around it; nought may be beside the unknown."""
+    """How far apart the rates of one change may be: as those around it, and nought may be beside what is unknown."""
     return max(rates) - (min(rates) if before is not None and after is not None else 0.0)
 
 
