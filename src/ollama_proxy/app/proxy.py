@@ -24,22 +24,21 @@ from ollama_proxy.app.ports import Ports
 from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.settlement import Books
+from ollama_proxy.app.steering import Steering
 from ollama_proxy.app.upstreams import build_backend, build_passage
 from ollama_proxy.config.checks import is_loopback
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call, RawHead, RawRequest
-from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
-from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, Backend, BodyRelay, ModelStore, Relay, RelaySink, UploadSink
+from ollama_proxy.energy.meters.supply import read_supply
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
 from ollama_proxy.net.origins import Origins
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.logs import RequestLog
 from ollama_proxy.observability.metrics import Metrics
-from ollama_proxy.routing.policies import MODES, build_policy, find_mode
 
 _log = logging.getLogger(__name__)
 
@@ -58,17 +57,18 @@ class Proxy:
         for entry in config.backends:
             if entry.enabled and not entry.transparent:
                 self._add(build_backend(entry, config.models.aliases))
-        self._mode: str = config.efficiency.default_mode
         self._metrics = Metrics(self._fleet.view, ollama_proxy.__version__)
         self._log = RequestLog(sys.stderr, enabled=config.monitoring.trace_requests)
+        self._steering = Steering(config, self._fleet.view, read_supply)
         self._dispatcher = Dispatcher(
             fleet=self._fleet,
             backends=self._backends,
-            policy=build_policy(self._mode, _tie_breakers(config)),
+            policy=self._steering.policy,
             books=Books(self._fleet, self._metrics, self._log),
             clock=self._loop.time,
             substitutes={canonical_model(name): others for name, others in config.models.substitutes.items()},
             refresh=self._refresh_lists,
+            most_waiting=config.routing.max_waiting,
             max_attempts=1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS,
         )
         health = config.health
@@ -143,6 +143,8 @@ class Proxy:
         while True:
             await asyncio.sleep(_SWEEP_S)
             now_s = self._loop.time()
+            if self._steering.tick():
+                self._dispatcher.policy = self._steering.policy
             self._dispatcher.sweep(now_s)
             self._ports.sweep(now_s)
             self._garbage.sweep(now_s, idle=not self._dispatcher.running)
@@ -208,26 +210,13 @@ class Proxy:
         return self._metrics.render()
 
     def mode(self) -> tuple[str, str, str]:
-        return self._mode, self._mode, MODES[self._mode][1]
+        return self._steering.mode, self._steering.effective_mode, self._steering.description
 
     def set_mode(self, name: str) -> None:
-        mode = find_mode(name)
-        if mode is None:
-            raise ProxyError(ErrorKind.INVALID_REQUEST, f"unknown mode {name[:40]!r}; known are {', '.join(MODES)}")
-        self._mode = mode
-        self._dispatcher.policy = build_policy(mode, self._dispatcher.policy)
-        _log.info("efficiency mode is now %s", mode)
+        self._steering.set_mode(name)
+        self._dispatcher.policy = self._steering.policy
 
     @property
     def embedded_problem(self) -> str:
         """Why the embedded model is not there although it was wanted, or ""."""
         return self._embedded.problem
-
-
-def _tie_breakers(config: Config) -> Policy:
-    routing = config.routing
-    return Policy(
-        default_backend=routing.default_backend,
-        power_aware=routing.power_aware,
-        auto_optimize_latency=routing.auto_optimize_latency,
-    )

@@ -55,7 +55,12 @@ def build_spec(config: BackendConfig, aliases: Mapping[str, str]) -> BackendSpec
         avg_latency_ms=character.avg_latency_ms,
         max_tokens_per_second=character.max_tokens_per_second,
         priority=character.priority,
-        slots=config.slots,
+        slots=config.slots or 1,
+        held=bool(config.slots),
+        prefill_tokens_per_second=character.prefill_tokens_per_second,
+        prefill_watts=character.prefill_watts,
+        load_seconds=character.load_seconds,
+        parallel_exponent=character.parallel_exponent,
         max_model_size_gb=capability.max_model_size_gb,
         supported_patterns=capability.supported_model_patterns,
         preferred_models=capability.preferred_models,
@@ -126,6 +131,7 @@ def build_embedded(host: str, port: int, model: str) -> Backend:
         avg_latency_ms=EMBEDDED_LATENCY_MS,
         max_tokens_per_second=EMBEDDED_TOKENS_PER_SECOND,
         slots=EMBEDDED_SLOTS,
+        held=True,
         stand_in_model=model,
     )
     return OpenAiBackend(spec, OriginPool(Origin(host, port)), "/v1", always_stream=True)

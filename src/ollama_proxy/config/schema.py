@@ -73,6 +73,12 @@ class Characteristics(Section, frozen=True):
     avg_latency_ms: Annotated[float, Meta(ge=0, le=1e9, description="time to the first token")] = 0
     priority: int = 0
     max_tokens_per_second: Annotated[float, Meta(ge=0, le=1e9, description="decode speed")] = 0
+    prefill_tokens_per_second: Annotated[float, Meta(ge=0, le=1e9, description="0 = 15 times the decode speed")] = 0
+    prefill_watts: Annotated[float, Meta(ge=0, le=1e9, description="draw while reading a prompt; 0 = power_watts")] = 0
+    load_seconds: Annotated[float, Meta(ge=0, le=1e6, description="to load a model; 0 = by its size")] = 0
+    parallel_exponent: Annotated[
+        float, Meta(ge=0, le=1, description="k requests at once get k to this power done, in units of one alone")
+    ] = 0.8
 
 
 class ModelCapability(Section, frozen=True):
@@ -91,7 +97,15 @@ class Backend(Section, frozen=True):
     enabled: bool = True
     api_key_env: Annotated[str, Meta(description="the variable that holds the key")] = ""
     transparent: bool = False
-    slots: Annotated[int, Meta(ge=1, le=4096, description="requests the server runs at once")] = 1
+    slots: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=4096,
+            description="requests the server runs at once (OLLAMA_NUM_PARALLEL); more wait in the proxy, most urgent "
+            "first, for whichever backend is best when one is free; 0: not known, all are sent on at once",
+        ),
+    ] = 0
     models: Annotated[tuple[str, ...], Meta(description="names, for servers without a list")] = ()
     apis: Annotated[
         tuple[Literal["responses"], ...],
@@ -128,6 +142,36 @@ class Routing(Section, frozen=True):
     power_aware: bool = True
     auto_optimize_latency: bool = True
     fallback_strategy: Literal["next_best", "none"] = "next_best"
+    policy: Annotated[
+        Literal[
+            "predictive",
+            "round-robin",
+            "least-connections",
+            "static-shipped",
+            "static-documented",
+            "fastest",
+            "greenest",
+            "shortest-expected-delay",
+        ],
+        Meta(description="how backends that could take a request are compared"),
+    ] = "predictive"
+    latency_probability: Annotated[
+        float, Meta(gt=0, lt=1, description="how surely a latency limit is to be kept, where a request does not say")
+    ] = 0.95
+    latency_metric: Annotated[
+        Literal["e2e", "ttft"], Meta(description="what a latency limit is about: the last token or the first")
+    ] = "e2e"
+    on_infeasible: Annotated[
+        Literal["best_effort", "reject", "degrade"],
+        Meta(
+            description="when nobody keeps a latency limit surely: take the best chance, refuse, or try a substitute "
+            "of the model first"
+        ),
+    ] = "best_effort"
+    system_cap_watts: Annotated[
+        float, Meta(ge=0, le=1e9, description="only backends that fit under it together are used; 0 = no cap")
+    ] = 0
+    max_waiting: Annotated[int, Meta(ge=0, le=1_000_000, description="requests that may wait for a slot")] = 512
 
 
 class Cache(Section, frozen=True):
@@ -225,6 +269,16 @@ class Thermal(Section, frozen=True):
 class Efficiency(Section, frozen=True):
     enabled: bool = True
     default_mode: Literal["Performance", "Balanced", "Efficiency", "Quiet", "Auto", "UltraEfficiency"] = "Balanced"
+    quiet_max_watts: Annotated[
+        float, Meta(gt=0, le=1e9, description="mode Quiet leaves devices alone that draw more, while another serves")
+    ] = 30
+    quiet_hours: Annotated[
+        str,
+        Meta(
+            pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])?(?![\s\S])",
+            description="such as 22:00-07:00, local time: modes Balanced and Auto are Quiet then",
+        ),
+    ] = ""
 
 
 class Pipelines(Section, frozen=True):

@@ -83,7 +83,7 @@ def test_the_shipped_monitoring_is_the_default() -> None:
         {"backends": [{"id": "a"}]},
         {"backends": [{"id": "a b", "endpoint": "x"}]},
         {"backends": [{"id": "a", "endpoint": "x", "hardware": "gpu"}]},
-        {"backends": [{"id": "a", "endpoint": "x", "slots": 0}]},
+        {"backends": [{"id": "a", "endpoint": "x", "slots": -1}]},
         {"backends": [{"id": "a", "endpoint": "x", "characteristics": {"power_watts": -1}}]},
         {"efficiency": {"default_mode": "balanced"}},
         {"embedded": {"enabled": True}},

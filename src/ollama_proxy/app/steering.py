@@ -1,0 +1,134 @@
+"""What sets the policy in force: configuration, efficiency mode, power supply, quiet hours, power cap."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, time
+
+import msgspec
+
+from ollama_proxy.config.schema import Config
+from ollama_proxy.domain.decision import Policy, PowerSet
+from ollama_proxy.domain.device import BackendView, FleetView
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.energy.meters.supply import PowerSupply
+from ollama_proxy.routing.policies import MODES, Supply, build_policy, effective_mode, find_mode, judge_supply
+from ollama_proxy.routing.power_set import Draw, choose_power_set
+
+_log = logging.getLogger(__name__)
+
+#: How often the supply is looked at, in calls of `tick`, which come about once a second.
+_LOOK_EVERY = 5
+
+
+class Steering:
+    """Holds the policy; `tick` keeps it up to date."""
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Callable[[], FleetView],
+        read_supply: Callable[[], PowerSupply],
+        wall_clock: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        routing = config.routing
+        self._fleet = fleet
+        self._read_supply = read_supply
+        self._wall_clock = wall_clock
+        self._quiet_hours = parse_hours(config.efficiency.quiet_hours)
+        self._quiet_watts = config.efficiency.quiet_max_watts
+        self._cap_watts = routing.system_cap_watts
+        self._base = Policy(
+            default_backend=routing.default_backend,
+            power_aware=routing.power_aware,
+            auto_optimize_latency=routing.auto_optimize_latency,
+            rule=routing.policy,
+            probability=routing.latency_probability,
+            metric=routing.latency_metric,
+            on_infeasible=routing.on_infeasible,
+        )
+        self.mode: str = config.efficiency.default_mode
+        self.supply = Supply.MAINS
+        self.policy = self._base
+        self._ticks = 0
+        self._look_at_supply()
+        self._steer()
+
+    @property
+    def effective_mode(self) -> str:
+        """The mode in effect now."""
+        return effective_mode(self.mode, self.supply, quiet=self._is_quiet_hour())
+
+    @property
+    def description(self) -> str:
+        """A sentence on the mode as set, and on what decides where it leaves something open."""
+        told = MODES[self.mode][1]
+        if self.mode == "Auto":
+            told += f"; now {self.policy.lambda_watts:g} J ({self.supply.value})"
+        return told
+
+    def set_mode(self, name: str) -> None:
+        """Choose a mode. Raises `ProxyError` that lists them."""
+        mode = find_mode(name)
+        if mode is None:
+            raise ProxyError(ErrorKind.INVALID_REQUEST, f"unknown mode {name[:40]!r}; known are {', '.join(MODES)}")
+        self.mode = mode
+        self._steer()
+        _log.info("efficiency mode is now %s", mode)
+
+    def tick(self) -> bool:
+        """Look again, about once a second; whether the policy has changed."""
+        self._ticks += 1
+        if self._ticks % _LOOK_EVERY == 0:
+            self._look_at_supply()
+        before = self.policy
+        self._steer()
+        return self.policy is not before
+
+    def _look_at_supply(self) -> None:
+        found = self._read_supply()
+        self.supply = judge_supply(self.supply, found.on_battery, found.percent)
+
+    def _steer(self) -> None:
+        mode = self.effective_mode
+        quiet = mode == "Quiet"
+        policy = build_policy(self.mode if not quiet else mode, self._base, self.supply)
+        policy = msgspec.structs.replace(policy, name=self.mode, power_set=self._choose_set(quiet=quiet))
+        # The same policy must stay the same object: what is remembered of backends goes by it.
+        if policy != self.policy:
+            self.policy = policy
+
+    def _choose_set(self, *, quiet: bool) -> PowerSet | None:
+        if not (quiet or self._cap_watts):
+            return None
+        views = [view for view in self._fleet().backends if view.health.serves]
+        if quiet:
+            views = [view for view in views if view.spec.power_watts <= self._quiet_watts] or views
+        if not self._cap_watts:
+            return PowerSet(frozenset(view.id for view in views), cap_watts=self._quiet_watts)
+        return choose_power_set([_draw_of(view) for view in views], self._cap_watts)
+
+    def _is_quiet_hour(self) -> bool:
+        if self._quiet_hours is None:
+            return False
+        begin, end = self._quiet_hours
+        now = self._wall_clock().time()
+        return begin <= now < end if begin <= end else now >= begin or now < end
+
+
+def _draw_of(view: BackendView) -> Draw:
+    """By its configured speed: what traffic teaches must not make devices come and go."""
+    spec = view.spec
+    tokens_per_s = (spec.max_tokens_per_second or 1.0) * spec.slots**spec.parallel_exponent
+    return Draw(spec.id, spec.power_watts, spec.prefill_watts or spec.power_watts, tokens_per_s)
+
+
+def parse_hours(text: str) -> tuple[time, time] | None:
+    """`22:00-07:00` as two times; None for an empty text. Raises `ValueError`."""
+    if not text:
+        return None
+    begin, dash, end = text.partition("-")
+    if not dash:
+        raise ValueError(f"expected hours like 22:00-07:00, not {text[:20]!r}")
+    return time.fromisoformat(begin.strip()), time.fromisoformat(end.strip())
