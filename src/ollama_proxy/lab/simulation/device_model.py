@@ -31,11 +31,12 @@ class ThermalModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class DeviceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device: rates and draw while it works, and the states it passes through when it does not.
 
-    `prefill_w` and `decode_w` are dynamic draw above idle; `idle_w` is above the platform's floor. With k requests at
-    once all of them together run at k^`batch_exponent` of the speed of one and draw `batch_power_share` more each.
-    `bandwidth_gb_s` is the device's own memory; 0 takes it from the pool that the package shares. `noise` is the sigma
-    of the logarithm of each request's rates; a stall makes a whole request take twice its time. A device with
-    `suspend_after_s` sleeps that long after its linger is over, and then takes `wake_s` at `wake_w` before it works.
+    `prefill_w` and `decode_w` are all that it draws while it works, `idle_w` what it draws awake without work; each is
+    above the platform's floor. With k requests at once all of them together run at k^`batch_exponent` of the speed of
+    one and draw `batch_power_share` more each. `bandwidth_gb_s` is the device's own memory; 0 takes it from the pool
+    that the package shares. `noise` is the sigma of the logarithm of each request's rates; a stall makes a whole
+    request take twice its time. A device with `suspend_after_s` sleeps that long after its linger is over, and then
+    takes `wake_s` at `wake_w` before it works.
     `thermal` is the die of a device off the package; those on it share the host's.
     """
 

@@ -30,7 +30,8 @@ Model = TypeVar("Model", DeviceModel, HostModel)
 
 DEFAULT_HOST = HostModel()
 
-#: A laptop with a Core Ultra 7 155H and an RTX 4060, a 7B model at Q4. Prefill draws the stated multiple of decode.
+#: A laptop with a Core Ultra 7 155H and an RTX 4060, a 7B model at Q4. Prefill draws the stated multiple of decode; the
+#: card is at its board's limit in both.
 DEFAULT_DEVICES = (
     DeviceModel(
         name="ollama-npu",

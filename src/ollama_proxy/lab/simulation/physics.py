@@ -1,7 +1,8 @@
 """The emulated machine in virtual time: events, not steps.
 
 Between two changes every speed and every draw is constant, so that work, joules and temperatures are integrated
-exactly however far the clock is moved. A device's power is standby (its state) plus dynamic (its work):
+exactly however far the clock is moved. A device's power is dynamic while it works, and standby, that of its state,
+otherwise:
 
 - k requests at once run at k^(exponent - 1) of the speed of one each and share the device's draw equally; that is
   the mean of what their phases draw, plus a share for each beyond the first;
@@ -107,7 +108,7 @@ class World:
 
     @property
     def joules_standby(self) -> float:
-        """Of all states so far: idle, lingering, waking."""
+        """Of all time without work so far: idle, lingering, waking."""
         return sum(one.standby_j for one in self._stations.values())
 
     @property

@@ -1,7 +1,8 @@
 """The states of a device that works, rests and sleeps, and what each draws.
 
 asleep -> waking -> working -> lingering -> idle -> asleep. A device without suspend never sleeps; one without linger
-is idle as soon as its last request is over. This draw is standby: no request's own.
+is idle as soon as its last request is over. This draw is standby: no request's own. While the device works there is
+none; all that it draws then is its work's.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def test_the_mean_request_of_the_conversation_trace_takes_what_it_should(device:
 
 
 def test_energy_is_draw_times_time_phase_by_phase() -> None:
-    assert NVIDIA.energy_j(1500, 650) == pytest.approx((0.05 + 1) * 55 * 1.3 + 10 * 55)
+    assert IGPU.energy_j(300, 220) == pytest.approx((0.15 + 1) * 12 * 1.3 + 10 * 12)
     assert NVIDIA.service_s(1500, 650) == pytest.approx(11.05)
 
 
