@@ -180,7 +180,7 @@ def _find_bound(run: Run | None, arrivals: Sequence[Arrival], setting: Setting) 
     show(0)
     targets_s, late_shares = allow_like(run) if run else ({}, {})
     try:
-        return summarise_bound(bound(arrivals, setting.devices, targets_s, late_shares), arrivals)
+        return summarise_bound(bound(arrivals, setting.devices, targets_s, late_shares, setting.host), arrivals)
     except InfeasibleError as error:
         typer.echo(f"bound: no schedule meets the deadlines ({error})", err=True)
         return {}

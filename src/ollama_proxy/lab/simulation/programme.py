@@ -50,9 +50,9 @@ class Programme:
         columns = len(self._costs) - self._requests + requests
         self._rows.append((columns, np.ones(columns.size), -highspy.kHighsInf, most))
 
-    def limit_work(self, device: int, requests: Integers, work_s: Floats, capacity_s: float) -> None:
-        """These requests' work on one device is at most `capacity_s`."""
-        self._rows.append((self._column[requests, device], work_s, -highspy.kHighsInf, capacity_s))
+    def limit_work(self, requests: Integers, devices: Integers, work: Floats, capacity: float) -> None:
+        """`work`, that of each request on the device in the same place, is at most `capacity` together."""
+        self._rows.append((self._column[requests, devices], work, -highspy.kHighsInf, capacity))
 
     def solve(self) -> tuple[Floats, Floats]:
         """Joules and late part of each request. Raises `InfeasibleError`."""

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_proxy.lab.simulation.bound import InfeasibleError, bound, least_joules
-from ollama_proxy.lab.simulation.devices import DEFAULT_DEVICES
+from ollama_proxy.lab.simulation.devices import DEFAULT_DEVICES, DEFAULT_HOST
 from ollama_proxy.lab.simulation.mix import DEFAULT_MIX, apply_mix
+from ollama_proxy.lab.simulation.report import allow_like
+from ollama_proxy.lab.simulation.run import Setting, run_policy
 from ollama_proxy.lab.simulation.synthetic import generate
 from ollama_proxy.lab.simulation.workload import Arrival
 
@@ -25,6 +27,7 @@ class Machine(msgspec.Struct, frozen=True):
     name: str = "machine"
     batch_exponent: float = 0.0  # several at once save nothing
     batch_power_share: float = 0.0
+    bandwidth_gb_s: float = 1.0  # its own
 
     def service_s(self, prompt_tokens: int, output_tokens: int) -> float:
         return output_tokens * self.seconds
@@ -115,6 +118,49 @@ def test_without_target_each_costs_least() -> None:
     arrivals = [Arrival(0, 0.0, 1, 4), Arrival(1, 0.0, 1, 4), due(0, 1, 1)]
     assert bound(arrivals, (FRUGAL, FAST), {}, {"deadline": 0.0}).request_joules == pytest.approx((4.0, 4.0, 5.0))
     assert bound([], (FRUGAL, FAST), {}).joules == 0.0
+
+
+class Memory(msgspec.Struct, frozen=True):
+    memory_gb_s: float
+    gb_per_token: float = 4.0
+
+
+def test_devices_that_share_memory_cannot_all_decode_at_full_speed() -> None:
+    """Half a token a second of 4 GB each: two devices at once want 4 GB/s."""
+    pair = [msgspec.structs.replace(FRUGAL, name=name, bandwidth_gb_s=0.0) for name in ("a", "b")]
+    arrivals = [due(0, 4, 8), due(0, 4, 8)]
+    for memory_gb_s, least in ((4.0, 8.0), (2.0, 4.0 + 20.0)):
+        found = bound(arrivals, (*pair, FAST), {}, {"deadline": 0.0}, Memory(memory_gb_s))
+        assert found.joules == pytest.approx(least)
+    apart = [pair[0], msgspec.structs.replace(pair[1], bandwidth_gb_s=256.0)]
+    assert bound(arrivals, (*apart, FAST), {}, {"deadline": 0.0}, Memory(2.0)).joules == pytest.approx(8.0)
+
+
+def test_what_can_be_read_before_or_behind_a_window_need_not_be_read_inside() -> None:
+    """Both read 16 GB in 12 s: together 2.7 GB/s are enough, and with less one of them goes elsewhere."""
+    pair = [msgspec.structs.replace(FRUGAL, name=name, bandwidth_gb_s=0.0) for name in ("a", "b")]
+    arrivals = [due(0, 4, 12), due(0, 4, 12)]
+    assert bound(arrivals, (*pair, FAST), {}, {"deadline": 0.0}, Memory(2.7)).joules == pytest.approx(8.0)
+    assert bound(arrivals, (*pair, FAST), {}, {"deadline": 0.0}, Memory(2.6)).joules > 8.0
+
+
+def test_a_batch_reads_the_weights_once() -> None:
+    batching = Machine(seconds=1.0, joules=1.0, slots=2, batch_exponent=1.0, bandwidth_gb_s=0.0)
+    arrivals = [due(0, 4, 4), due(0, 4, 4)]
+    assert bound(arrivals, (batching,), {}, {"deadline": 0.0}, Memory(4.0)).joules == pytest.approx(4.0)
+    with pytest.raises(InfeasibleError):
+        bound(arrivals, (batching,), {}, {"deadline": 0.0}, Memory(3.9))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from((4.0, 12.0, 25.0)), st.sampled_from((20.0, 40.0, 100.0)))
+def test_no_run_of_the_simulator_is_below_the_bound(seed: int, rate_per_min: float, memory_gb_s: float) -> None:
+    devices = [msgspec.structs.replace(one, noise=0, stall_probability=0) for one in DEFAULT_DEVICES]
+    host = msgspec.structs.replace(DEFAULT_HOST, memory_gb_s=memory_gb_s)
+    arrivals = apply_mix(generate("conv", 40, rate_per_min, seed), DEFAULT_MIX, seed)
+    run = run_policy("predictive", arrivals, Setting(devices, host, seed))
+    if all(one.device for one in run.served):
+        assert run.joules >= bound(arrivals, devices, *allow_like(run), host).joules - 1e-6
 
 
 def test_targets_that_nobody_can_meet_are_told() -> None:
