@@ -43,6 +43,7 @@ def make_config(plan: Plan) -> dict[str, object]:
     return {
         "server": {"host": "127.0.0.1", "http_port": plan.port, "grpc_port": plan.grpc_port},
         "embedded": {"enabled": "never"},
+        "learning": {"keep": False},
         "monitoring": {"prometheus_port": 0},
         "backends": backends,
     }

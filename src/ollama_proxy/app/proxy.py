@@ -18,6 +18,7 @@ from ollama_proxy.app.embedding import EmbeddedBackend
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.garbage import Garbage
 from ollama_proxy.app.job import Job
+from ollama_proxy.app.learned import Memory
 from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports
@@ -71,6 +72,7 @@ class Proxy:
             most_waiting=config.routing.max_waiting,
             max_attempts=1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS,
         )
+        self._memory = Memory(config.learning, self._dispatcher)
         health = config.health
         self._prober = Prober(
             fleet=self._fleet,
@@ -106,6 +108,7 @@ class Proxy:
         self._dispatcher.starting = True
         await self._ports.bind()
         await self._prober.probe_all()
+        self._memory.recall()
         embedded = self.config.embedded.enabled
         nobody = self._passage is None and not any(view.health.serves for view in self._fleet.view().backends)
         if embedded == "always" or (embedded == "auto" and nobody):
@@ -114,6 +117,7 @@ class Proxy:
         self._garbage.begin(self._loop.time())
         self._tasks.append(spawn(self._prober.run(), "probes"))
         self._tasks.append(spawn(self._sweep(), "sweep"))
+        self._tasks.append(spawn(self._memory.run(), "keep what was learned"))
 
     @property
     def http_port(self) -> int:
@@ -137,6 +141,7 @@ class Proxy:
             await backend.close()
         if self._passage is not None:
             await self._passage.close()
+        self._memory.save()
         self._log.flush()
 
     async def _sweep(self) -> None:

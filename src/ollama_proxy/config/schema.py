@@ -262,6 +262,15 @@ class Energy(Section, frozen=True):
     retention_days: Annotated[float, Meta(gt=0, le=36500, description="older rows are deleted")] = 365
 
 
+class Learning(Section, frozen=True):
+    """What traffic teaches of speeds and lengths of answers, kept over restarts."""
+
+    keep: Annotated[bool, Meta(description="write it down once a minute and at the end")] = True
+    path: Annotated[
+        str, Meta(description="JSON file; empty takes ollama-proxy/learned.json in XDG_STATE_HOME or ~/.local/state")
+    ] = ""
+
+
 class Thermal(Section, frozen=True):
     enabled: bool = True
 
@@ -300,6 +309,7 @@ class Config(Section, frozen=True):
     monitoring: Monitoring = Monitoring()
     meters: Meters = Meters()
     energy: Energy = Energy()
+    learning: Learning = Learning()
     thermal: Thermal = Thermal()
     efficiency: Efficiency = Efficiency()
     pipelines: Pipelines = Pipelines()

@@ -6,6 +6,10 @@ count less, by half after `_HALF_LIFE` newer ones.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
 from ollama_proxy.domain.lengths import BINS, Lengths, bin_of, make_typical_lengths
 
 _PARENT_WEIGHT = 20.0
@@ -19,6 +23,13 @@ _TOO_LARGE = 1e12
 _MOST_KINDS = 4096
 
 Kind = tuple[str, ...]
+
+
+class SavedLengths(msgspec.Struct, frozen=True):
+    """One kind's histogram."""
+
+    kind: tuple[str, ...]
+    counts: tuple[float, ...]
 
 
 class _Histogram:
@@ -69,6 +80,21 @@ class LengthBook:
                 best = _refresh(one, best)
         return best
 
+    def save(self) -> list[SavedLengths]:
+        """What was learned; weights are in units of the next answer's."""
+        return [
+            SavedLengths(kind, tuple([round(count / one.unit, 4) for count in one.counts]))
+            for kind, one in self._kinds.items()
+            if one.total
+        ]
+
+    def restore(self, saved: Iterable[SavedLengths]) -> None:
+        """Take up what was learned before a restart."""
+        for one in list(saved)[:_MOST_KINDS]:
+            if len(one.counts) == BINS and min(one.counts) >= 0:
+                found = self._kinds.setdefault(tuple(one.kind), _Histogram())
+                found.counts, found.total = list(one.counts), sum(one.counts)
+
     def _chain(self, model: str, way_in: str, caller: str) -> tuple[_Histogram, ...]:
         found = self._chains.get((model, way_in, caller))
         if found is None:
@@ -111,6 +137,14 @@ class PromptRatio:
         if known is None and len(self._ratios) >= _MOST_KINDS:
             self._ratios.clear()
         self._ratios[model] = ratio if known is None else known + self._SHARE * (ratio - known)
+
+    def save(self) -> dict[str, float]:
+        """What was learned."""
+        return {model: round(ratio, 5) for model, ratio in self._ratios.items()}
+
+    def restore(self, saved: Mapping[str, float]) -> None:
+        """Take up what was learned before a restart."""
+        self._ratios = {model: min(1.0, max(0.02, ratio)) for model, ratio in saved.items()}
 
     def expect(self, model: str, prompt_bytes: int) -> float:
         """How many tokens a prompt of a size probably is."""

@@ -22,6 +22,8 @@ _PRIOR_VAR = 0.16
 _NOISE_VAR, _LEAST_NOISE_VAR, _MOST_NOISE_VAR = 0.01, 0.0004, 0.25
 _DRIFT_VAR_PER_S = 2e-7
 _MOST_VAR = 1.0
+#: A restart may mean another driver, another server, another machine.
+_RESTART_VAR = 0.01
 #: The share of one request in what is believed of the noise.
 _NOISE_SHARE = 0.1
 _CLIP = 3.0
@@ -44,6 +46,18 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
 
 
 NOTHING_SEEN = Observation(None, None)
+
+
+class SavedRates(msgspec.Struct, frozen=True):
+    """A learner's state: means and variances of logarithms."""
+
+    overhead: tuple[float, float]
+    prefill: tuple[float, float]
+    decode: tuple[float, float]
+    load: float | None
+    ttft_noise_var: float
+    decode_noise_var: float
+    counts: tuple[int, int, int]
 
 
 class Filter:
@@ -168,6 +182,33 @@ class Learner:
             return
         load = self._load
         load.move(math.log(load_s) - load.mean, 0.3, 1.0)
+
+    def save(self) -> SavedRates:
+        """What is believed, to be restored after a restart."""
+        return SavedRates(
+            (self._overhead.mean, self._overhead.var),
+            (self._prefill.mean, self._prefill.var),
+            (self._decode.mean, self._decode.var),
+            None if self._load is None else self._load.mean,
+            self._ttft_watch.noise_var,
+            self._decode_watch.noise_var,
+            (self.samples, self.ttft_samples, self.decode_samples),
+        )
+
+    def restore(self, saved: SavedRates, age_s: float) -> None:
+        """Take up what was believed `age_s` ago; the older, the less certain."""
+        for one, (mean, var) in (
+            (self._overhead, saved.overhead),
+            (self._prefill, saved.prefill),
+            (self._decode, saved.decode),
+        ):
+            one.mean, one.var = mean, min(_MOST_VAR, var + _RESTART_VAR)
+            one.age(age_s)
+        if saved.load is not None:
+            self._load = Filter(1.0)
+            self._load.mean = saved.load
+        self._ttft_watch.noise_var, self._decode_watch.noise_var = saved.ttft_noise_var, saved.decode_noise_var
+        self.samples, self.ttft_samples, self.decode_samples = saved.counts
 
     def rates(self) -> Rates:
         """What is believed now."""

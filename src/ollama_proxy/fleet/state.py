@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, ModelFacts, Rates, Wait
 from ollama_proxy.domain.errors import Failure, FailureKind
@@ -16,7 +18,7 @@ from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
 from ollama_proxy.fleet.naming import with_names
-from ollama_proxy.fleet.rates import MAX_MODELS, Learner, Observation
+from ollama_proxy.fleet.rates import MAX_MODELS, Learner, Observation, SavedRates
 from ollama_proxy.fleet.running import Running, Slot, forecast_slots, forecast_wait
 
 #: What traffic teaches is shown this often: a decision a moment later is no worse for it, and most views then last.
@@ -105,6 +107,13 @@ class _Record:
                 self.memory,
             )
         return view
+
+
+class SavedBackend(msgspec.Struct, frozen=True):
+    """What was learned of a backend, by model. An emulated device teaches nothing of the real one behind its name."""
+
+    emulated: bool
+    models: dict[str, SavedRates]
 
 
 class Fleet:
@@ -241,6 +250,28 @@ class Fleet:
         left = {name: facts for name, facts in models.items() if canonical_model(facts.there or name) != model}
         if len(left) != len(models):
             record.models = left
+            self._touch(record)
+
+    # -- what outlasts a restart --------------------------------------------------
+
+    def save_rates(self) -> dict[str, SavedBackend]:
+        """What was learned, by backend."""
+        return {
+            name: SavedBackend(record.emulated, {model: one.save() for model, one in record.learners.items()})
+            for name, record in self._records.items()
+            if record.learners
+        }
+
+    def restore_rates(self, saved: Mapping[str, SavedBackend], age_s: float, now_s: float) -> None:
+        """Take up what was learned `age_s` ago, of backends that are still there and not known to be others now."""
+        for name, before in saved.items():
+            record = self._records.get(name)
+            if record is None or (record.health is WELL and record.emulated is not before.emulated):
+                continue
+            for model, one in list(before.models.items())[-MAX_MODELS:]:
+                learner = _touch_learner(record, model, now_s)
+                learner.restore(one, age_s)
+                record.rates = {**record.rates, model: learner.rates()}
             self._touch(record)
 
     # -- probes --------------------------------------------------------------

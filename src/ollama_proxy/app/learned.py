@@ -1,0 +1,107 @@
+"""What traffic taught, kept over restarts: one small JSON file, replaced as a whole, so that no crash can tear it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from ollama_proxy.app.dispatch import Dispatcher
+from ollama_proxy.config.schema import Learning
+from ollama_proxy.fleet.lengths import SavedLengths
+from ollama_proxy.fleet.state import SavedBackend
+
+_log = logging.getLogger(__name__)
+
+_VERSION = 1
+_SAVE_EVERY_S = 60.0
+_MOST_BYTES = 64_000_000
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """The file. `rates` by backend."""
+
+    version: int
+    saved_unix_s: float
+    rates: dict[str, SavedBackend]
+    lengths: list[SavedLengths]
+    tokens_per_byte: dict[str, float]
+
+
+def state_folder() -> Path:
+    """Where state is kept: `ollama-proxy` in XDG_STATE_HOME or ~/.local/state."""
+    base = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "ollama-proxy"
+
+
+class Memory:
+    """Reads the file at the start, writes it now and then and at the end. A file that cannot be used is said, once."""
+
+    def __init__(self, config: Learning, dispatcher: Dispatcher) -> None:
+        self._keep = config.keep
+        self._path = Path(config.path) if config.path else state_folder() / "learned.json"
+        self._dispatcher = dispatcher
+        self._told = False
+
+    def recall(self) -> None:
+        """Take up what the last run learned."""
+        if not self._keep:
+            return
+        try:
+            if self._path.stat().st_size > _MOST_BYTES:
+                raise ValueError("is too large")
+            found = msgspec.json.decode(self._path.read_bytes(), type=Learned)
+            if found.version != _VERSION:
+                raise ValueError(f"has version {found.version}, this program knows {_VERSION}")
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, msgspec.DecodeError, RecursionError) as error:
+            _log.warning("%s is left alone, learning starts anew: %s", self._path, error)
+            return
+        age_s = max(0.0, time.time() - found.saved_unix_s)
+        dispatcher = self._dispatcher
+        dispatcher.fleet_state.restore_rates(found.rates, age_s, dispatcher.clock())
+        dispatcher.lengths.restore(found.lengths)
+        dispatcher.prompts.restore(found.tokens_per_byte)
+
+    async def run(self) -> None:
+        """Save now and then."""
+        while self._keep:
+            await asyncio.sleep(_SAVE_EVERY_S)
+            data = self._encode()
+            await asyncio.to_thread(self._write, data)
+
+    def save(self) -> None:
+        """Save at once, at the end."""
+        if self._keep:
+            self._write(self._encode())
+
+    def _encode(self) -> bytes:
+        dispatcher = self._dispatcher
+        return msgspec.json.encode(
+            Learned(
+                _VERSION,
+                time.time(),
+                dispatcher.fleet_state.save_rates(),
+                dispatcher.lengths.save(),
+                dispatcher.prompts.save(),
+            )
+        )
+
+    def _write(self, data: bytes) -> None:
+        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with beside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._path)
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                _log.warning("what was learned cannot be kept in %s: %s", self._path, error.strerror or error)

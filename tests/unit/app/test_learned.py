@@ -1,0 +1,103 @@
+"""What is kept over restarts: read back as it was, older and less certain; files that cannot be used harm nobody."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ollama_proxy.app.learned import Memory
+from ollama_proxy.config.schema import Learning
+from ollama_proxy.domain.call import Need
+from ollama_proxy.domain.device import BackendSpec
+from ollama_proxy.domain.ports import ProbeReport
+from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
+from ollama_proxy.fleet.rates import Observation
+from ollama_proxy.fleet.state import Fleet
+
+SPEC = BackendSpec("a", "ollama", "a", "cpu", 10, 500, 10)
+
+
+class Learnt:
+    """As much of a dispatcher as the memory looks at."""
+
+    def __init__(self, *, emulated: bool = False) -> None:
+        self.fleet_state = Fleet()
+        self.fleet_state.add(SPEC, frozenset((Need.GENERATE,)))
+        self.fleet_state.probed("a", ProbeReport({}, emulated=emulated), 0)
+        self.lengths = LengthBook()
+        self.prompts = PromptRatio()
+
+    def clock(self) -> float:
+        return 1000.0
+
+
+def memory(path: Path, learnt: Learnt) -> Memory:
+    return Memory(Learning(path=str(path)), learnt)  # type: ignore[arg-type]
+
+
+def teach(path: Path) -> Learnt:
+    learnt = Learnt()
+    for _ in range(20):
+        learnt.fleet_state.succeeded("a", "m:1b", Observation(1.0, 40.0, 100, 3.0), 1000.0)
+        learnt.lengths.learn("m:1b", "ollama", "", 700)
+        learnt.prompts.learn("m:1b", 1000, 400)
+    memory(path, learnt).save()
+    return learnt
+
+
+def test_what_was_learned_is_there_after_a_restart_but_less_certain(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "learned.json"
+    before = teach(path)
+    after = Learnt()
+    memory(path, after).recall()
+    old, new = (one.fleet_state.look("a").rates["m:1b"] for one in (before, after))
+    assert new.decode_tps == pytest.approx(old.decode_tps)
+    assert (new.prefill_tps, new.load_s) == (pytest.approx(old.prefill_tps), pytest.approx(3.0))
+    assert (new.samples, new.decode_samples) == (20, 20)
+    assert new.decode_var > old.decode_var
+    assert after.lengths.expect("m:1b", "ollama", "").mean() == pytest.approx(
+        before.lengths.expect("m:1b", "ollama", "").mean(), rel=0.05
+    )
+    assert after.prompts.expect("m:1b", 1000) == pytest.approx(before.prompts.expect("m:1b", 1000), rel=0.001)
+
+
+def test_an_emulated_device_teaches_nothing_of_the_real_one(tmp_path: Path) -> None:
+    teach(tmp_path / "learned.json")
+    after = Learnt(emulated=True)
+    memory(tmp_path / "learned.json", after).recall()
+    assert after.fleet_state.look("a").rates == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1}', b'{"version": 9, "x": 1}', b"\xff" * 100])
+def test_a_file_that_cannot_be_used_is_told_and_left_alone(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "learned.json"
+    path.write_bytes(content)
+    after = Learnt()
+    with caplog.at_level(logging.WARNING):
+        memory(path, after).recall()
+    assert "learning starts anew" in caplog.text
+    assert path.read_bytes() == content
+    assert after.fleet_state.look("a").rates == {}
+
+
+def test_a_newer_version_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    teach(tmp_path / "learned.json")
+    document = msgspec.json.decode((tmp_path / "learned.json").read_bytes())
+    (tmp_path / "learned.json").write_bytes(msgspec.json.encode(document | {"version": 2}))
+    with caplog.at_level(logging.WARNING):
+        memory(tmp_path / "learned.json", Learnt()).recall()
+    assert "has version 2, this program knows 1" in caplog.text
+
+
+def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    kept = memory(tmp_path / "file" / "learned.json", Learnt())
+    with caplog.at_level(logging.WARNING):
+        kept.save()
+        kept.save()
+    assert caplog.text.count("cannot be kept") == 1
