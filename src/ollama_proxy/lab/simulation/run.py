@@ -103,7 +103,7 @@ class Simulation:
         self._jobs: dict[int, _Job] = {}
         self._served: list[Served] = []
         self._decide_us: list[float] = []
-        self._above_s = 0.0
+        self._above_s = self._streak_s = self._longest_above_s = 0.0
 
     def run(self, arrivals: Sequence[Arrival], progress: Callable[[int], None] | None) -> Run:
         world = self._world
@@ -130,12 +130,16 @@ class Simulation:
             self._above_s,
             tuple(self._decide_us),
             self._setting.seed,
+            self._longest_above_s,
         )
 
     def _pass(self, to_s: float) -> None:
         world, cap_w = self._world, self._setting.cap_w
-        if cap_w and world.power_w() > cap_w:
-            self._above_s += to_s - world.now_s
+        if cap_w and to_s > world.now_s:
+            above_s = to_s - world.now_s if world.power_w() > cap_w else 0.0
+            self._above_s += above_s
+            self._streak_s = self._streak_s + above_s if above_s else 0.0
+            self._longest_above_s = max(self._longest_above_s, self._streak_s)
         for event in world.advance(to_s):
             if isinstance(event, Ended):
                 self._end(event)

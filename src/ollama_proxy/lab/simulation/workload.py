@@ -50,3 +50,4 @@ class Run(msgspec.Struct, frozen=True):
     seconds_above_cap: float
     decide_us: tuple[float, ...]  # wall time of each decision, microseconds
     seed: int
+    longest_above_s: float = 0.0  # the longest of the times above the cap
