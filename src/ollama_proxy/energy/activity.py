@@ -38,7 +38,7 @@ class Weights(msgspec.Struct, frozen=True):
     prefill_j: float = 1 / 20
     decode_j: float = 1.0
     active_w: float = 0.0
-    doubt: float = 2.0
+    doubt: float = 4.0
 
     def distort(self) -> Weights:
         """The same with a prompt token worth as much more as may be."""

@@ -18,6 +18,7 @@ import msgspec
 from ollama_proxy.domain.metering import FigureKind
 from ollama_proxy.energy.activity import Activity, Interval, Phase, Rates, RequestEnergy, Weights
 from ollama_proxy.energy.floor import IdleFloor
+from ollama_proxy.energy.regression import Coefficients
 
 #: Intervals between which nothing begins, ends or changes its phase are made one, up to this length.
 MERGED_S = 1.0
@@ -32,6 +33,13 @@ PATIENCE_S = 10.0
 METER_ERROR = 0.01
 _RATE_SHARE = 0.2
 DEFAULT_WEIGHTS = Weights()
+#: The factor by which learned weights may be off.
+LEARNED_DOUBT = 2.0
+
+
+def learn_weights(coefficients: Coefficients) -> Weights:
+    """The weights of a device from what its requests were found to cost; better than the default from some ten on."""
+    return Weights(coefficients.prefill_j, coefficients.decode_j, doubt=LEARNED_DOUBT)
 
 
 class Balance(msgspec.Struct):
