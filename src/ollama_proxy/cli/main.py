@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ollama_proxy.cli import check, doctor, lab, serve
+from ollama_proxy.cli import check, doctor, lab, ledger, serve
 
 app = typer.Typer(
     name="ollama-proxy",
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(lab.app, name="lab")
 app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
+app.command("ledger")(ledger.ledger)
 
 _LONG_FLAGS = ("config", "log-level", "grpc-port", "http-port", "host", "validate-config", "version", "help")
 
