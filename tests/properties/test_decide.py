@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Sequence
+
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, RoutingRequest
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates
-from ollama_proxy.routing.decide import decide
+from ollama_proxy.domain.decision import Decision, Limit, Policy, PowerSet, Refusal, RoutingRequest
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates, Wait
+from ollama_proxy.domain.lengths import BINS, Lengths
+from ollama_proxy.routing.decide import decide, price_of_seconds
+from ollama_proxy.routing.rules import POLICY_RULES
 
 MODELS = ("m:1b", "m:7b")
 IDS = ("a", "b", "c", "d")
@@ -29,9 +35,26 @@ specs = st.builds(
     max_tokens_per_second=st.floats(0, 200),
     priority=st.integers(0, 10),
     slots=st.integers(1, 4),
+    held=st.booleans(),
+    prefill_tokens_per_second=st.sampled_from((0.0, 100.0, 3000.0)),
+    prefill_watts=watts,
+    load_seconds=st.sampled_from((0.0, 4.0)),
+    parallel_exponent=st.sampled_from((0.0, 0.5, 0.8, 1.0)),
     max_model_size_gb=st.sampled_from((0.0, 1.0, 8.0)),
     excluded_patterns=st.sampled_from(((), ("*:7b",))),
 )
+
+
+learned = st.builds(
+    Rates,
+    overhead_s=st.floats(0.01, 10),
+    prefill_tps=st.floats(10, 5000),
+    decode_tps=st.floats(0.5, 200),
+    load_s=st.none() | st.floats(0.1, 30),
+    ttft_var=st.floats(0, 1.5),
+    decode_var=st.floats(0, 1.5),
+)
+waits = st.none() | st.builds(Wait, mean_s=st.floats(0.05, 60), var_s2=st.floats(0, 100))
 
 
 @st.composite
@@ -41,11 +64,6 @@ def fleets(draw: st.DrawFn) -> FleetView:
         spec = msgspec.structs.replace(draw(specs), id=name)
         held = draw(st.lists(st.sampled_from(MODELS), unique=True))
         sizes = {model: ModelFacts(model, size_bytes=draw(st.sampled_from((4 * 10**8, 5 * 10**9)))) for model in held}
-        rates = {
-            model: Rates(draw(st.floats(0.01, 10)), draw(st.floats(0.5, 200)), 3)
-            for model in held
-            if draw(st.booleans())
-        }
         views.append(
             BackendView(
                 spec,
@@ -53,11 +71,12 @@ def fleets(draw: st.DrawFn) -> FleetView:
                 models=sizes,
                 loaded=frozenset(draw(st.lists(st.sampled_from(MODELS), max_size=1))),
                 in_flight=draw(st.integers(0, 6)),
-                rates=rates,
+                rates={model: draw(learned) for model in held if draw(st.booleans())},
                 capabilities=draw(st.sampled_from((frozenset(Need), frozenset((Need.GENERATE,))))),
             )
         )
-    return FleetView(7, tuple(views))
+    counted = draw(st.booleans())
+    return FleetView(7, tuple(views), tuple(draw(waits) for _ in views) if counted else ())
 
 
 requests = st.builds(
@@ -72,14 +91,53 @@ requests = st.builds(
         prefer_power_efficiency=st.booleans(),
         max_latency_ms=st.sampled_from((0, 0, 300, 2000)),
         max_power_watts=st.sampled_from((0.0, 0.0, 10.0, 50.0)),
+        latency_probability=st.sampled_from((0.0, 0.5, 0.99)),
+        latency_metric=st.sampled_from(("", "e2e", "ttft")),
+        on_infeasible=st.sampled_from(("", "best_effort", "reject")),
     ),
+    prompt_tokens=st.sampled_from((0.0, 100.0, 8000.0)),
     max_tokens=st.sampled_from((0, 1, 50, 1000)),
     embed=st.booleans(),
+    lengths=st.sampled_from((None, Lengths([1.0] * BINS), Lengths([0.0] * 12 + [1.0] + [0.0] * (BINS - 13)))),
+    spent_s=st.sampled_from((0.0, 0.0, 0.2, 5.0)),
+    serial=st.integers(0, 9),
 )
-policies = st.builds(Policy, lambda_watts=st.floats(0, 100), default_backend=st.sampled_from(("", "b")))
-tries = st.frozensets(st.sampled_from(IDS))
+#: Every rule; the own one, which has more to keep, as often as all others together.
+rules = st.just("predictive") | st.sampled_from(POLICY_RULES)
+id_sets = st.frozensets(st.sampled_from(IDS))
+policies = st.builds(
+    Policy,
+    lambda_watts=st.floats(0, 100),
+    default_backend=st.sampled_from(("", "b")),
+    power_aware=st.booleans(),
+    auto_optimize_latency=st.booleans(),
+    rule=rules,
+    probability=st.sampled_from((0.5, 0.95)),
+    metric=st.sampled_from(("e2e", "ttft")),
+    on_infeasible=st.sampled_from(("best_effort", "reject")),
+    power_set=st.none() | st.builds(PowerSet, active=id_sets, brief=id_sets, cap_watts=st.just(40.0)),
+)
+tries = id_sets
 cases = given(requests, fleets(), policies, tries)
 many = settings(max_examples=300, deadline=None)
+
+
+def changed(
+    fleet: FleetView, change: Callable[[BackendView, Wait | None], tuple[BackendView, Wait | None]]
+) -> FleetView:
+    """Another fleet: each backend and its wait after a change."""
+    pairs = zip(fleet.backends, fleet.waits or (None,) * len(fleet.backends), strict=True)
+    made = [change(*pair) for pair in pairs]
+    return FleetView(7, tuple(view for view, _ in made), tuple(wait for _, wait in made) if fleet.waits else ())
+
+
+def keep(fleet: FleetView, places: Sequence[int]) -> FleetView:
+    """The backends at some places, in that order, with their waits."""
+    return FleetView(
+        7,
+        tuple(fleet.backends[place] for place in places),
+        tuple(fleet.waits[place] for place in places if fleet.waits),
+    )
 
 
 def ids(verdict: Decision | Refusal) -> list[str]:
@@ -88,14 +146,31 @@ def ids(verdict: Decision | Refusal) -> list[str]:
 
 @many
 @cases
-def test_same_inputs_same_answer_whatever_the_order(
+def test_same_inputs_same_answer(
     request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
 ) -> None:
     verdict = decide(request, fleet, policy, tried)
     assert verdict == decide(request, fleet, policy, tried)
-    other = decide(request, FleetView(7, fleet.backends[::-1]), policy, tried)
-    assert ids(other) == ids(verdict)
+    # Nor does it matter what the views remember of other decisions.
+    fresh = changed(fleet, lambda view, wait: (msgspec.structs.replace(view, memory={}), wait))
+    assert verdict == decide(request, fresh, policy, tried)
+
+
+@many
+@given(requests, fleets(), policies, tries, st.randoms(use_true_random=False))
+def test_the_order_of_backends_does_not_matter(
+    request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str], dice: random.Random
+) -> None:
+    verdict = decide(request, fleet, policy, tried)
+    places = list(range(len(fleet.backends)))
+    dice.shuffle(places)
+    other = decide(request, keep(fleet, places), policy, tried)
     assert other.rejections == verdict.rejections
+    if isinstance(verdict, Decision):
+        assert other == verdict
+    else:
+        assert isinstance(other, Refusal)
+        assert other.kind is verdict.kind
 
 
 @many
@@ -104,7 +179,9 @@ def test_hard_limits_hold_on_every_attempt(
     request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
 ) -> None:
     by_id = {view.id: view for view in fleet.backends}
-    for name in ids(decide(request, fleet, policy, tried)):
+    verdict = decide(request, fleet, policy, tried)
+    assert not {one.backend for one in verdict.rejections} & set(ids(verdict))
+    for name in ids(verdict):
         view = by_id[name]
         limit = request.annotations.max_power_watts
         assert name not in tried
@@ -113,6 +190,44 @@ def test_hard_limits_hold_on_every_attempt(
         assert request.model in view.models
         assert request.needs <= view.capabilities
         assert not limit or 0 < view.spec.power_watts <= limit
+        if policy.power_set is not None:
+            assert name in policy.power_set.active
+
+
+@many
+@cases
+def test_a_latency_limit_that_is_to_be_kept_is_kept_or_refused_by_every_rule(
+    request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
+) -> None:
+    wishes = request.annotations
+    verdict = decide(request, fleet, policy, tried)
+    wanted = wishes.latency_probability or policy.probability
+    if not isinstance(verdict, Decision):
+        return
+    chances = [one.estimate.chance for one in verdict.ranking]
+    if not wishes.max_latency_ms:
+        assert set(chances) == {None}
+    elif (wishes.on_infeasible or policy.on_infeasible) == "reject":
+        assert all(chance is not None and chance >= wanted for chance in chances)
+    elif policy.rule == "predictive" and (chances[0] or 0) >= wanted:
+        assert all((chance or 0) >= wanted for chance in chances)
+    elif policy.rule == "predictive":
+        shown = [round(chance or 0, 9) for chance in chances]
+        assert shown == sorted(shown, reverse=True)
+        assert all(one.limit is not Limit.LATENCY for one in verdict.rejections)
+
+
+def is_late(request: RoutingRequest, fleet: FleetView, policy: Policy, backend: str) -> bool:
+    """Whether a backend that is asked alone, and whatever its chance, has less than is wanted."""
+    place = [view.id for view in fleet.backends].index(backend)
+    wishes = request.annotations
+    free = msgspec.structs.replace(wishes, target="", latency_probability=1e-300, on_infeasible="best_effort")
+    lenient = msgspec.structs.replace(request, annotations=free)
+    # Time already spent makes a best effort of everything, and is taken out of the limit.
+    alone = decide(msgspec.structs.replace(lenient, spent_s=request.spent_s or 1e-9), keep(fleet, [place]), policy)
+    assert isinstance(alone, Decision), alone
+    wanted = wishes.latency_probability or policy.probability
+    return (alone.chosen.estimate.chance or 0) < wanted + 1e-6
 
 
 @many
@@ -130,9 +245,16 @@ def test_every_rejection_names_a_limit_that_is_truly_violated(
             Limit.MODEL_MISSING: request.model not in (view.models or {}),
             Limit.POWER: not view.spec.power_watts or view.spec.power_watts > request.annotations.max_power_watts,
             Limit.CAPABILITY: not request.needs <= view.capabilities,
+            Limit.SYSTEM_POWER: policy.power_set is not None
+            and (rejection.backend not in policy.power_set.active or rejection.backend in policy.power_set.brief),
+            Limit.MODEL_EXCLUDED: request.model == "m:7b" and bool(view.spec.excluded_patterns),
+            Limit.MODEL_TOO_LARGE: 0
+            < view.spec.max_model_size_gb * 1e9
+            < (view.models or {}).get(request.model, ModelFacts("")).size_bytes,
+            Limit.LATENCY: rejection.limit is Limit.LATENCY and is_late(request, fleet, policy, rejection.backend),
             Limit.NOT_TARGET: request.annotations.target not in (view.id, view.spec.hardware),
         }
-        assert truth.get(rejection.limit, True), rejection
+        assert truth[rejection.limit], rejection
     if isinstance(verdict, Decision):
         assert len(verdict.ranking) + len(verdict.rejections) == len(fleet.backends)
 
@@ -142,10 +264,44 @@ def test_every_rejection_names_a_limit_that_is_truly_violated(
 def test_removing_a_loser_never_changes_the_winner(
     request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
 ) -> None:
+    if policy.rule == "round-robin":
+        return  # whose turn it is depends on how many there are
     verdict = decide(request, fleet, policy, tried)
     for loser in ids(verdict)[1:]:
-        rest = FleetView(7, tuple(view for view in fleet.backends if view.id != loser))
+        rest = keep(fleet, [place for place, view in enumerate(fleet.backends) if view.id != loser])
         assert ids(decide(request, rest, policy, tried))[0] == ids(verdict)[0]
+
+
+def improve(view: BackendView, wait: Wait | None, model: str) -> tuple[BackendView, Wait | None]:
+    """Half the watts, half of every time, half the wait. Its load stays: a joule shared is less than one alone."""
+    old, base = view.rates.get(model), view.spec
+    spec = msgspec.structs.replace(
+        base,
+        power_watts=base.power_watts / 2,
+        prefill_watts=base.prefill_watts / 2,
+        avg_latency_ms=(base.avg_latency_ms or 500) / 2,
+        max_tokens_per_second=(base.max_tokens_per_second or 20) * 2,
+        prefill_tokens_per_second=base.prefill_tokens_per_second * 2,
+        load_seconds=base.load_seconds / 2,
+    )
+    rates = {}
+    if old is not None:
+        rates[model] = msgspec.structs.replace(
+            old,
+            overhead_s=old.overhead_s / 2,
+            prefill_tps=old.prefill_tps * 2,
+            decode_tps=old.decode_tps * 2,
+            load_s=None if old.load_s is None else old.load_s / 2,
+        )
+    if base.load_seconds == 0 and (old is None or old.load_s is None):
+        # What is reckoned from the size is not halved with the rest; so is the chance, then.
+        models = {
+            name: msgspec.structs.replace(facts, size_bytes=facts.size_bytes // 2)
+            for name, facts in (view.models or {}).items()
+        }
+        view = msgspec.structs.replace(view, models=models)
+    better = None if wait is None else Wait(wait.mean_s / 2, wait.var_s2)
+    return msgspec.structs.replace(view, spec=spec, rates=rates, memory={}), better
 
 
 @many
@@ -153,23 +309,15 @@ def test_removing_a_loser_never_changes_the_winner(
 def test_a_backend_that_gets_better_never_falls(
     request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
 ) -> None:
+    if policy.rule == "round-robin":
+        return
     before = ids(decide(request, fleet, policy, tried))
     for place, name in enumerate(before):
-        views = []
-        for view in fleet.backends:
-            if view.id == name:
-                old = view.rates.get(request.model)
-                base = view.spec
-                spec = msgspec.structs.replace(
-                    base,
-                    power_watts=base.power_watts / 2,
-                    avg_latency_ms=(base.avg_latency_ms or 500) / 2,
-                    max_tokens_per_second=(base.max_tokens_per_second or 20) * 2,
-                )
-                rates = {request.model: Rates(old.ttft_s / 2, old.decode_tps * 2, 3)} if old else {}
-                view = msgspec.structs.replace(view, spec=spec, rates=rates, in_flight=0)
-            views.append(view)
-        after = ids(decide(request, FleetView(7, tuple(views)), policy, tried))
+        better = changed(
+            fleet,
+            lambda view, wait: improve(view, wait, request.model) if view.id == name else (view, wait),  # noqa: B023
+        )
+        after = ids(decide(request, better, policy, tried))
         assert after.index(name) <= place
 
 
@@ -178,13 +326,20 @@ def test_a_backend_that_gets_better_never_falls(
 def test_tightening_a_limit_only_removes(
     request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
 ) -> None:
-    before = set(ids(decide(request, fleet, policy, tried)))
-    wishes = request.annotations
-    tighter = msgspec.structs.replace(
-        wishes, max_power_watts=(wishes.max_power_watts or 100) / 2, max_latency_ms=(wishes.max_latency_ms or 8000) // 2
-    )
-    after = decide(msgspec.structs.replace(request, annotations=tighter), fleet, policy, tried)
-    assert set(ids(after)) <= before
+    """With a latency limit that is to be kept; a best effort lets everybody try when nobody keeps it."""
+    wishes = msgspec.structs.replace(request.annotations, on_infeasible="reject")
+    loose = msgspec.structs.replace(request, annotations=wishes)
+    before = ids(decide(loose, fleet, policy, tried))
+    tighter = [
+        msgspec.structs.replace(wishes, max_power_watts=(wishes.max_power_watts or 100) / 2),
+        msgspec.structs.replace(wishes, max_latency_ms=(wishes.max_latency_ms or 8000) // 2),
+    ]
+    if wishes.max_latency_ms:
+        surer = 1 - (1 - (wishes.latency_probability or policy.probability)) / 2
+        tighter.append(msgspec.structs.replace(wishes, latency_probability=surer))
+    for one in tighter:
+        after = ids(decide(msgspec.structs.replace(request, annotations=one), fleet, policy, tried))
+        assert set(after) <= set(before)
 
 
 @many
@@ -196,11 +351,33 @@ def test_what_is_shown_is_what_was_scored(
     if isinstance(verdict, Refusal):
         assert verdict.message
         return
-    costs = [round(one.cost_j, 6) for one in verdict.ranking]
-    assert costs == sorted(costs)
-    for one in verdict.ranking:
-        assert one.estimate.wait_s >= 0
-        assert one.estimate.e2e_s >= one.estimate.ttft_s
     assert verdict.reason
     assert verdict.reason.isascii()
     assert len(verdict.reason) <= 200
+    assert verdict.ranking[0] == verdict.chosen
+    assert [verdict.backend, *verdict.alternatives] == ids(verdict)
+    price = price_of_seconds(request.annotations, policy)
+    counted = dict(zip([view.id for view in fleet.backends], fleet.waits, strict=False))
+    for one in verdict.ranking:
+        found = one.estimate
+        assert min(found.wait_s, found.load_s, found.prefill_s, found.decode_s, found.joules) >= 0
+        assert one.cost_j == pytest.approx(found.joules + price * found.e2e_s, rel=1e-9, abs=1e-6)
+        wait = counted.get(one.backend)
+        assert wait is None or found.wait_s == wait.mean_s
+        assert found.chance is None or 0 <= found.chance <= 1
+    if policy.rule == "predictive" and not request.annotations.max_latency_ms:
+        costs = [one.cost_j for one in verdict.ranking]
+        assert costs == sorted(costs)
+
+
+@many
+@cases
+def test_rules_change_the_order_and_nothing_else(
+    request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
+) -> None:
+    """Without a latency limit, of which other rules know nothing."""
+    wishes = msgspec.structs.replace(request.annotations, max_latency_ms=0)
+    free = msgspec.structs.replace(request, annotations=wishes)
+    verdicts = [decide(free, fleet, msgspec.structs.replace(policy, rule=rule), tried) for rule in POLICY_RULES]
+    assert len({tuple(sorted(ids(verdict))) for verdict in verdicts}) == 1
+    assert len({verdict.rejections for verdict in verdicts}) == 1

@@ -43,7 +43,7 @@ def decide(
         return refuse_unknown_target(wishes.target, fleet)
     lambda_watts = price_of_seconds(wishes, policy)
     scored, rejections = _score(request, fleet, policy, tried, target.wanted, lambda_watts)
-    if scored and wishes.max_latency_ms and policy.rule == "predictive":
+    if scored and wishes.max_latency_ms and (policy.rule == "predictive" or _infeasible(wishes, policy) == "reject"):
         scored, late = _keep_limit(scored, request, policy)
         rejections.extend(late)
     if len(rejections) > 1:
@@ -177,11 +177,16 @@ def _keep_limit(scored: list[Scored], request: RoutingRequest, policy: Policy) -
     wanted = wishes.latency_probability or policy.probability
     kept = [one for one in scored if _chance(one) >= wanted]
     missed = [one for one in scored if _chance(one) < wanted]
-    if not kept and (wishes.on_infeasible or policy.on_infeasible) == "best_effort":
+    if not kept and _infeasible(wishes, policy) == "best_effort":
         left_s = wishes.max_latency_ms / 1000 - request.spent_s
         if request.spent_s or any(one[2] + one[1].load_s + one[3] <= left_s for one in scored):
             return sorted(scored, key=_least_chance_last), []
     return kept, [tell_too_late(one, request, policy) for one in missed]
+
+
+def _infeasible(wishes: Annotations, policy: Policy) -> str:
+    """What to do when nobody keeps the latency limit. Other rules promise nothing, but obey an order to reject."""
+    return wishes.on_infeasible or policy.on_infeasible
 
 
 def _chance(scored: Scored) -> float:
