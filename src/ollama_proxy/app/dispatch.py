@@ -21,6 +21,7 @@ from ollama_proxy.fleet.admission import Admission
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, State
+from ollama_proxy.observability.decisions import Decisions
 
 
 class Dispatcher:
@@ -38,9 +39,11 @@ class Dispatcher:
         substitutes: Mapping[str, Sequence[str]] | None = None,
         refresh: Callable[[], Coroutine[Any, Any, None]] | None = None,
         most_waiting: int = 512,
+        decisions: Decisions | None = None,
     ) -> None:
         """`substitutes` are the models that may answer for another, by its canonical name; `refresh` asks the backends
-        for their lists again, before a model is said to be nowhere; `most_waiting` may wait for a slot."""
+        for their lists again, before a model is said to be nowhere; `most_waiting` may wait for a slot; `decisions`
+        keeps what was decided."""
         self.fleet_state = fleet
         self.backends = backends
         self.policy = policy
@@ -50,6 +53,7 @@ class Dispatcher:
         self.max_attempts = max_attempts
         self.substitutes = substitutes or {}
         self.refresh = refresh
+        self.decisions = decisions if decisions is not None else Decisions()
         self.running: set[Job] = set()
         self.lengths = LengthBook()
         self.prompts = PromptRatio()
@@ -98,7 +102,8 @@ class Dispatcher:
         """Let those begin whose turn it is."""
         self._planning = False
         for waiting, verdict in self.admission.plan(self.clock()):
-            waiting.owner.settle_verdict(verdict)
+            assert waiting.given is not None
+            waiting.owner.settle_verdict(verdict, waiting.given)
 
     def sweep(self, now_s: float) -> None:
         """Fail attempts that have been silent for too long; call about once a second."""

@@ -25,8 +25,10 @@ from ollama_proxy.fleet.admission import Full, Waiting
 from ollama_proxy.fleet.running import Running, predict_running
 from ollama_proxy.lifecycle.life import Life, State
 from ollama_proxy.net.task import spawn
+from ollama_proxy.observability.decisions import Taken
 from ollama_proxy.routing.concession import give_way
 from ollama_proxy.routing.decide import decide
+from ollama_proxy.routing.record import Inputs, decide_again
 
 if TYPE_CHECKING:
     from ollama_proxy.app.dispatch import Dispatcher
@@ -72,6 +74,7 @@ class Job:
         "_request",
         "_running",
         "_sink",
+        "_taken",
         "_view",
         "_waiting",
         "call",
@@ -101,6 +104,8 @@ class Job:
         self._running: Running | None = None
         self._attempt: Attempt | None = None
         self._decision: Decision | None = None
+        #: That decision among those that are kept, until it is known how it ended.
+        self._taken: Taken | None = None
         #: The chosen backend as it was when the attempt was opened.
         self._view: BackendView | None = None
         self._head: tuple[int, bytes, int | None] | None = None
@@ -123,27 +128,28 @@ class Job:
         request = self._request
         if request.annotations.max_latency_ms:
             request = msgspec.structs.replace(request, spent_s=now_s - self.call.arrived_s)
-        self.settle_verdict(decide(request, owner.fleet_state.view_at(now_s), owner.policy, self.life.tried))
+        view, tried = owner.fleet_state.view_at(now_s), self.life.tried
+        self.settle_verdict(decide(request, view, owner.policy, tried), (request, view, owner.policy, tried, "", False))
 
     @property
     def waits(self) -> bool:
         """Whether it is in the queue."""
         return self._waiting is not None
 
-    def settle_verdict(self, verdict: Decision | Refusal) -> None:
-        """Do what was decided, now or when its turn has come."""
+    def settle_verdict(self, verdict: Decision | Refusal, given: Inputs) -> None:
+        """Do what was decided on `given`, now or when its turn has come."""
         owner, came_up = self._owner, self._waiting is not None
         self._waiting = None
         if isinstance(verdict, Refusal) and (self.call.wants or owner.substitutes):
-            verdict = self._give_way() or verdict
+            verdict, given = self._give_way() or (verdict, given)
         if isinstance(verdict, Refusal):
-            self._settle_refusal(verdict)
+            self._settle_refusal(verdict, given)
         elif came_up or not self._must_wait(verdict):
-            self._open(verdict)
+            self._open(verdict, given)
         else:
             self._wait()
 
-    def _settle_refusal(self, refusal: Refusal) -> None:
+    def _settle_refusal(self, refusal: Refusal, given: Inputs) -> None:
         owner = self._owner
         if owner.starting and refusal.kind is RefusalKind.NO_HEALTHY:
             return
@@ -151,7 +157,8 @@ class Job:
             self._looked_again = True
             spawn(self._look_again(owner.refresh), "look for a model again")
             return
-        self._end_with(self.life.refused(refusal))
+        self._taken = owner.decisions.take(self.call.request_id, self.life.attempts + 1, given, refusal)
+        self._end_with(self.life.refused(refusal), "refused")
 
     def _must_wait(self, decision: Decision) -> bool:
         """Whether the chosen backend has no slot for it, or others were there first. Only what writes takes a slot."""
@@ -180,18 +187,18 @@ class Job:
             if self.life.state is State.DECIDING:
                 self.advance()
 
-    def _give_way(self) -> Decision | None:
+    def _give_way(self) -> tuple[Decision, Inputs] | None:
         """The decision when nobody can take the request as it is: less than it wants, then another model."""
         owner, request = self._owner, self._request
         for lesser, remark in give_way(self.call, request, owner.substitutes.get(request.model, ())):
-            verdict = decide(lesser, owner.fleet_state.view_at(owner.clock()), owner.policy, self.life.tried)
+            view = owner.fleet_state.view_at(owner.clock())
+            given = (lesser, view, owner.policy, self.life.tried, remark, lesser.model != request.model)
+            verdict = decide_again(given)
             if not isinstance(verdict, Refusal):
-                other = lesser.model != request.model
-                reason = f"{verdict.reason}; {remark}"
-                return verdict.restated(reason, stand_in=verdict.stand_in or other)
+                return verdict, given
         return None
 
-    def _open(self, decision: Decision) -> None:
+    def _open(self, decision: Decision, given: Inputs) -> None:
         owner, fleet = self._owner, self._owner.fleet_state
         chosen = decision.backend
         self._view = view = fleet.look(chosen)
@@ -201,6 +208,7 @@ class Job:
         self._relayed = 0
         self._opened_s = self._last_s = owner.clock()
         self.life.opened(chosen)
+        self._taken = owner.decisions.take(self.call.request_id, self.life.attempts, given, decision)
         # Whoever takes no slot is not counted among those that keep one.
         self._running = None
         if view.spec.held and not self._request.embed:
@@ -291,6 +299,9 @@ class Job:
         outcome = sum_up(finished, timing, view)
         self._teach(finished)
         owner.books.succeeded(call, life, decision, outcome, timing)
+        if self._taken is not None:
+            owner.decisions.answered(self._taken, outcome, self._opened_s - call.arrived_s, call.stream)
+            self._taken = None
         for doubt in self._doubtful:
             owner.books.blame(*doubt)
         return outcome
@@ -317,6 +328,7 @@ class Job:
         else:
             owner.books.blame(life.backend, asked, failure)
         owner.books.attempt_failed(life.backend, failure)
+        self._close_decision("failed", failure.message)
         error = life.failed(failure)
         if error is None:
             self.advance()
@@ -338,10 +350,19 @@ class Job:
         assert self._view is not None
         return describe_route(self.call, self.life, self._decision, self._view)
 
-    def _end_with(self, error: ProxyError) -> None:
+    def _end_with(self, error: ProxyError, result: str = "failed") -> None:
         self._owner.running.discard(self)
+        self._close_decision(result, error.message)
         self._owner.books.failed(self.call, self.life, error)
         self._sink.fail(error)
+
+    def _close_decision(self, result: str, error: str) -> None:
+        """What is kept of the decision in force, if there is one, learns how it ended."""
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            now_s = self._owner.clock()
+            began_s = now_s if result == "refused" else self._opened_s
+            self._owner.decisions.ended(taken, result, error, began_s - self.call.arrived_s, now_s - began_s)
 
     # -- the client's ticket -------------------------------------------------
 
@@ -359,6 +380,7 @@ class Job:
             self._owner.admission.remove(self._waiting)
             self._waiting = None
         self._owner.running.discard(self)
+        self._close_decision("cancelled", "the client left")
         self._owner.books.cancelled(self.call, self.life)
 
     def pause(self) -> None:

@@ -22,6 +22,7 @@ from ollama_proxy.domain.device import FleetView, Wait
 from ollama_proxy.fleet.running import Slot, add_work
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.routing.decide import decide
+from ollama_proxy.routing.record import Inputs
 
 AGEING_S = 60.0
 #: Only so many are planned at a time; those behind them cannot begin before them anyhow.
@@ -34,7 +35,7 @@ Judge = Callable[[RoutingRequest, FleetView, Policy, frozenset[str]], Verdict]
 class Waiting:
     """One request in the queue; `owner` is whoever wants to know."""
 
-    __slots__ = ("arrived_s", "caller", "due_s", "owner", "rank", "request", "tag", "tried", "wait_s")
+    __slots__ = ("arrived_s", "caller", "due_s", "given", "owner", "rank", "request", "tag", "tried", "wait_s")
 
     def __init__(
         self, owner: Any, request: RoutingRequest, arrived_s: float, caller: str, tried: frozenset[str]
@@ -50,6 +51,8 @@ class Waiting:
         self.tag = 0.0
         #: How long it is expected to wait from the last plan on; None before it was planned.
         self.wait_s: float | None = None
+        #: What the last plan decided on.
+        self.given: Inputs | None = None
 
     def order(self, now_s: float) -> tuple[int, float, float, float]:
         """Whoever has the least is first."""
@@ -132,7 +135,9 @@ class Admission:
             request = waiting.request
             if request.annotations.max_latency_ms:
                 request = msgspec.structs.replace(request, spent_s=now_s - waiting.arrived_s)
-            verdict = self._judge(request, FleetView(view.version, view.backends, tuple(waits)), policy, waiting.tried)
+            seen = FleetView(view.version, view.backends, tuple(waits))
+            waiting.given = (request, seen, policy, waiting.tried, "", False)
+            verdict = self._judge(request, seen, policy, waiting.tried)
             if isinstance(verdict, Refusal):
                 self.remove(waiting)
                 found.append((waiting, verdict))

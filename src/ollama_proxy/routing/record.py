@@ -29,7 +29,10 @@ Inputs = tuple[RoutingRequest, FleetView, Policy, frozenset[str], str, bool]
 
 
 class CandidateRecord(msgspec.Struct, frozen=True):
-    """One that passed all limits: the predictions that were compared, and their sum as a cost in joules."""
+    """One that passed all limits: the predictions that were compared, and their sum as a cost in joules.
+
+    `ttft_s` and `e2e_s` are sums of the others: from the decision to the first token, and to the last.
+    """
 
     backend: str
     cost_j: float
@@ -37,20 +40,12 @@ class CandidateRecord(msgspec.Struct, frozen=True):
     load_s: float
     prefill_s: float
     decode_s: float
+    ttft_s: float
+    e2e_s: float
     joules: float
     joules_kind: str
     power_watts: float | None = None
     chance: float | None = None
-
-    @property
-    def ttft_s(self) -> float:
-        """From the decision to the first token."""
-        return self.wait_s + self.load_s + self.prefill_s
-
-    @property
-    def e2e_s(self) -> float:
-        """From the decision to the last token."""
-        return self.ttft_s + self.decode_s
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -264,6 +259,8 @@ def _show(one: Candidate, kind: str) -> CandidateRecord:
         expected.load_s,
         expected.prefill_s,
         expected.decode_s,
+        expected.wait_s + expected.ttft_s,
+        expected.e2e_s,
         expected.joules,
         kind,
         expected.power_watts or None,
