@@ -26,6 +26,7 @@ from tests.unit.energy.emulation import (
     STEP_S,
     Counter,
     Device,
+    Job,
     run_jobs,
     samples,
     steps_of,
