@@ -18,6 +18,8 @@ _GROWTH = 2 ** (1 / _HALF_LIFE)
 #: A table is made anew after so many answers, or by such a share of those it was made of.
 _REFRESH = 16
 _SOONER = 0.125
+#: With fewer answers a kind's table is made anew whenever its parent's is: it is mostly that.
+_LEANING = 5 * _PARENT_WEIGHT
 _TOO_LARGE = 1e12
 #: Kinds remembered; callers and models are names that clients make up.
 _MOST_KINDS = 4096
@@ -33,7 +35,7 @@ class SavedLengths(msgspec.Struct, frozen=True):
 
 
 class _Histogram:
-    __slots__ = ("counts", "due", "table", "total", "unit")
+    __slots__ = ("counts", "due", "parent", "table", "total", "unit")
 
     def __init__(self) -> None:
         self.counts = [0.0] * BINS
@@ -41,6 +43,8 @@ class _Histogram:
         #: The weight of the next answer: growing, so that old ones need not be touched.
         self.unit = 1.0
         self.table: Lengths | None = None
+        #: What the table leans on.
+        self.parent: Lengths | None = None
         self.due = 0.0
 
     def count(self, tokens: float) -> None:
@@ -108,9 +112,11 @@ class LengthBook:
 
 
 def _refresh(found: _Histogram, parent: Lengths) -> Lengths:
-    table = found.table
-    if table is None or found.due >= min(_REFRESH, 1 + _SOONER * found.answers):
+    table, answers = found.table, found.answers
+    outdated = found.parent is not parent and answers < _LEANING
+    if table is None or outdated or found.due >= min(_REFRESH, 1 + _SOONER * answers):
         found.due = 0
+        found.parent = parent
         scale = _PARENT_WEIGHT * found.unit / sum(parent.weights)
         weights = [own + scale * share for own, share in zip(found.counts, parent.weights, strict=True)]
         table = found.table = Lengths(weights)
