@@ -30,7 +30,9 @@ _CLIP = 3.0
 #: Page's test on standardised residuals: what is allowed each time, when it is an alarm, what an alarm does.
 _SLACK, _ALARM = 0.75, 5.0
 _ALARM_FACTOR, _ALARM_VAR = 25.0, 0.1
-_LEAST_S = 1e-6
+#: Bounds of everything believed or seen: backends report what they like, and e^x must stay a number.
+_LEAST, _MOST = 1e-6, 1e9
+_LEAST_LOG, _MOST_LOG = math.log(_LEAST), math.log(_MOST)
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False):
@@ -66,7 +68,7 @@ class Filter:
     __slots__ = ("mean", "var")
 
     def __init__(self, value: float, var: float = _PRIOR_VAR) -> None:
-        self.mean = math.log(max(value, _LEAST_S))
+        self.mean = math.log(_bounded(value))
         self.var = var
 
     def age(self, seconds: float) -> None:
@@ -75,7 +77,7 @@ class Filter:
 
     def move(self, innovation: float, gain: float, weight: float) -> None:
         """Take in an innovation that depends on this by `weight`."""
-        self.mean += gain * innovation
+        self.mean = min(max(self.mean + gain * innovation, _LEAST_LOG), _MOST_LOG)
         self.var = max(self.var * (1 - gain * weight), 1e-6)
 
     @property
@@ -145,12 +147,12 @@ class Learner:
         self.samples += 1
         if seen.ttft_s is not None:
             self.ttft_samples += 1
-            self._learn_first(max(seen.ttft_s, _LEAST_S), seen.prompt_tokens)
+            self._learn_first(_bounded(seen.ttft_s), min(max(seen.prompt_tokens, 0.0), _MOST))
         if seen.decode_tps is not None:
             self.decode_samples += 1
-            self._learn_decode(max(seen.decode_tps, _LEAST_S))
+            self._learn_decode(_bounded(seen.decode_tps))
         if seen.load_s is not None:
-            self._learn_load(max(seen.load_s, _LEAST_S))
+            self._learn_load(_bounded(seen.load_s))
 
     def _learn_first(self, ttft_s: float, prompt_tokens: float) -> None:
         overhead, prefill = self._overhead, self._prefill
@@ -224,6 +226,10 @@ class Learner:
             self.ttft_samples,
             self.decode_samples,
         )
+
+
+def _bounded(value: float) -> float:
+    return min(max(value, _LEAST), _MOST)
 
 
 def _forget(one: Filter, share: float) -> None:

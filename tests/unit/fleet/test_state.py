@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.device import BackendSpec, BackendView, Health, ModelFacts, Rates
+from ollama_proxy.domain.device import BackendSpec, BackendView, Health, ModelFacts
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
-from ollama_proxy.fleet.rates import LEAST_SHARE, MAX_MODELS, PRIOR_WEIGHT, Observation, learn, prior
+from ollama_proxy.fleet.rates import MAX_MODELS, Observation
+from ollama_proxy.fleet.running import Running
 from ollama_proxy.fleet.state import Fleet
 
 CAN = frozenset((Need.GENERATE,))
@@ -69,74 +68,6 @@ def test_a_success_in_between_starts_the_count_anew() -> None:
 
 def test_a_threshold_of_one_knows_no_degraded() -> None:
     assert after_failure(WELL, "x", 1, hard=False).state is Health.UNHEALTHY
-
-
-# -- rates, the pure part --------------------------------------------------------
-
-
-def test_the_prior_weighs_as_five_observations() -> None:
-    once = learn(prior(SPEC), seen(ttft_s=5.0, decode_tps=100.0))
-    assert once.ttft_s == pytest.approx(0.5 * 10 ** (1 / 6))
-    assert once.decode_tps == pytest.approx(10 * 10 ** (1 / 6))
-    assert once.samples == 1
-    assert PRIOR_WEIGHT == 5
-
-
-def test_twice_as_fast_and_half_as_fast_cancel_out() -> None:
-    """With equal shares, which is what the floor gives after some samples."""
-    settled = Rates(1.0, 10.0, 1000)
-    up = learn(learn(settled, seen(2.0, 20.0)), seen(0.5, 5.0))
-    down = learn(learn(settled, seen(0.5, 5.0)), seen(2.0, 20.0))
-    assert math.log(up.ttft_s) == pytest.approx(-math.log(down.ttft_s))
-    assert up.decode_tps * down.decode_tps == pytest.approx(100)
-
-
-def test_a_wrong_prior_is_forgotten() -> None:
-    rates = prior(SPEC)
-    for _ in range(60):
-        rates = learn(rates, seen(2.0, 40.0))
-    assert rates.ttft_s == pytest.approx(2.0, rel=0.02)
-    assert rates.decode_tps == pytest.approx(40.0, rel=0.02)
-
-
-def test_drift_is_followed_however_much_was_seen() -> None:
-    rates = Rates(0.5, 10.0, 10**6)
-    for _ in range(30):
-        rates = learn(rates, seen(1.0, 5.0))
-    assert rates.decode_tps == pytest.approx(5.0, rel=0.05)
-    assert LEAST_SHARE == 0.1
-
-
-def test_what_was_not_seen_is_not_learned() -> None:
-    rates = learn(prior(SPEC), seen(None, None))
-    assert (rates.ttft_s, rates.decode_tps) == (0.5, 10.0)
-
-
-def test_unseen_first_tokens_do_not_use_up_the_priors_weight() -> None:
-    """A backend that is always busy shows decode rates only; its first real first token is still the first."""
-    rates = prior(SPEC)
-    for _ in range(20):
-        rates = learn(rates, seen(ttft_s=None))
-    assert learn(rates, seen(ttft_s=5.0)).ttft_s == pytest.approx(0.5 * 10 ** (1 / 6))
-
-
-speeds = st.floats(0, 1e12, allow_nan=False)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.none() | speeds, st.none() | speeds), max_size=30), st.floats(0, 1e9), st.floats(0, 1e9))
-def test_rates_stay_positive_and_between_what_was_seen_and_the_prior(
-    pairs: list[tuple[float | None, float | None]], latency_ms: float, speed: float
-) -> None:
-    start = prior(BackendSpec("a", "ollama", "a", "cpu", 1, latency_ms, speed))
-    rates = start
-    for ttft_s, decode_tps in pairs:
-        rates = learn(rates, seen(ttft_s, decode_tps))
-    for name, index in (("ttft_s", 0), ("decode_tps", 1)):
-        values = [max(pair[index] or 0.0, 1e-6) for pair in pairs if pair[index] is not None]
-        low, high = min([*values, getattr(start, name)]), max([*values, getattr(start, name)])
-        assert low * 0.999 <= getattr(rates, name) <= high * 1.001
-        assert getattr(rates, name) > 0
 
 
 # -- the fleet -------------------------------------------------------------------
@@ -344,3 +275,55 @@ def test_any_history_keeps_the_books_sound(history: list[str], threshold: int) -
         if event == "refused":
             assert view.health is Health.UNHEALTHY
     assert look(fleet, "b") is other
+
+
+# -- who runs, and when they will end ---------------------------------------------
+
+
+def running(began_s: float, ttft_s: float = 4.0) -> Running:
+    return Running(began_s, ttft_s, 0.0, 0.1, 0.0, None, 0)
+
+
+def held_fleet(slots: int = 1) -> Fleet:
+    fleet = fleet_of("b")
+    fleet.add(BackendSpec("a", "ollama", "a", "cpu", 20, 500, 10, slots=slots, held=True), CAN)
+    fleet.probed("a", REPORT, 100)
+    return fleet
+
+
+def test_waits_are_counted_where_slots_are_held_and_all_are_taken() -> None:
+    fleet = held_fleet(slots=2)
+    first, second = running(0.0), running(1.0)
+    fleet.opened("a", first)
+    assert fleet.view_at(1.0).waits == ()
+    fleet.opened("a", second)
+    waits = fleet.view_at(3.0).waits
+    assert waits[0] is None  # b, whose slots nobody holds
+    assert waits[1] is not None
+    assert waits[1].mean_s == pytest.approx(1.0)
+    fleet.closed("a", first)
+    assert fleet.view_at(3.0).waits == ()
+
+
+def test_slots_to_plan_with_are_those_of_held_backends() -> None:
+    fleet = held_fleet(slots=2)
+    fleet.opened("a", running(0.0))
+    fleet.opened("b", running(0.0))
+    assert fleet.slots_at(3.0) == [[], [(0.0, 0.0), (1.0, 0.0)]]
+
+
+def test_what_takes_no_slot_is_load_and_not_counted() -> None:
+    fleet = held_fleet()
+    fleet.opened("a")
+    assert look(fleet).in_flight == 1
+    assert fleet.slots_at(0.0)[1] == [(0.0, 0.0)]
+
+
+def test_an_end_that_was_booked_twice_frees_one_slot() -> None:
+    fleet = held_fleet(slots=2)
+    first, second = running(0.0), running(0.0)
+    fleet.opened("a", first)
+    fleet.opened("a", second)
+    fleet.closed("a", first)
+    fleet.closed("a", first)
+    assert [free_s for free_s, _ in fleet.slots_at(0.0)[1]] == [0.0, pytest.approx(4.0)]
