@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ollama_proxy.api.decisions.routes import DecisionApi
 from ollama_proxy.api.responses.routes import ResponsesApi
 from ollama_proxy.api.responses.store import StoreLimits
 
 if TYPE_CHECKING:
     from ollama_proxy.app.proxy import Proxy
+
+
+def build_decisions(proxy: Proxy) -> DecisionApi:
+    """The pages about decisions."""
+    return DecisionApi(proxy.inquiry)
 
 
 def build_responses(proxy: Proxy) -> ResponsesApi:

@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 from collections.abc import Collection
+from pathlib import Path
 
 from starlette.routing import Route
 
@@ -17,6 +18,7 @@ from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embedding import EmbeddedBackend
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.garbage import Garbage
+from ollama_proxy.app.inquiry import Desk
 from ollama_proxy.app.job import Job
 from ollama_proxy.app.learned import Memory
 from ollama_proxy.app.passage import Passage
@@ -38,6 +40,8 @@ from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
 from ollama_proxy.net.origins import Origins
 from ollama_proxy.net.task import spawn
+from ollama_proxy.observability.decision_file import DecisionFile
+from ollama_proxy.observability.decisions import Decisions
 from ollama_proxy.observability.logs import RequestLog
 from ollama_proxy.observability.metrics import Metrics
 
@@ -61,6 +65,8 @@ class Proxy:
         self._metrics = Metrics(self._fleet.view, ollama_proxy.__version__)
         self._log = RequestLog(sys.stderr, enabled=config.monitoring.trace_requests)
         self._steering = Steering(config, self._fleet.view, read_supply)
+        record_file = config.routing.record_file
+        self._decision_file = DecisionFile(Path(record_file)) if record_file else None
         self._dispatcher = Dispatcher(
             fleet=self._fleet,
             backends=self._backends,
@@ -71,7 +77,10 @@ class Proxy:
             refresh=self._refresh_lists,
             most_waiting=config.routing.max_waiting,
             max_attempts=1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS,
+            decisions=Decisions(self._decision_file.add if self._decision_file is not None else None),
         )
+        #: Where the pages about decisions ask.
+        self.inquiry = Desk(self._dispatcher)
         self._memory = Memory(config.learning, self._dispatcher)
         health = config.health
         self._prober = Prober(
@@ -118,6 +127,8 @@ class Proxy:
         self._tasks.append(spawn(self._prober.run(), "probes"))
         self._tasks.append(spawn(self._sweep(), "sweep"))
         self._tasks.append(spawn(self._memory.run(), "keep what was learned"))
+        if self._decision_file is not None:
+            self._tasks.append(spawn(self._decision_file.run(), "record decisions"))
 
     @property
     def http_port(self) -> int:
@@ -142,6 +153,8 @@ class Proxy:
         if self._passage is not None:
             await self._passage.close()
         self._memory.save()
+        if self._decision_file is not None:
+            self._decision_file.flush()
         self._log.flush()
 
     async def _sweep(self) -> None:

@@ -27,6 +27,7 @@ HTTP_APIS = {
     "anthropic": "ollama_proxy.api.anthropic.routes:AnthropicApi",
     "openai": "ollama_proxy.api.openai.routes:OpenAiApi",
     "responses": "ollama_proxy.app.apis:build_responses",
+    "decisions": "ollama_proxy.app.apis:build_decisions",
 }
 
 #: Power meters; each is made with a root folder and `MeterOptions`. The first five are found without being configured.

@@ -172,6 +172,13 @@ class Routing(Section, frozen=True):
         float, Meta(ge=0, le=1e9, description="only backends that fit under it together are used; 0 = no cap")
     ] = 0
     max_waiting: Annotated[int, Meta(ge=0, le=1_000_000, description="requests that may wait for a slot")] = 512
+    record_file: Annotated[
+        str,
+        Meta(
+            description="every decision with what it read, a line of JSON each, for `ollama-proxy replay`; at 64 MB it "
+            "makes way for a new one and stays beside it as `.1`; empty records none"
+        ),
+    ] = ""
 
 
 class Cache(Section, frozen=True):

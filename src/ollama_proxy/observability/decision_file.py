@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections import deque
 from pathlib import Path
 
@@ -15,16 +17,18 @@ _log = logging.getLogger(__name__)
 MAX_BYTES = 64_000_000
 #: More than these wait only if the disk stands still or cannot keep up; then the oldest are dropped, and counted.
 MOST_WAITING = 2000
+_FLUSH_S = 1.0
 
 
 class DecisionFile:
-    """Appends records. `add` on the event loop, `flush` on any one thread at a time."""
+    """Appends records; queued on the event loop, written on other threads."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES, most_waiting: int = MOST_WAITING) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._waiting: deque[Taken] = deque()
         self._most_waiting = most_waiting
+        self._writing = threading.Lock()
         self.dropped = 0
         #: Whether the last attempt to write failed; told once, not every second.
         self._broken = False
@@ -41,6 +45,17 @@ class DecisionFile:
 
     def flush(self) -> None:
         """Write what waits. What cannot be written is dropped and counted; the log says so once."""
+        with self._writing:
+            self._flush()
+
+    async def run(self) -> None:
+        """Write once a second; cancelled when there is nothing more to come."""
+        while True:
+            await asyncio.sleep(_FLUSH_S)
+            if self._waiting:
+                await asyncio.to_thread(self.flush)
+
+    def _flush(self) -> None:
         lines = []
         while self._waiting:
             lines.append(write_record(self._waiting.popleft().make_record()) + b"\n")
@@ -57,6 +72,7 @@ class DecisionFile:
             self._broken = False
 
     def _append(self, data: bytes) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._path.open("ab") as file:
             full = file.tell() and file.tell() + len(data) > self._max_bytes
             if not full:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from ollama_proxy.domain.annotations import Annotations
+from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.routing.decide import expect_tokens
 from ollama_proxy.routing.record import AttemptOutcome, CandidateRecord, Record
@@ -46,7 +47,7 @@ def _tell_question(record: Record) -> Iterator[str]:
         f"a prompt of about {request.prompt_tokens:.0f} tokens"
         + (f", an answer of about {expect_tokens(request):.0f} tokens{_limit(record)}" if not request.embed else "")
     )
-    yield f"Wishes: {'; '.join(_name_wishes(request.annotations)) or 'none'}"
+    yield f"Wishes: {'; '.join(_name_wishes(request.annotations, record.policy)) or 'none'}"
     if record.tried:
         yield f"Tried before: {', '.join(sorted(record.tried))}"
     if record.given_up:
@@ -59,7 +60,7 @@ def _limit(record: Record) -> str:
     return f" (at most {record.request.max_tokens})" if record.request.max_tokens else ""
 
 
-def _name_wishes(wishes: Annotations) -> Iterator[str]:
+def _name_wishes(wishes: Annotations, policy: Policy) -> Iterator[str]:
     if wishes.target:
         yield f"target {_clean(wishes.target)}"
     if wishes.latency_critical:
@@ -67,9 +68,9 @@ def _name_wishes(wishes: Annotations) -> Iterator[str]:
     if wishes.prefer_power_efficiency:
         yield "prefer_power_efficiency"
     if wishes.max_latency_ms:
-        surely = f", with probability {wishes.latency_probability:g}" if wishes.latency_probability else ""
-        what = {"ttft": "first token", "e2e": "last token"}.get(wishes.latency_metric, "answer")
-        yield f"{what} within {wishes.max_latency_ms} ms{surely}"
+        what = "first" if (wishes.latency_metric or policy.metric) == "ttft" else "last"
+        probability = wishes.latency_probability or policy.probability
+        yield f"the {what} token within {wishes.max_latency_ms} ms, with probability {probability:g}"
     if wishes.max_power_watts:
         yield f"at most {wishes.max_power_watts:g} W"
     if wishes.on_infeasible:
@@ -96,10 +97,21 @@ def _tell_verdict(record: Record) -> Iterator[str]:
         margin = "" if verdict.margin_j is None else f", {_joules(verdict.margin_j)} J dearer in cost"
         yield f"Runner-up: {verdict.runner_up}{margin}"
     if policy.rule == "predictive":
-        yield f"Price of a second: {verdict.lambda_watts:g} W, because {verdict.lambda_origin}."
-        yield f"Cost = joules + {verdict.lambda_watts:g} x seconds to the end; the least wins."
+        price = f"{verdict.lambda_watts:g}"
+        yield f"A second sooner is worth {price} J (lambda {price} W): {verdict.lambda_origin}."
+        yield f"Cost = joules + {price} x seconds to the end. The least wins{_among_whom(record)}."
     else:
         yield f"Rule: {policy.rule}. The predictions below are shown, and not what was compared."
+
+
+def _among_whom(record: Record) -> str:
+    if not record.request.annotations.max_latency_ms:
+        return ""
+    probability = record.request.annotations.latency_probability or record.policy.probability
+    best = record.verdict.candidates[0].chance if record.verdict.candidates else None
+    if best is not None and best < probability:
+        return f", but nobody is in time as surely as asked ({probability:.0%}), so the best chance does"
+    return f" among those in time as surely as asked ({probability:.0%})"
 
 
 # -- the candidates ---------------------------------------------------------------------

@@ -130,6 +130,7 @@ def test_a_full_file_makes_way(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_counted_and_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "nowhere").write_text("no folder")
     file = DecisionFile(tmp_path / "nowhere" / "decisions.jsonl")
     one = take(keep())
     for _ in range(3):
@@ -137,7 +138,7 @@ def test_what_cannot_be_written_is_counted_and_told_once(tmp_path: Path, caplog:
         file.flush()
     assert file.dropped == 3
     assert len(caplog.records) == 1
-    (tmp_path / "nowhere").mkdir()
+    (tmp_path / "nowhere").unlink()
     file.add(one)
     file.flush()
     assert (tmp_path / "nowhere" / "decisions.jsonl").exists()

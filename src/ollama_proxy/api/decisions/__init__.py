@@ -1,0 +1,1 @@
+"""The API about decisions: those on record, and those that a request would get."""
