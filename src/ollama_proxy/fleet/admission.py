@@ -6,7 +6,7 @@ it begins, else it is planned there and stays. So a freed backend goes to the fi
 come closer moves a request to a faster backend, and whoever is more urgent is served first.
 
 Order: by class, which rises by one for every `AGEING_S` of waiting; then by deadline; then fair by work between
-callers (start-time fair queueing: a caller's requests are tagged with the work it was given before).
+callers (start-time fair queueing: a caller's requests are tagged with the work it was given so far).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.annotations import Priority
+from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Policy, Refusal, RoutingRequest
 from ollama_proxy.domain.device import FleetView, Wait
 from ollama_proxy.fleet.running import Slot, add_work
@@ -25,7 +26,7 @@ from ollama_proxy.routing.decide import decide
 from ollama_proxy.routing.record import Inputs
 
 AGEING_S = 60.0
-#: Only so many are planned at a time; those behind them cannot begin before them anyhow.
+#: Only so many are planned at a time. Behind them only kinds of request are looked at of which nobody waits before.
 _MOST_PLANNED = 64
 
 Verdict = Decision | Refusal
@@ -61,6 +62,7 @@ class Waiting:
 
 
 _NEVER = float("inf")
+_Kind = tuple[str, frozenset[Need], str, float, frozenset[str]]
 #: With a smaller chance to be in time, a request is served as if it had no deadline.
 _LOST = 0.05
 
@@ -131,7 +133,12 @@ class Admission:
         place_of = {one.spec.id: place for place, one in enumerate(view.backends)}
         waits = [_wait_of(one) for one in slots]
         found: list[tuple[Waiting, Verdict]] = []
-        for waiting in self._sorted(now_s)[:_MOST_PLANNED]:
+        stuck: set[_Kind] = set()
+        for place, waiting in enumerate(self._sorted(now_s)):
+            if place >= _MOST_PLANNED and None not in waits:
+                break
+            if place >= _MOST_PLANNED and _kind_of(waiting) in stuck:
+                continue
             request = waiting.request
             if request.annotations.max_latency_ms:
                 request = msgspec.structs.replace(request, spent_s=now_s - waiting.arrived_s)
@@ -154,12 +161,17 @@ class Admission:
             if begins:
                 self._begin(waiting, work_s)
                 found.append((waiting, verdict))
+            else:
+                stuck.add(_kind_of(waiting))
         return found
 
     def _begin(self, waiting: Waiting, work_s: float) -> None:
         self.remove(waiting)
         self._virtual = max(self._virtual, waiting.tag)
-        self._tags[waiting.caller] = waiting.tag + work_s
+        tag = self._tags[waiting.caller] = waiting.tag + work_s
+        for other in self._waiting:
+            if other.caller == waiting.caller:
+                other.tag = max(other.tag, tag)
         if len(self._tags) > 4096:
             self._tags = {name: tag for name, tag in self._tags.items() if tag > self._virtual}
 
@@ -167,6 +179,13 @@ class Admission:
         if len(self._waiting) == 1 or not self._in_order:
             return list(self._waiting)
         return sorted(self._waiting, key=lambda one: one.order(now_s))
+
+
+def _kind_of(waiting: Waiting) -> _Kind:
+    """What mostly decides for which backends a request waits."""
+    request = waiting.request
+    wishes = request.annotations
+    return request.model, request.needs, wishes.target, wishes.max_power_watts, waiting.tried
 
 
 def _is_lost(decision: Decision) -> bool:
