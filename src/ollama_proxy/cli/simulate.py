@@ -171,6 +171,7 @@ def _run_all(
 
 def _find_bound(run: Run | None, arrivals: Sequence[Arrival], setting: Setting) -> Figures:
     from ollama_proxy.lab.simulation.report import allow_like, summarise_bound
+    from ollama_proxy.lab.simulation.timing import time_as_drawn
 
     try:
         from ollama_proxy.lab.simulation.bound import InfeasibleError, bound
@@ -180,7 +181,9 @@ def _find_bound(run: Run | None, arrivals: Sequence[Arrival], setting: Setting) 
     show(0)
     targets_s, late_shares = allow_like(run) if run else ({}, {})
     try:
-        return summarise_bound(bound(arrivals, setting.devices, targets_s, late_shares, setting.host), arrivals)
+        drawn = time_as_drawn(setting.seed)
+        found = bound(arrivals, setting.devices, targets_s, late_shares, setting.host, drawn)
+        return summarise_bound(found, arrivals)
     except InfeasibleError as error:
         typer.echo(f"bound: no schedule meets the deadlines ({error})", err=True)
         return {}

@@ -12,34 +12,33 @@ A linear programme relaxes the schedule. Requests may be split over devices; ord
   only what fits neither before nor behind it at full speed.
 
 Late requests cost the cheapest device's joules and no device's time, requests without target likewise. Service times
-and joules are nominal: alone on the device, model loaded, no noise; with several slots the joules are those of the
-batch size that is cheapest. Needs HiGHS (the extra `simulate`).
+and joules are those of a request alone on the device, model loaded: nominal ones, or those of a run's noise. With
+several slots the joules are those of the batch size that is cheapest. Needs HiGHS (the extra `simulate`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
 from ollama_proxy.lab.simulation.programme import Floats, InfeasibleError, Programme
+from ollama_proxy.lab.simulation.timing import Timed, Timing, time_nominally
 from ollama_proxy.lab.simulation.windows import Jobs, overfull_windows
 from ollama_proxy.lab.simulation.workload import Arrival
 
-__all__ = ["Bound", "Device", "InfeasibleError", "bound", "least_joules"]
+__all__ = ["Bound", "Device", "InfeasibleError", "bound", "least_batch_share"]
 
 DEFAULT_LATE_SHARE: Final = 0.01
 _ROUNDING_S: Final = 1e-6  # a target may be what a run needed, to the last bit
 
 
-class Device(Protocol):
+class Device(Timed, Protocol):
     """What the bound has to know of a device."""
 
-    @property
-    def name(self) -> str: ...
     @property
     def slots(self) -> int: ...
     @property
@@ -48,8 +47,9 @@ class Device(Protocol):
     def batch_power_share(self) -> float: ...
     @property
     def bandwidth_gb_s(self) -> float: ...  # 0: of the host's memory
-    def service_s(self, prompt_tokens: int, output_tokens: int, /) -> float: ...
-    def energy_j(self, prompt_tokens: int, output_tokens: int, /) -> float: ...
+
+
+D = TypeVar("D", bound=Device)
 
 
 class Host(Protocol):
@@ -71,27 +71,29 @@ class Bound(msgspec.Struct, frozen=True):
 
 def bound(
     arrivals: Sequence[Arrival],
-    devices: Sequence[Device],
+    devices: Sequence[D],
     targets_s: Mapping[str, float],
     late_shares: Mapping[str, float] | None = None,
     host: Host | None = None,
+    time: Callable[[D, Arrival], Timing] = time_nominally,
 ) -> Bound:
     """Least dynamic joules of any schedule of `arrivals` that meets the targets.
 
     A request's target, from its arrival to its end, is its own deadline, else that of its wish in `targets_s`, else
     none. `late_shares` says for each wish what part of its requests with a target may be late, 1 % where it says
-    nothing. Without `host` memory is boundless. Raises `InfeasibleError`.
+    nothing. Without `host` memory is boundless. `time` says what a request takes on a device. Raises `InfeasibleError`.
     """
     if not arrivals:
         return Bound(0.0, (), ())
-    lengths = [(one.prompt_tokens, one.output_tokens) for one in arrivals]
-    joules = np.array([[least_joules(each, *length) for each in devices] for length in lengths])
+    timings = [[time(each, one) for each in devices] for one in arrivals]
+    cheapest = np.array([least_batch_share(each) for each in devices])
+    joules = np.array([[each.joules for each in row] for row in timings]) * cheapest
     request_joules = joules.min(axis=1)
     request_late = np.zeros(len(arrivals))
     target_s = np.array([one.deadline_s or targets_s.get(one.wish, math.inf) for one in arrivals]) + _ROUNDING_S
     aimed = np.flatnonzero(np.isfinite(target_s))
     if aimed.size:
-        work = _Work([arrivals[place] for place in aimed.tolist()], devices, target_s[aimed])
+        work = _Work([(arrivals[place], timings[place]) for place in aimed.tolist()], target_s[aimed])
         programme = Programme(joules[aimed], work.on_time)
         wishes = np.array([one.wish for one in arrivals])[aimed]
         for wish in sorted(set(wishes.tolist())):
@@ -108,13 +110,12 @@ def bound(
 class _Work:
     """The requests that have a target: when each may run, and its seconds on each device (requests x devices)."""
 
-    def __init__(self, arrivals: Sequence[Arrival], devices: Sequence[Device], target_s: Floats) -> None:
-        lengths = [(one.prompt_tokens, one.output_tokens) for one in arrivals]
-        self.release_s = np.array([one.at_s for one in arrivals])
+    def __init__(self, requests: Sequence[tuple[Arrival, Sequence[Timing]]], target_s: Floats) -> None:
+        self.release_s = np.array([one.at_s for one, _ in requests])
         self.due_s = self.release_s + target_s
-        self.output_tokens = np.array([one.output_tokens for one in arrivals], dtype=float)
-        self.service_s = np.array([[each.service_s(*length) for each in devices] for length in lengths])
-        self.prefill_s = np.array([[each.service_s(prompt, 0) for each in devices] for prompt, _ in lengths])
+        self.prefill_s = np.array([[each.prefill_s for each in row] for _, row in requests])
+        self.decode_s = np.array([[each.decode_s for each in row] for _, row in requests])
+        self.service_s = self.prefill_s + self.decode_s
         self.on_time = self.service_s <= target_s[:, None]
 
 
@@ -128,24 +129,26 @@ def _limit_device(programme: Programme, work: _Work, number: int, slots: int) ->
 
 def _limit_memory(programme: Programme, work: _Work, devices: Sequence[Device], host: Host) -> None:
     sharing = np.array([each.bandwidth_gb_s == 0 for each in devices])
-    slots = np.array([each.slots for each in devices])
-    decode_s = work.service_s - work.prefill_s
-    request, device = np.nonzero(work.on_time & sharing & (decode_s > 0))
-    seconds = decode_s[request, device]
-    load_gb_s = work.output_tokens[request] * host.gb_per_token / slots[device] / seconds
+    load_gb_s = np.array([host.gb_per_token / _token_s(each) / each.slots for each in devices])
+    request, device = np.nonzero(work.on_time & sharing & (work.decode_s > 0))
     release_s = work.release_s[request] + work.prefill_s[request, device]
-    jobs = Jobs(release_s, work.due_s[request], seconds, load_gb_s, may_pause=True)
+    seconds = work.decode_s[request, device]
+    jobs = Jobs(release_s, work.due_s[request], seconds, load_gb_s[device], may_pause=True)
     for window in overfull_windows(jobs, host.memory_gb_s):
         programme.limit_work(request[window.jobs], device[window.jobs], window.work, window.capacity)
 
 
-def least_joules(device: Device, prompt_tokens: int, output_tokens: int) -> float:
-    """Joules of a request at the cheapest number of requests at once, up to the device's slots.
+def _token_s(device: Device) -> float:
+    """Nominal seconds of a token of output: noise changes how long a request reads, not how fast."""
+    return device.service_s(0, 1) - device.service_s(0, 0)
+
+
+def least_batch_share(device: Device) -> float:
+    """Joules of a request at the cheapest number of requests at once, by those that it takes alone.
 
     k at once run together at k^exponent of the speed of one and draw `batch_power_share` more each.
     """
-    cheapest = min(
+    return min(
         (1.0 + device.batch_power_share * (many - 1)) / math.pow(many, device.batch_exponent)
         for many in range(1, device.slots + 1)
     )
-    return device.energy_j(prompt_tokens, output_tokens) * cheapest

@@ -38,18 +38,21 @@ class Luck:
 
 
 class Job:
-    """A request's progress. `left_s` is the nominal rest of its phase in seconds, done at `speed`."""
+    """A request's progress. `prefill_s` and `decode_s` are what it takes alone at full speed.
+
+    `left_s` is the nominal rest of its phase in seconds, done at `speed`.
+    """
 
     __slots__ = (
-        "_decode_s",
-        "_prefill_s",
         "began_s",
+        "decode_s",
         "id",
         "joules",
         "left_s",
         "load_s",
         "model",
         "phase",
+        "prefill_s",
         "prefill_took_s",
         "speed",
         "watts",
@@ -61,8 +64,8 @@ class Job:
         prefill_s = device.overhead_s + tokens[0] / (device.prefill_tps * math.exp(device.noise * luck.prefill_z))
         self.id = number
         self.model = model
-        self._prefill_s = slow * prefill_s
-        self._decode_s = slow * tokens[1] / (device.decode_tps * math.exp(device.noise * luck.decode_z))
+        self.prefill_s = slow * prefill_s
+        self.decode_s = slow * tokens[1] / (device.decode_tps * math.exp(device.noise * luck.decode_z))
         self.phase = Phase.QUEUED
         self.left_s = math.inf
         self.speed = self.watts = self.joules = 0.0
@@ -78,12 +81,12 @@ class Job:
         """Device and model are ready."""
         if self.phase is not Phase.QUEUED:
             self.load_s = now_s - self.began_s
-        self.phase, self.left_s, self.began_s = Phase.PREFILL, self._prefill_s, now_s
+        self.phase, self.left_s, self.began_s = Phase.PREFILL, self.prefill_s, now_s
 
     def begin_decode(self, now_s: float) -> None:
         """The first token is out."""
         self.prefill_took_s = now_s - self.began_s
-        self.phase, self.left_s, self.began_s = Phase.DECODE, self._decode_s, now_s
+        self.phase, self.left_s, self.began_s = Phase.DECODE, self.decode_s, now_s
 
     def end(self, now_s: float) -> Ended:
         """What became of it."""
