@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ollama_proxy.cli import check, doctor, lab, ledger, serve
+from ollama_proxy.cli import check, doctor, explain, lab, ledger, replay, serve
 
 app = typer.Typer(
     name="ollama-proxy",
@@ -25,7 +25,9 @@ app = typer.Typer(
 app.add_typer(lab.app, name="lab")
 app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
+app.command("explain")(explain.explain)
 app.command("ledger")(ledger.ledger)
+app.command("replay")(replay.replay)
 
 _LONG_FLAGS = ("config", "log-level", "grpc-port", "http-port", "host", "validate-config", "version", "help")
 

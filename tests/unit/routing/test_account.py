@@ -1,0 +1,114 @@
+"""Decisions in words: the sentences are true to the numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ollama_proxy.domain.decision import Policy
+from ollama_proxy.domain.device import FleetView, Rates
+from ollama_proxy.routing.account import tell
+from ollama_proxy.routing.record import AttemptOutcome, Inputs, Record, decide_again, make_record
+from tests.support.fleets import DOWN, POLICY, SMALL, shipped, wants
+
+
+def record_of(fleet: FleetView | None = None, policy: Policy = POLICY, **wishes: Any) -> Record:
+    given: Inputs = (wants(SMALL, 50, **wishes), fleet or shipped(), policy, frozenset(), "", False)
+    return make_record("d-r-1", 1_700_000_000.0, given, decide_again(given))
+
+
+def line_of(text: str, beginning: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(beginning))
+
+
+def test_why_not_names_the_difference_in_seconds_and_joules_at_the_price_of_a_second() -> None:
+    record = record_of()
+    winner, *losers = record.verdict.candidates
+    assert losers
+    text = tell(record)
+    for loser in losers:
+        sentence = line_of(text, f"Why not {loser.backend}: ")
+        when = "sooner" if loser.e2e_s < winner.e2e_s else "later"
+        assert f"{abs(loser.e2e_s - winner.e2e_s):.2f} s {when}" in sentence
+        what = "more" if loser.joules > winner.joules else "less"
+        assert f"{abs(loser.joules - winner.joules):.1f} J {what}" in sentence
+        assert f"{loser.cost_j - winner.cost_j:.1f} J dearer in all" in sentence
+        # What is told adds up to what was compared.
+        difference_j = loser.joules - winner.joules + 10 * (loser.e2e_s - winner.e2e_s)
+        assert abs(difference_j - (loser.cost_j - winner.cost_j)) < 1e-5
+
+
+def test_the_price_of_a_second_and_where_it_comes_from() -> None:
+    for wishes, price, origin in (
+        ({}, 10, "efficiency mode Balanced"),
+        ({"latency_critical": True}, 100, "the request is latency_critical"),
+        ({"prefer_power_efficiency": True}, 1, "the request wishes prefer_power_efficiency"),
+        ({"max_latency_ms": 90000}, 1, "the request has max_latency_ms"),
+    ):
+        line = line_of(tell(record_of(**wishes)), "A second sooner")
+        assert line.startswith(f"A second sooner is worth {price} J (lambda {price} W): {origin}")
+
+
+def test_each_that_was_ruled_out_has_its_reason() -> None:
+    text = tell(record_of(shipped(cpu=DOWN), max_power_watts=20))
+    assert "  ollama-nvidia: over the power limit: draws 55.0 W, limit 20 W\n" in text
+    assert "  ollama-cpu: unhealthy: connection refused\n" in text
+    assert "Wishes: at most 20 W\n" in text
+
+
+def test_a_deadline_shows_chances_and_says_when_nobody_keeps_it() -> None:
+    kept, missed = tell(record_of(max_latency_ms=90000)), tell(record_of(max_latency_ms=4000))
+    assert "the last token within 90000 ms, with probability 0.95" in kept
+    assert "among those in time as surely as asked (95%)." in kept
+    assert "in time" in line_of(kept, "  backend")
+    assert "nobody is in time as surely as asked (95%)" in missed
+    assert "its chance to be in time is" in missed
+    assert "in time" not in line_of(tell(record_of()), "  backend")
+
+
+def test_a_refusal_has_no_winner_and_all_reasons() -> None:
+    text = tell(record_of(shipped(npu=DOWN, igpu=DOWN, nvidia=DOWN, cpu=DOWN)))
+    assert "Refused (no healthy backend): " in text
+    assert text.count("unhealthy: connection refused") == 4
+    assert "Candidates" not in text
+
+
+def test_another_rule_says_that_predictions_were_not_compared() -> None:
+    text = tell(record_of(policy=msgspec.structs.replace(POLICY, rule="round-robin")))
+    assert "Rule: round-robin. The predictions below are shown, and not what was compared.\n" in text
+    assert "the rule round-robin puts it behind" in text
+    assert "A second sooner" not in text
+
+
+def test_what_predictions_rest_on() -> None:
+    rates = {SMALL: Rates(0.1, 500, 20, samples=12)}
+    fleet = shipped(igpu={"rates": rates, "loaded": frozenset((SMALL,)), "in_flight": 1})
+    spec = msgspec.structs.replace(fleet.backends[1].spec, held=True, power_watts=0)
+    views = [msgspec.structs.replace(one, spec=spec) if one.spec.id == spec.id else one for one in fleet.backends]
+    text = tell(record_of(FleetView(1, tuple(views))))
+    line = line_of(text, "  ollama-igpu: ")
+    assert "1 of 1 slot taken; speeds learned from 12 answers; joules assumed, its draw is not configured" in line
+    assert "the model has to be loaded; speeds as configured, none learned yet" in line_of(text, "  ollama-npu: ")
+
+
+def test_estimates_stand_beside_what_then_happened() -> None:
+    record = record_of()
+    assert "What happened: it still runs.\n" in tell(record)
+    found = AttemptOutcome("ok", 1.5, None, 7.0, None, 9, 40, 12.5, "modelled")
+    text = tell(msgspec.structs.replace(record, outcome=found))
+    winner = record.verdict.candidates[0]
+    assert f"  last token   predicted {winner.e2e_s:.2f} s, found 7.00 s\n" in text
+    assert f"  first token  predicted {winner.ttft_s:.2f} s, found not known\n" in text
+    assert f"  energy       predicted {winner.joules:.2f} J, found 12.50 J, modelled\n" in text
+    assert "1.50 s in the queue or on other attempts" in text
+    failed = AttemptOutcome("failed", 0.0, None, 0.5, error="connection reset")
+    assert "What happened: failed: connection reset\n" in tell(msgspec.structs.replace(record, outcome=failed))
+
+
+def test_what_clients_write_cannot_move_the_terminal() -> None:
+    given: Inputs = (wants("evil\x1b[2J\n", target="x\x07"), shipped(), POLICY, frozenset(), "", False)
+    text = tell(make_record("d-r-1", 0.0, given, decide_again(given)))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "evil?[2J?" in text
