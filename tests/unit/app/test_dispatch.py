@@ -48,9 +48,9 @@ class ScriptedAttempt:
 class ScriptedBackend:
     """Opens attempts and does nothing more."""
 
-    def __init__(self, name: str) -> None:
-        self.spec = BackendSpec(name, "ollama", name, "cpu", 10, 100, 10)
-        self.capabilities = CAN
+    def __init__(self, name: str, held_slots: int = 0) -> None:
+        self.spec = BackendSpec(name, "ollama", name, "cpu", 10, 100, 10, slots=held_slots or 1, held=held_slots > 0)
+        self.capabilities = frozenset((Need.GENERATE, Need.EMBED))
         self.attempts: list[ScriptedAttempt] = []
 
     def open(self, call: Call, model: str, sink: AttemptSink) -> ScriptedAttempt:
@@ -101,16 +101,19 @@ class Client:
 class Stage:
     """A dispatcher over scripted backends and a clock that stands still."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, held_slots: int = 0, most_waiting: int = 512) -> None:
+        """`held_slots` of each backend are kept by the proxy; 0 for none."""
         self.now_s = 1000.0
         self.fleet = Fleet()
-        self.backends = {name: ScriptedBackend(name) for name in names}
+        self.backends = {name: ScriptedBackend(name, held_slots) for name in names}
         for backend in self.backends.values():
-            self.fleet.add(backend.spec, CAN)
+            self.fleet.add(backend.spec, backend.capabilities)
             self.fleet.probed(backend.spec.id, ProbeReport({MODEL: ModelFacts(MODEL)}, frozenset({MODEL})), 0)
         books = Books(self.fleet, Metrics(self.fleet.view, "1"), RequestLog(io.StringIO(), enabled=False))
         served: dict[str, Backend] = dict(self.backends)
-        self.dispatcher = Dispatcher(self.fleet, served, Policy(), books, lambda: self.now_s, Timeouts())
+        self.dispatcher = Dispatcher(
+            self.fleet, served, Policy(), books, lambda: self.now_s, Timeouts(), most_waiting=most_waiting
+        )
         self.client = Client()
 
     def submit(self, *, stream: bool = True) -> Job:
@@ -209,9 +212,11 @@ def test_the_books_of_a_retry() -> None:
     assert (route.backend, route.attempts) == (second, 2)
     assert (outcome.ttft_s, outcome.total_s) == (6.0, 7.0)
     assert outcome.joules == pytest.approx(20.0)
+    # Towards the one second of the last attempt, not the six of both, as far as one surprise may move a belief.
     learned = stage.view(second).rates[MODEL]
-    assert learned.ttft_s == pytest.approx(0.1 * (1.0 / 0.1) ** (1 / 6))
+    assert 0.25 < learned.overhead_s < 1.0
     assert learned.decode_tps == pytest.approx(10.0)
+    assert (learned.ttft_samples, learned.decode_samples) == (1, 1)
     assert MODEL not in stage.view(first).rates
 
 
