@@ -32,18 +32,23 @@ def measure_sizes() -> dict[str, float]:
 
 
 def time_decisions(size: int, changes: int) -> float:
-    """Median microseconds of `decide`. Making the changed views is not in it."""
+    """Median microseconds of `decide`."""
+    return statistics.median(sample_decisions(size, changes))
+
+
+def sample_decisions(size: int, changes: int, times: int = _TIMES) -> list[float]:
+    """Microseconds of `decide`, so many times. Making the changed views is not in them."""
     views = [make_view(number) for number in range(size)]
-    taken_ns = []
-    for turn in range(_TIMES):
+    taken_us = []
+    for turn in range(times):
         for number in range(changes):
             place = (turn * 7 + number * 5) % size
             views[place] = replace(views[place], in_flight=(turn + number) % 4)
         fleet = FleetView(turn, tuple(views))
         began_ns = time.perf_counter_ns()
         decide(_REQUEST, fleet, _POLICY)
-        taken_ns.append(time.perf_counter_ns() - began_ns)
-    return statistics.median(taken_ns) / 1e3
+        taken_us.append((time.perf_counter_ns() - began_ns) / 1e3)
+    return taken_us
 
 
 def make_view(number: int) -> BackendView:

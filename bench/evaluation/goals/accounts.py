@@ -1,0 +1,47 @@
+"""G9: the joules given to requests add up to the meter, are near the truth, and their stated error covers it."""
+
+from __future__ import annotations
+
+from bench.evaluation.case import ACCOUNTED, Case
+from bench.evaluation.crew import Task
+from bench.evaluation.line import Line, Target
+from bench.evaluation.results import Results, Spread
+
+RATE = 8.0
+DEVICES = {"nvidia": "graphics card", "npu": "NPU", "igpu": "integrated GPU", "cpu": "processor"}
+_METERS = {"nvidia": "card's meter", "package": "package's meter"}
+
+
+def list_tasks(workload: str) -> list[Task]:
+    """One run, whose requests are done again on the machine with meters."""
+    return [(_case(workload), False)]
+
+
+def judge(results: Results, workload: str) -> list[Line]:
+    """Joules above the floor. Devices with a zone of their own, and a processor without requests, have no goal."""
+
+    def find(figure: str, *names: str) -> dict[str, Spread | None]:
+        return {DEVICES[one]: results.spread(_case(workload), f"{one}_{figure}") for one in names}
+
+    sums = {words: results.spread(_case(workload), f"{one}_balance_error") for one, words in _METERS.items()}
+    others = {name: spread for name, spread in find("error", "igpu", "cpu").items() if spread}
+    return [
+        Line("G9", "what was given out, off its meter by", "share", Target("<=", 0.01), sums),
+        Line(
+            "G9", "joules of a request off by (median), own meter", "share", Target("<=", 0.05), find("error", "nvidia")
+        ),
+        Line(
+            "G9", "joules of all requests off by, own meter", "share", Target("<=", 0.05), find("sum_error", "nvidia")
+        ),
+        Line(
+            "G9", "joules of a request off by (median), apportioned", "share", Target("<=", 0.15), find("error", "npu")
+        ),
+        Line("G9", "joules of all requests off by, apportioned", "share", Target("<=", 0.15), find("sum_error", "npu")),
+        Line("G9", "truth within the stated error", "share", Target(">=", 0.9), find("covered", "nvidia", "npu")),
+        Line("G9", "stated error of a request (median)", "share", None, find("doubt", "nvidia", "npu")),
+        Line("G9", "joules of a request off by (median), own zone", "share", None, others),
+    ]
+
+
+def _case(workload: str) -> Case:
+    return Case(workload, RATE, changes=(ACCOUNTED,))
