@@ -8,7 +8,10 @@ from math import hypot, sqrt
 import msgspec
 
 from ollama_proxy.domain.metering import FigureKind
+from ollama_proxy.energy.regression import Coefficients
 
+#: The factor by which learned weights may be off.
+LEARNED_DOUBT = 2.0
 #: How far two requests in the same phase may differ in what their tokens take.
 _TOKEN_ERROR = 0.1
 #: A request that shared more than this of its energy owes its figure to the weights, not to the meter alone.
@@ -43,6 +46,11 @@ class Weights(msgspec.Struct, frozen=True):
     def distort(self) -> Weights:
         """The same with a prompt token worth as much more as may be."""
         return Weights(self.prefill_j * self.doubt, self.decode_j, self.active_w)
+
+
+def learn_weights(coefficients: Coefficients) -> Weights:
+    """The weights of a device from what its requests were found to cost; better than the default from some ten on."""
+    return Weights(coefficients.prefill_j, coefficients.decode_j, doubt=LEARNED_DOUBT)
 
 
 class Rates(msgspec.Struct, frozen=True):

@@ -17,8 +17,7 @@ import msgspec
 
 from ollama_proxy.domain.metering import FigureKind
 from ollama_proxy.energy.activity import Activity, Interval, Phase, Rates, RequestEnergy, Weights
-from ollama_proxy.energy.floor import IdleFloor
-from ollama_proxy.energy.regression import Coefficients
+from ollama_proxy.energy.floor import Edges, IdleFloor
 
 #: Intervals between which nothing begins, ends or changes its phase are made one, up to this length.
 MERGED_S = 1.0
@@ -33,13 +32,6 @@ PATIENCE_S = 10.0
 METER_ERROR = 0.01
 _RATE_SHARE = 0.2
 DEFAULT_WEIGHTS = Weights()
-#: The factor by which learned weights may be off.
-LEARNED_DOUBT = 2.0
-
-
-def learn_weights(coefficients: Coefficients) -> Weights:
-    """The weights of a device from what its requests were found to cost; better than the default from some ten on."""
-    return Weights(coefficients.prefill_j, coefficients.decode_j, doubt=LEARNED_DOUBT)
 
 
 class Balance(msgspec.Struct):
@@ -72,6 +64,7 @@ class Attribution:
         self.balance = Balance()
         self._kind = kind
         self._floor = IdleFloor(floor_w)
+        self._edges = Edges()
         self._lag_s = lag_s
         self._usual = Rates()
         self._speeds_seen = 0
@@ -218,21 +211,36 @@ class Attribution:
         dynamic_j = max(0.0, interval.joules - (floor_w or 0.0) * seconds)
         floor_j = interval.joules - dynamic_j
         there = [one for one in (*self._open.values(), *self._ended) if self._overlaps(one, interval)]
-        if not there:
-            self._floor.learn(seconds, interval.joules)
-            if floor_w is None:
-                dynamic_j, floor_j = 0.0, interval.joules
         self._split_floor(interval, floor_j, there)
         if not there:
-            self.balance.other_j += dynamic_j
+            self._see_idle(interval, dynamic_j, known=floor_w is not None)
             return
+        around_j = min(dynamic_j, self._edges.estimate(interval.from_s, *self._find_edges(interval, there)))
+        self._edges.see_busy(interval.to_s)
+        dynamic_j -= around_j
+        self.balance.other_j += around_j
         self.balance.marginal_j += dynamic_j
         shares = self._shares(interval, there, self.weights)
         others = self._shares(interval, there, self.weights.distort()) if len(there) > 1 else shares
-        floor_doubt_j = self._floor.doubt_w * seconds
+        floor_doubt_j = self._floor.doubt_w * seconds + around_j
         for activity, share, other in zip(there, shares, others, strict=True):
             activity.unknown_floor |= floor_w is None
             activity.give(interval, dynamic_j, share, other, floor_doubt_j)
+
+    def _see_idle(self, interval: Interval, dynamic_j: float, *, known: bool) -> None:
+        seconds = interval.to_s - interval.from_s
+        self._floor.learn(seconds, interval.joules)
+        self._edges.see_idle(interval.from_s, interval.to_s, dynamic_j / seconds if known else 0.0)
+        self.balance.other_j += dynamic_j if known else 0.0
+        self.balance.idle_j += 0.0 if known else dynamic_j
+
+    def _find_edges(self, interval: Interval, there: list[Activity]) -> tuple[float, float]:
+        """Seconds of an interval before anybody's work and after everybody's, in the meter's time."""
+        late_s = self._lag_s / 2
+        seconds = interval.to_s - interval.from_s
+        before_s = min(one.begun_s for one in there) + late_s - interval.from_s
+        after_s = interval.to_s - late_s - max(interval.to_s if one.ended_s is None else one.ended_s for one in there)
+        return max(0.0, min(before_s, seconds)), max(0.0, min(after_s, seconds))
 
     def _overlaps(self, activity: Activity, interval: Interval) -> bool:
         ended_s = activity.ended_s

@@ -6,7 +6,7 @@ from statistics import median
 
 import pytest
 
-from ollama_proxy.energy.activity import Phase, RequestEnergy, Weights
+from ollama_proxy.energy.activity import Phase, RequestEnergy, Weights, learn_weights
 from ollama_proxy.energy.attribution import (
     MAX_DONE,
     MAX_OPEN,
@@ -14,7 +14,6 @@ from ollama_proxy.energy.attribution import (
     PATIENCE_S,
     Attribution,
     Balance,
-    learn_weights,
 )
 from ollama_proxy.energy.regression import Regression, prior_from_config
 from tests.unit.energy.emulation import (
@@ -291,6 +290,22 @@ def test_memory_is_bounded() -> None:
     for second in range(4, 4 + 2 * MAX_PENDING):
         books.settle(second, second + 1, 10)
     assert books.balance.pending_j == pytest.approx(10 * MAX_PENDING)
+
+
+def test_what_lingers_after_work_and_what_was_there_before_is_not_the_requests() -> None:
+    books = Attribution(floor_w=2)
+    for start_s in (0, 10):  # the first request teaches what lingers: 12 W above the floor
+        books.settle(start_s, start_s + 1, 2 + 6)
+        books.begin(str(start_s), start_s + 1.5)
+        books.settle(start_s + 1, start_s + 2, 2 + 0.5 * 6 + 0.5 * 50)
+        books.end(str(start_s), start_s + 2.5, 1, 1)
+        books.settle(start_s + 2, start_s + 3, 2 + 0.5 * 50 + 0.5 * 12)
+        books.settle(start_s + 3, start_s + 4, 2 + 12)
+    energies = dict(books.drain())
+    assert energies["0"].marginal_j == pytest.approx(50 + 6)
+    assert energies["10"].marginal_j == pytest.approx(50)
+    assert energies["10"].plus_minus_j >= 6
+    assert spent(books.balance) == pytest.approx(books.balance.meter_j)
 
 
 # -- an emulated device ------------------------------------------------------------
