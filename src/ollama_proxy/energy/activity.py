@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from math import hypot, sqrt
+from math import hypot, inf, sqrt
+from typing import NamedTuple
 
 import msgspec
 
@@ -51,6 +52,19 @@ class Weights(msgspec.Struct, frozen=True):
 def learn_weights(coefficients: Coefficients) -> Weights:
     """The weights of a device from what its requests were found to cost; better than the default from some ten on."""
     return Weights(coefficients.prefill_j, coefficients.decode_j, doubt=LEARNED_DOUBT)
+
+
+class Work(NamedTuple):
+    """What a device did for an attempt in a span of time: tokens, as far as they are known, and seconds."""
+
+    prefill_tokens: float
+    decode_tokens: float
+    seconds: float
+
+    def weigh(self, weights: Weights) -> float:
+        """Its weight among others."""
+        tokens_j = weights.prefill_j * self.prefill_tokens + weights.decode_j * self.decode_tokens
+        return tokens_j + weights.active_w * self.seconds
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -140,21 +154,40 @@ class Activity:
         if not self.marks or self.marks[-1][1] is not phase:
             self.marks.append((now_s, phase))
 
+    @property
+    def end_s(self) -> float:
+        """When it ended; as long as it goes on, never."""
+        return inf if self.ended_s is None else self.ended_s
+
+    def clip(self, interval: Interval) -> tuple[float, float]:
+        """From when to when it was there in an interval."""
+        return max(self.begun_s, interval.from_s), min(self.end_s, interval.to_s)
+
     def present_s(self, from_s: float, to_s: float) -> float:
         """Seconds of a span in which the attempt was there."""
-        end_s = to_s if self.ended_s is None else min(to_s, self.ended_s)
-        return max(0.0, end_s - max(from_s, self.begun_s))
+        return max(0.0, min(to_s, self.end_s) - max(from_s, self.begun_s))
 
-    def weigh(self, from_s: float, to_s: float, weights: Weights, usual: Rates) -> float:
-        """The weight of what was done for it in a span; each phase's tokens are taken to come evenly."""
-        total = 0.0
+    def work(self, from_s: float, to_s: float, usual: Rates) -> Work:
+        """What was done for it in a span; each phase's tokens are taken to come evenly."""
+        prefill = decode = total_s = 0.0
         for index, (mark_s, phase) in enumerate(self.marks):
             until_s = self.marks[index + 1][0] if index + 1 < len(self.marks) else self.ended_s
-            end_s = to_s if until_s is None else min(to_s, until_s)
-            seconds = end_s - max(from_s, mark_s)
-            if seconds > 0 and phase is not Phase.WAIT:
-                total += seconds * self._weigh_second(phase, weights, usual)
-        return total
+            seconds = (to_s if until_s is None else min(to_s, until_s)) - max(from_s, mark_s)
+            if seconds <= 0 or phase is Phase.WAIT:
+                continue
+            total_s += seconds
+            if phase is Phase.LOAD:
+                # Nobody knows what loading takes; it is counted like decoding at the usual speed.
+                decode += seconds * usual.decode_tps
+                continue
+            own, other = self.rate(phase), self._unphased_rate(phase)
+            if phase is Phase.PREFILL:
+                prefill += seconds * (usual.prefill_tps if own is None else own)
+                decode += seconds * other
+            else:
+                decode += seconds * (usual.decode_tps if own is None else own)
+                prefill += seconds * other
+        return Work(prefill, decode, total_s)
 
     def give(
         self, interval: Interval, dynamic_j: float, share: float, other_share: float, floor_doubt_j: float
@@ -216,23 +249,12 @@ class Activity:
                 return mark_s, self.marks[index + 1][0] if index + 1 < len(self.marks) else self.ended_s
         return None, None
 
-    def _weigh_second(self, phase: Phase, weights: Weights, usual: Rates) -> float:
-        if phase is Phase.PREFILL:
-            tps = self.rate(phase)
-            work = weights.prefill_j * (usual.prefill_tps if tps is None else tps) + self._unphased(phase, weights)
-        elif phase is Phase.DECODE:
-            tps = self.rate(phase)
-            work = weights.decode_j * (usual.decode_tps if tps is None else tps) + self._unphased(phase, weights)
-        else:
-            # Nobody knows what loading takes; it is counted like decoding at the usual speed.
-            work = weights.decode_j * usual.decode_tps
-        return weights.active_w + work
-
-    def _unphased(self, phase: Phase, weights: Weights) -> float:
-        """Weight a second of tokens whose own phase was never told: an answer that comes whole shows one phase only."""
+    def _unphased_rate(self, phase: Phase) -> float:
+        """Tokens a second of the phase that was never told: an answer that comes whole shows one phase only."""
         other = Phase.DECODE if phase is Phase.PREFILL else Phase.PREFILL
-        began_s, until_s = self._span(phase)
-        if other not in self.tokens or self._span(other)[0] is not None or began_s is None or until_s is None:
+        if other not in self.tokens or self._span(other)[0] is not None:
             return 0.0
-        each_j = weights.decode_j if other is Phase.DECODE else weights.prefill_j
-        return each_j * self.tokens[other][0] / (until_s - began_s) if until_s > began_s else 0.0
+        began_s, until_s = self._span(phase)
+        if began_s is None or until_s is None or until_s <= began_s:
+            return 0.0
+        return self.tokens[other][0] / (until_s - began_s)

@@ -194,10 +194,10 @@ class Attribution:
     # -- the split -------------------------------------------------------------
 
     def _is_covered(self, activity: Activity) -> bool:
-        return self._settled_s is not None and _end(activity) + self._lag_s <= self._settled_s
+        return self._settled_s is not None and activity.end_s + self._lag_s <= self._settled_s
 
     def _is_overdue(self, activity: Activity, now_s: float) -> bool:
-        return _end(activity) + PATIENCE_S < now_s
+        return activity.end_s + PATIENCE_S < now_s
 
     def _split_pending(self) -> None:
         while self._pending:
@@ -220,8 +220,7 @@ class Attribution:
         dynamic_j -= around_j
         self.balance.other_j += around_j
         self.balance.marginal_j += dynamic_j
-        shares = self._shares(interval, there, self.weights)
-        others = self._shares(interval, there, self.weights.distort()) if len(there) > 1 else shares
+        shares, others = self._find_shares(interval, there)
         floor_doubt_j = self._floor.doubt_w * seconds + around_j
         for activity, share, other in zip(there, shares, others, strict=True):
             activity.unknown_floor |= floor_w is None
@@ -250,7 +249,7 @@ class Attribution:
         """Equally among those present, and to nobody for the time in which nobody was."""
         presence = [(one, one.present_s(interval.from_s, interval.to_s)) for one in there]
         total_s = sum(seconds for _, seconds in presence)
-        busy_s = _covered([_clip(one, interval) for one, seconds in presence if seconds > 0])
+        busy_s = _covered([one.clip(interval) for one, seconds in presence if seconds > 0])
         busy_j = floor_j * busy_s / (interval.to_s - interval.from_s)
         for activity, seconds in presence:
             activity.covered_s += seconds
@@ -259,17 +258,15 @@ class Attribution:
         self.balance.floor_j += busy_j if total_s > 0 else 0.0
         self.balance.idle_j += floor_j - (busy_j if total_s > 0 else 0.0)
 
-    def _shares(self, interval: Interval, there: list[Activity], weights: Weights) -> list[float]:
-        """Shares that add up to one. Energy shows half the lag late on the average, so work is looked for then."""
+    def _find_shares(self, interval: Interval, there: list[Activity]) -> tuple[list[float], list[float]]:
+        """Shares by the weights, and by distorted ones. Energy shows half the lag late, so work is looked for then."""
         if len(there) == 1:
-            return [1.0]
+            return [1.0], [1.0]
         late_s = self._lag_s / 2
-        from_s, to_s = interval.from_s - late_s, interval.to_s - late_s
-        found = [one.weigh(from_s, to_s, weights, self._usual) for one in there]
-        if not any(weight > 0 for weight in found):
-            found = [one.present_s(interval.from_s - self._lag_s, interval.to_s) for one in there]
-        total = sum(found)
-        return [weight / total for weight in found] if total > 0 else [1 / len(found)] * len(found)
+        found = [one.work(interval.from_s - late_s, interval.to_s - late_s, self._usual) for one in there]
+        present_s = [one.present_s(interval.from_s - self._lag_s, interval.to_s) for one in there]
+        mine, distorted = ([one.weigh(weights) for one in found] for weights in (self.weights, self.weights.distort()))
+        return _normalise(mine, present_s), _normalise(distorted, present_s)
 
     def _finish(self, activities: list[Activity]) -> None:
         for activity in activities:
@@ -277,14 +274,12 @@ class Attribution:
             self._done.append((activity.name, activity.sum_up(self._kind)))
 
 
-def _end(activity: Activity) -> float:
-    assert activity.ended_s is not None
-    return activity.ended_s
-
-
-def _clip(activity: Activity, interval: Interval) -> tuple[float, float]:
-    ended_s = interval.to_s if activity.ended_s is None else activity.ended_s
-    return max(activity.begun_s, interval.from_s), min(ended_s, interval.to_s)
+def _normalise(weights: list[float], present_s: list[float]) -> list[float]:
+    """Shares that add up to one: by weight, else by presence, else equal."""
+    for sizes in (weights, present_s):
+        if (total := sum(sizes)) > 0:
+            return [size / total for size in sizes]
+    return [1 / len(weights)] * len(weights)
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:
