@@ -9,7 +9,7 @@ from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.routing.decide import expect_tokens
-from ollama_proxy.routing.record import AttemptOutcome, CandidateRecord, Record
+from ollama_proxy.routing.record import AttemptOutcome, CandidateRecord, Record, is_best_effort
 
 _COLUMNS = ("backend", "wait s", "load s", "prefill s", "decode s", "end s", "in time", "joules", "watts", "cost J")
 #: Differences that are not worth a word: seconds, joules.
@@ -108,10 +108,14 @@ def _among_whom(record: Record) -> str:
     if not record.request.annotations.max_latency_ms:
         return ""
     probability = record.request.annotations.latency_probability or record.policy.probability
-    best = record.verdict.candidates[0].chance if record.verdict.candidates else None
-    if best is not None and best < probability:
+    if _is_best_effort(record):
         return f", but nobody is in time as surely as asked ({probability:.0%}), so the best chance does"
     return f" among those in time as surely as asked ({probability:.0%})"
+
+
+def _is_best_effort(record: Record) -> bool:
+    candidates = record.verdict.candidates
+    return bool(candidates) and is_best_effort(record.request, record.policy, candidates[0].chance)
 
 
 # -- the candidates ---------------------------------------------------------------------
@@ -184,8 +188,9 @@ def _why_not(record: Record, winner: CandidateRecord, loser: CandidateRecord) ->
     against = _compare(loser, winner)
     if record.policy.rule != "predictive":
         return f"the rule {record.policy.rule} puts it behind; it {against}."
-    if winner.chance is not None and loser.chance is not None and loser.cost_j < winner.cost_j:
-        return f"its chance to be in time is {loser.chance:.0%}, the winner's {winner.chance:.0%}; it {against}."
+    if _is_best_effort(record):
+        chances = f"its chance to be in time is {loser.chance or 0:.0%}, the winner's {winner.chance or 0:.0%}"
+        return f"{chances}; it {against}."
     if loser.cost_j <= winner.cost_j:
         return f"it {against}: an equal cost, decided by residency, preference, load and priority."
     lambda_watts = record.verdict.lambda_watts
@@ -217,7 +222,8 @@ def _tell_rejections(record: Record) -> Iterator[str]:
     if rejections:
         yield "Ruled out:"
     for one in rejections:
-        yield f"  {one.backend}: {one.limit.value}: {_clean(one.detail)}"
+        detail = "" if one.detail == one.limit.value else f": {_clean(one.detail)}"
+        yield f"  {one.backend}: {one.limit.value}{detail}"
 
 
 # -- what then happened ------------------------------------------------------------------------
@@ -231,7 +237,8 @@ def _tell_outcome(record: Record) -> Iterator[str]:
         yield "What happened: it still runs."
         return
     if found.result != "ok":
-        yield f"What happened: {found.result}" + (f": {_clean(found.error)}" if found.error else "")
+        after = "" if found.e2e_s is None or found.result == "refused" else f" after {found.e2e_s:.2f} s"
+        yield f"What happened: {found.result}{after}" + (f": {_clean(found.error)}" if found.error else "")
         return
     yield f"What happened: {record.verdict.backend} answered."
     winner = record.verdict.candidates[0]
@@ -242,12 +249,21 @@ def _tell_outcome(record: Record) -> Iterator[str]:
 
 def _tell_figures(record: Record, winner: CandidateRecord, found: AttemptOutcome) -> Iterator[str]:
     yield _figure("first token", winner.ttft_s, found.ttft_s, "s")
-    yield _figure("last token", winner.e2e_s, found.e2e_s, "s")
+    yield _figure("last token", winner.e2e_s, found.e2e_s, "s") + _for_its_length(record, winner, found)
     if not record.request.embed:
         yield _figure("answer", expect_tokens(record.request), found.output_tokens, "tokens")
     yield _figure("prompt", record.request.prompt_tokens, found.prompt_tokens, "tokens")
     kind = f", {found.joules_kind}" if found.joules is not None else ""
     yield _figure("energy", winner.joules, found.joules, "J") + kind
+
+
+def _for_its_length(record: Record, winner: CandidateRecord, found: AttemptOutcome) -> str:
+    """What the prediction would have been, had the length of the answer been known."""
+    expected = expect_tokens(record.request)
+    if not (found.output_tokens and expected):
+        return ""
+    end_s = winner.ttft_s + winner.decode_s * found.output_tokens / expected
+    return f" ({end_s:.2f} s were predicted for the {found.output_tokens} tokens that came)"
 
 
 def _figure(name: str, predicted: float, found: float | None, unit: str) -> str:

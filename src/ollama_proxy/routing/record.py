@@ -164,11 +164,17 @@ def replay(record: Record, policy: Policy | None = None) -> Record:
 
 def decide_again(given: Inputs) -> Decision | Refusal:
     """What `decide` says of the inputs, with what the request had given up told in the reason."""
-    request, fleet, policy, tried, given_up, substitute = given
+    request, fleet, policy, tried, *_ = given
     verdict = decide(request, fleet, policy, tried)
-    if isinstance(verdict, Refusal) or not given_up:
-        return verdict
-    return verdict.restated(f"{verdict.reason}; {given_up}", stand_in=verdict.stand_in or substitute)
+    return verdict if isinstance(verdict, Refusal) else tell_given_up(verdict, given)
+
+
+def tell_given_up(decision: Decision, given: Inputs) -> Decision:
+    """The decision with what the request had given up told in its reason."""
+    *_, given_up, substitute = given
+    if not given_up:
+        return decision
+    return decision.restated(f"{decision.reason}; {given_up}", stand_in=decision.stand_in or substitute)
 
 
 # -- what the decision read --------------------------------------------------------
@@ -235,7 +241,7 @@ def _describe(verdict: Decision | Refusal, request: RoutingRequest, policy: Poli
     kinds = {view.spec.id: _kind_of(view) for view in fleet.backends}
     ranking = verdict.ranking
     second = ranking[1] if len(ranking) > 1 else None
-    compared = policy.rule == "predictive" and second is not None and second.cost_j >= ranking[0].cost_j
+    compared = policy.rule == "predictive" and not is_best_effort(request, policy, ranking[0].estimate.chance)
     return Verdict(
         verdict.backend,
         verdict.reason,
@@ -248,6 +254,12 @@ def _describe(verdict: Decision | Refusal, request: RoutingRequest, policy: Poli
         verdict.model,
         verdict.stand_in,
     )
+
+
+def is_best_effort(request: RoutingRequest, policy: Policy, best_chance: float | None) -> bool:
+    """Whether nobody keeps the latency limit as surely as is asked, so that chances were compared and not costs."""
+    asked = request.annotations.latency_probability or policy.probability
+    return policy.rule == "predictive" and best_chance is not None and best_chance < asked
 
 
 def _show(one: Candidate, kind: str) -> CandidateRecord:

@@ -9,6 +9,7 @@ import msgspec
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView, Rates
 from ollama_proxy.routing.account import tell
+from ollama_proxy.routing.decide import expect_tokens
 from ollama_proxy.routing.record import AttemptOutcome, Inputs, Record, decide_again, make_record
 from tests.support.fleets import DOWN, POLICY, SMALL, shipped, wants
 
@@ -63,7 +64,9 @@ def test_a_deadline_shows_chances_and_says_when_nobody_keeps_it() -> None:
     assert "among those in time as surely as asked (95%)." in kept
     assert "in time" in line_of(kept, "  backend")
     assert "nobody is in time as surely as asked (95%)" in missed
-    assert "its chance to be in time is" in missed
+    # Where chances were compared, no loser is said to have lost by its cost.
+    assert missed.count("its chance to be in time is") == missed.count("Why not ") > 0
+    assert "dearer" not in missed
     assert "in time" not in line_of(tell(record_of()), "  backend")
 
 
@@ -98,12 +101,17 @@ def test_estimates_stand_beside_what_then_happened() -> None:
     found = AttemptOutcome("ok", 1.5, None, 7.0, None, 9, 40, 12.5, "modelled")
     text = tell(msgspec.structs.replace(record, outcome=found))
     winner = record.verdict.candidates[0]
-    assert f"  last token   predicted {winner.e2e_s:.2f} s, found 7.00 s\n" in text
+    line = line_of(text, f"  last token   predicted {winner.e2e_s:.2f} s, found 7.00 s (")
+    assert line.endswith(" s were predicted for the 40 tokens that came)")
+    tokens = expect_tokens(record.request)
+    assert f"({winner.ttft_s + winner.decode_s * 40 / tokens:.2f} s" in line
     assert f"  first token  predicted {winner.ttft_s:.2f} s, found not known\n" in text
     assert f"  energy       predicted {winner.joules:.2f} J, found 12.50 J, modelled\n" in text
     assert "1.50 s in the queue or on other attempts" in text
     failed = AttemptOutcome("failed", 0.0, None, 0.5, error="connection reset")
-    assert "What happened: failed: connection reset\n" in tell(msgspec.structs.replace(record, outcome=failed))
+    assert "What happened: failed after 0.50 s: connection reset\n" in tell(
+        msgspec.structs.replace(record, outcome=failed)
+    )
 
 
 def test_what_clients_write_cannot_move_the_terminal() -> None:
