@@ -13,6 +13,8 @@ Matrix = Sequence[Sequence[float]]
 
 #: A pivot below this share of its term's own size says that the data does not tell the terms apart.
 _LEAST_PIVOT = 1e-10
+#: A term that sums up to less has no size: dividing by it would overflow.
+_LEAST_SIZE = 1e-100
 
 
 def invert(matrix: Matrix) -> list[list[float]] | None:
@@ -22,7 +24,7 @@ def invert(matrix: Matrix) -> list[list[float]] | None:
     are judged alike.
     """
     size = len(matrix)
-    if any(matrix[i][i] <= 0 for i in range(size)):
+    if any(matrix[i][i] < _LEAST_SIZE for i in range(size)):
         return None
     scale = [matrix[i][i] ** -0.5 for i in range(size)]
     rows = [

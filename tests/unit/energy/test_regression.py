@@ -159,6 +159,11 @@ def test_pairs_are_apart_and_bounded() -> None:
 systems = st.lists(st.lists(st.floats(-10, 10), min_size=3, max_size=3), min_size=3, max_size=8)
 
 
+def test_terms_too_small_to_divide_by_are_nothing() -> None:
+    assert invert([[1e-310, 0.0], [0.0, 1.0]]) is None
+    assert solve_nonnegative([[1e-310, 0.0], [0.0, 2.0]], [1e-155, 4.0]) == [0.0, 2.0]
+
+
 @given(systems, st.lists(st.floats(-10, 10), min_size=8, max_size=8))
 @settings(max_examples=200, deadline=None, database=None)
 def test_no_other_nonnegative_coefficients_fit_better(rows: list[list[float]], targets: list[float]) -> None:
