@@ -92,6 +92,10 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
     #: How many of the samples told each of the two.
     ttft_samples: int = 0
     decode_samples: int = 0
+    #: Joules above idleness of a prompt token, an output token and a request besides, where a meter has shown them.
+    prefill_j: float | None = None
+    decode_j: float | None = None
+    fixed_j: float | None = None
 
 
 class Wait(msgspec.Struct, frozen=True, gc=False):

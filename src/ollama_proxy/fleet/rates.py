@@ -125,6 +125,7 @@ class Learner:
         "_seen_s",
         "_ttft_watch",
         "decode_samples",
+        "energy_j",
         "samples",
         "ttft_samples",
     )
@@ -137,6 +138,8 @@ class Learner:
         self._load: Filter | None = None
         self._ttft_watch, self._decode_watch = Watch(), Watch()
         self._seen_s = now_s
+        #: Joules of a prompt token, of an output token and of a request besides, once a meter has shown them.
+        self.energy_j: tuple[float, float, float] | None = None
         self.samples = self.ttft_samples = self.decode_samples = 0
 
     def learn(self, seen: Observation, now_s: float) -> None:
@@ -225,6 +228,7 @@ class Learner:
             self.samples,
             self.ttft_samples,
             self.decode_samples,
+            *(self.energy_j or ()),
         )
 
 

@@ -228,6 +228,19 @@ class Fleet:
         else:
             record.taught = True
 
+    def teach_energy(
+        self, backend: str, model: str, fixed_j: float, prefill_j: float, decode_j: float, now_s: float
+    ) -> None:
+        """A meter has shown what requests cost: joules of one, and of each token of its prompt and of its answer."""
+        record = self._records.get(backend)
+        if record is None:
+            return
+        name = canonical_model(model)
+        learner = _touch_learner(record, name, now_s)
+        learner.energy_j = (prefill_j, decode_j, fixed_j)
+        record.rates = {**record.rates, name: learner.rates()}
+        self._touch(record)
+
     def failed(self, backend: str, model: str, failure: Failure) -> None:
         """An attempt failed: traffic tells sooner than probes."""
         record = self._records.get(backend)

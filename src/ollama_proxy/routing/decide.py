@@ -94,7 +94,8 @@ def _score(
         prefill_s = one.overhead_s + prompt_tokens * one.s_per_prompt_token
         decode_s = answer_tokens * one.s_per_output_token
         # Waiting costs no energy here: the device works for somebody else meanwhile.
-        joules = one.load_joules + (prefill_s * one.prefill_watts + decode_s * one.decode_watts) * one.busy_share
+        each_j = one.fixed_j + prompt_tokens * one.prompt_token_j + answer_tokens * one.output_token_j
+        joules = one.load_joules + each_j * one.busy_share
         decode_s *= one.crowding
         service_s = one.load_s + prefill_s + decode_s
         wait = waits[place] if waits else None

@@ -16,7 +16,7 @@ from ollama_proxy.domain.decision import Policy, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.routing.limits import check_fitness, check_power, find_model
-from ollama_proxy.routing.speeds import POWER_SHARE, Speeds, reckon_speeds
+from ollama_proxy.routing.speeds import Speeds, reckon_busy_share, reckon_speeds
 
 #: Kinds of request remembered for one view; clients make names of models up.
 _MOST_KINDS = 128
@@ -79,16 +79,18 @@ class Prospect:
         "busy_share",
         "crowding",
         "decode_var",
-        "decode_watts",
         "easy",
+        "fixed_j",
         "full",
+        "has_known_joules",
         "load",
         "load_joules",
         "load_s",
         "model",
+        "output_token_j",
         "overhead_s",
         "policy",
-        "prefill_watts",
+        "prompt_token_j",
         "s_per_output_token",
         "s_per_prompt_token",
         "spec",
@@ -123,7 +125,11 @@ class Prospect:
         self.s_per_prompt_token = speeds.s_per_prompt_token
         self.s_per_output_token = speeds.s_per_output_token
         self.load_s, self.load_joules = speeds.load_s, speeds.load_joules
-        self.prefill_watts, self.decode_watts, self.watts = speeds.prefill_watts, speeds.decode_watts, spec.power_watts
+        self.fixed_j, self.watts = speeds.fixed_j, spec.power_watts
+        self.prompt_token_j, self.output_token_j = speeds.prompt_token_j, speeds.output_token_j
+        #: Whether they rest on a configured draw or a meter, and not on what is taken for want of either.
+        rates = view.rates.get(fitness.resident)
+        self.has_known_joules = bool(spec.power_watts) or (rates is not None and rates.decode_j is not None)
         self.ttft_var, self.decode_var = speeds.ttft_var, speeds.decode_var
         #: No slot is free. How many rounds of all slots are ahead, for views that come without a count of the wait.
         self.full = load >= spec.slots
@@ -132,14 +138,18 @@ class Prospect:
         if together == 1:
             self.crowding = self.busy_share = 1.0
         else:
-            # k at once get k^beta done: each is slower by k^(1 - beta), and one more keeps the device busy for longer
-            # by only k^-beta of its own work, at a little more power.
+            # k at once get k^beta done: each is slower by k^(1 - beta).
             self.crowding = together ** (1 - spec.parallel_exponent)
-            self.busy_share = together**-spec.parallel_exponent * (1 + POWER_SHARE * (together - 1))
+            self.busy_share = reckon_busy_share(together, spec.parallel_exponent)
 
     def __lt__(self, other: Prospect) -> bool:
         """Which of two of the same cost goes first; reckoned when it is first asked."""
         return (self._tail or self._reckon_tail()) < (other._tail or other._reckon_tail())
+
+    def expect_joules(self, prompt_tokens: float, output_tokens: float) -> float:
+        """Marginal joules of a request of so many tokens; `decide` reckons so too, without the call."""
+        each_j = self.fixed_j + prompt_tokens * self.prompt_token_j + output_tokens * self.output_token_j
+        return self.load_joules + each_j * self.busy_share
 
     def stand_under(self, policy: Policy) -> None:
         """Compare by a policy's tie-breakers from now on."""

@@ -36,8 +36,10 @@ class Speeds(msgspec.Struct, frozen=True, gc=False):
     s_per_output_token: float
     load_s: float
     load_joules: float
-    prefill_watts: float
-    decode_watts: float
+    #: Joules of a request, and of each token of its prompt and of its answer.
+    fixed_j: float
+    prompt_token_j: float
+    output_token_j: float
     ttft_var: float
     decode_var: float
 
@@ -59,18 +61,32 @@ def reckon_speeds(view: BackendView, model: str, size_bytes: int) -> Speeds:
     spec = view.spec
     rates = view.rates.get(model) or make_prior(spec)
     decode_watts = spec.power_watts or UNKNOWN_WATTS
+    prefill_watts = spec.prefill_watts or decode_watts
     load_s = _expect_load(view, model, size_bytes, rates)
+    overhead_s = min(rates.overhead_s, MOST_TTFT_S)
+    s_per_prompt_token = 1 / max(rates.prefill_tps, LEAST_TPS)
+    s_per_output_token = 1 / max(rates.decode_tps, LEAST_TPS)
     return Speeds(
-        min(rates.overhead_s, MOST_TTFT_S),
-        1 / max(rates.prefill_tps, LEAST_TPS),
-        1 / max(rates.decode_tps, LEAST_TPS),
+        overhead_s,
+        s_per_prompt_token,
+        s_per_output_token,
         load_s,
         load_s * decode_watts,
-        spec.prefill_watts or decode_watts,
-        decode_watts,
+        overhead_s * prefill_watts if rates.fixed_j is None else rates.fixed_j,
+        s_per_prompt_token * prefill_watts if rates.prefill_j is None else rates.prefill_j,
+        s_per_output_token * decode_watts if rates.decode_j is None else rates.decode_j,
         rates.ttft_var,
         rates.decode_var,
     )
+
+
+def reckon_busy_share(together: float, parallel_exponent: float) -> float:
+    """Of the joules that a request takes alone, what one of k at once takes.
+
+    k at once get k^beta done, so one more keeps the device busy for longer by only k^-beta of its own work, at a
+    little more power.
+    """
+    return float(together**-parallel_exponent * (1 + POWER_SHARE * (together - 1)))
 
 
 def _expect_load(view: BackendView, model: str, size_bytes: int, rates: Rates) -> float:
