@@ -41,7 +41,9 @@ class Results:
         return self.combine(lambda one: one, (case, name))
 
     def ratio(self, case: Case, other: Case, name: str) -> Spread | None:
-        """A figure of one case by that of another, slice by slice."""
+        """A figure of one case by that of another, slice by slice; None where it would be by nothing."""
+        if 0.0 in self.each(other, name):
+            return None
         return self.combine(lambda a, b: a / b, (case, name), (other, name))
 
     def combine(self, rule: Callable[..., float], *asked: tuple[Case, str]) -> Spread | None:
