@@ -232,6 +232,7 @@ class RefusalKind(enum.Enum):
     NO_HEALTHY = "no healthy backend"
     MODEL_NOWHERE = "model nowhere"
     LIMITS = "limits exclude all"
+    BUSY = "too late because of the queue"
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -243,3 +244,5 @@ class Refusal(msgspec.Struct, frozen=True):
     fleet_version: int
     #: Names of models that resemble the one that is nowhere.
     nearest: tuple[str, ...] = ()
+    #: When to ask again, where that helps.
+    retry_after_s: float = 0.0

@@ -23,7 +23,7 @@ from ollama_proxy.domain.device import FleetView, Wait
 from ollama_proxy.fleet.running import Slot, add_work
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.routing.decide import decide
-from ollama_proxy.routing.record import Inputs
+from ollama_proxy.routing.record import Inputs, tell_given_up
 
 AGEING_S = 60.0
 #: Only so many are planned at a time. Behind them only kinds of request are looked at of which nobody waits before.
@@ -36,7 +36,20 @@ Judge = Callable[[RoutingRequest, FleetView, Policy, frozenset[str]], Verdict]
 class Waiting:
     """One request in the queue; `owner` is whoever wants to know."""
 
-    __slots__ = ("arrived_s", "caller", "due_s", "given", "owner", "rank", "request", "tag", "tried", "wait_s")
+    __slots__ = (
+        "arrived_s",
+        "caller",
+        "due_s",
+        "given",
+        "given_up",
+        "owner",
+        "rank",
+        "request",
+        "substitute",
+        "tag",
+        "tried",
+        "wait_s",
+    )
 
     def __init__(
         self, owner: Any, request: RoutingRequest, arrived_s: float, caller: str, tried: frozenset[str]
@@ -54,6 +67,8 @@ class Waiting:
         self.wait_s: float | None = None
         #: What the last plan decided on.
         self.given: Inputs | None = None
+        #: What it has given up already to find anybody at all, and whether that is the very model.
+        self.given_up, self.substitute = "", False
 
     def order(self, now_s: float) -> tuple[int, float, float, float]:
         """Whoever has the least is first."""
@@ -143,7 +158,7 @@ class Admission:
             if request.annotations.max_latency_ms:
                 request = msgspec.structs.replace(request, spent_s=now_s - waiting.arrived_s)
             seen = FleetView(view.version, view.backends, tuple(waits))
-            waiting.given = (request, seen, policy, waiting.tried, "", False)
+            waiting.given = (request, seen, policy, waiting.tried, waiting.given_up, waiting.substitute)
             verdict = self._judge(request, seen, policy, waiting.tried)
             if isinstance(verdict, Refusal):
                 self.remove(waiting)
@@ -158,6 +173,8 @@ class Admission:
             if slots[chosen]:
                 add_work(slots[chosen], work_s, var_s2)
             waits[chosen] = _wait_of(slots[chosen])
+            if waiting.given_up:
+                verdict = tell_given_up(verdict, waiting.given)
             if begins:
                 self._begin(waiting, work_s)
                 found.append((waiting, verdict))

@@ -20,9 +20,11 @@ def error_of_refusal(refusal: Refusal) -> ProxyError:
             kind = ErrorKind.MODEL_NOT_FOUND
         case RefusalKind.LIMITS:
             kind = ErrorKind.LIMITS_EXCLUDE_ALL
+        case RefusalKind.BUSY:
+            kind = ErrorKind.OVERLOADED
         case _:
             assert_never(refusal.kind)
-    return ProxyError(kind, refusal.message, nearest=refusal.nearest)
+    return ProxyError(kind, refusal.message, nearest=refusal.nearest, retry_after_s=refusal.retry_after_s)
 
 
 def error_of_failures(failures: Sequence[tuple[str, Failure]], refusal: Refusal | None = None) -> ProxyError:

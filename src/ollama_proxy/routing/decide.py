@@ -6,21 +6,23 @@ not matter, removing a loser never changes the winner, and a backend that gets b
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
 from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, Rejection, RoutingRequest, Scored
-from ollama_proxy.domain.device import BackendView, FleetView, Wait
-from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
-from ollama_proxy.routing.chance import first_token_chance, last_token_chance
+from ollama_proxy.domain.device import BackendView, FleetView
+from ollama_proxy.domain.lengths import make_typical_lengths
+from ollama_proxy.routing.deadline import chance_of, infeasible, keep_limit, tell_feasible, tell_too_late
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
-from ollama_proxy.routing.limits import check_limits, check_power_set, find_model, tell_too_late
-from ollama_proxy.routing.prospect import Prospect, look_ahead, subject_of
+from ollama_proxy.routing.limits import check_limits, check_power_set, find_model
+from ollama_proxy.routing.prospect import Prospect, Tail, look_ahead, subject_of
 from ollama_proxy.routing.rules import RULES
 
 NOBODY: frozenset[str] = frozenset()
+_cost_of = itemgetter(0)
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -43,13 +45,15 @@ def decide(
         return refuse_unknown_target(wishes.target, fleet)
     lambda_watts = price_of_seconds(wishes, policy)
     scored, rejections = _score(request, fleet, policy, tried, target.wanted, lambda_watts)
-    if scored and wishes.max_latency_ms and (policy.rule == "predictive" or _infeasible(wishes, policy) == "reject"):
-        scored, late = _keep_limit(scored, request, policy)
-        rejections.extend(late)
+    late: list[Scored] = []
+    if scored and wishes.max_latency_ms and (policy.rule == "predictive" or infeasible(wishes, policy) == "reject"):
+        scored, late = keep_limit(scored, request, policy)
+        rejections.extend([tell_too_late(one, request, policy) for one in late])
     if len(rejections) > 1:
         rejections.sort(key=_backend_of)
     if not scored:
-        return explain_refusal(request, fleet, tuple(rejections), targeted=bool(target.wanted))
+        refusal = explain_refusal(request, fleet, tuple(rejections), targeted=bool(target.wanted))
+        return tell_feasible(refusal, late, request, policy) if late else refusal
     best: Prospect = scored[0][1]
     stand_in = _explain_stand_in(best.backend, request, fleet, tried) if best.stands_in else ""
     return Decision(
@@ -101,14 +105,26 @@ def _score(
         wait = waits[place] if waits else None
         # Who is full and has nobody who keeps count is taken to be full of requests like this one.
         wait_s = wait.mean_s if wait is not None else one.turns_ahead * service_s
-        chance = _chance_of(request, one, policy, wait, wait_s, prefill_s) if timed else None
+        chance = chance_of(request, one, policy, wait, wait_s, prefill_s) if timed else None
         # So far rounded that equal sums are equal in whatever order they were added.
         cost_j = round(joules + lambda_watts * (wait_s + service_s), 6)
         scored.append((cost_j, one, wait_s, prefill_s, decode_s, joules, chance))
     if policy.rule != "predictive":
         return _rank_by_rule(scored, request, policy), rejections
-    scored.sort()
+    _sort(scored)
     return scored, rejections
+
+
+def _sort(scored: list[Scored]) -> None:
+    """Best first; the tie-breakers are reckoned only where there is a tie."""
+    scored.sort(key=_cost_of)
+    if len(scored) > 1 and len(set(map(_cost_of, scored))) < len(scored):
+        scored.sort(key=_cost_and_tail_of)
+
+
+def _cost_and_tail_of(scored: Scored) -> tuple[float, Tail]:
+    one: Prospect = scored[1]
+    return scored[0], one.tail or one.reckon_tail()
 
 
 def _rank_by_rule(scored: list[Scored], request: RoutingRequest, policy: Policy) -> list[Scored]:
@@ -127,75 +143,6 @@ def expect_tokens(request: RoutingRequest) -> float:
         return 0.0
     lengths = request.lengths or make_typical_lengths()
     return lengths.mean(request.max_tokens)
-
-
-# -- the latency limit ---------------------------------------------------------
-
-
-def _chance_of(
-    request: RoutingRequest, one: Prospect, policy: Policy, wait: Wait | None, wait_s: float, prefill_s: float
-) -> float:
-    """P(the limit is kept)."""
-    wishes = request.annotations
-    limit_s = wishes.max_latency_ms / 1000 - request.spent_s
-    return chance_within(limit_s, request, one, policy, wait, wait_s, prefill_s)
-
-
-def chance_within(
-    limit_s: float,
-    request: RoutingRequest,
-    one: Prospect,
-    policy: Policy,
-    wait: Wait | None,
-    wait_s: float,
-    prefill_s: float,
-) -> float:
-    """P(it ends, or begins, within `limit_s` from now)."""
-    var_s2 = wait.var_s2 if wait is not None else 0.0
-    ttft_s = one.load_s + prefill_s
-    if request.embed or (request.annotations.latency_metric or policy.metric) == "ttft":
-        return first_token_chance(limit_s, wait_s, var_s2, ttft_s, one.ttft_var)
-    lengths: Lengths = request.lengths or make_typical_lengths()
-    return last_token_chance(
-        limit_s,
-        wait_s,
-        var_s2,
-        ttft_s,
-        one.ttft_var,
-        one.s_per_output_token * one.crowding,
-        one.decode_var,
-        lengths,
-        request.max_tokens,
-    )
-
-
-def _keep_limit(scored: list[Scored], request: RoutingRequest, policy: Policy) -> tuple[list[Scored], list[Rejection]]:
-    """Those that keep the latency limit as surely as asked; if nobody does, what the request or the policy says.
-
-    A best effort goes to whoever has the best chance, unless not even a first token can come in time anywhere.
-    """
-    wishes = request.annotations
-    wanted = wishes.latency_probability or policy.probability
-    kept = [one for one in scored if _chance(one) >= wanted]
-    missed = [one for one in scored if _chance(one) < wanted]
-    if not kept and _infeasible(wishes, policy) == "best_effort":
-        left_s = wishes.max_latency_ms / 1000 - request.spent_s
-        if request.spent_s or any(one[2] + one[1].load_s + one[3] <= left_s for one in scored):
-            return sorted(scored, key=_least_chance_last), []
-    return kept, [tell_too_late(one, request, policy) for one in missed]
-
-
-def _infeasible(wishes: Annotations, policy: Policy) -> str:
-    """What to do when nobody keeps the latency limit. Other rules promise nothing, but obey an order to reject."""
-    return wishes.on_infeasible or policy.on_infeasible
-
-
-def _chance(scored: Scored) -> float:
-    return scored[6] or 0.0
-
-
-def _least_chance_last(scored: Scored) -> tuple[float, float, str]:
-    return -round(_chance(scored), 9), scored[0], scored[1].backend
 
 
 def _id_of(scored: Scored) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ollama_proxy.domain.decision import Limit, Policy, PowerSet, Rejection, RoutingRequest, Scored
+from ollama_proxy.domain.decision import Limit, PowerSet, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, ModelFacts
 from ollama_proxy.domain.names import canonical_model, matches_pattern
 
@@ -17,7 +17,7 @@ BRIEF_S = 0.8
 def check_limits(
     view: BackendView, request: RoutingRequest, tried: frozenset[str], wanted: frozenset[str]
 ) -> Rejection | None:
-    """The first limit that a backend fails, or None. The latency limit is checked where the prediction is.
+    """The first limit that a backend fails, or None. The latency limit is another module's (`deadline`).
 
     `wanted` are the ids that the target means; empty when the choice is free.
     """
@@ -91,15 +91,6 @@ def check_power(spec: BackendSpec, limit_watts: float) -> Rejection | None:
     if watts > limit_watts:
         return Rejection(spec.id, Limit.POWER, f"draws {watts:.1f} W, limit {limit_watts:g} W")
     return None
-
-
-def tell_too_late(scored: Scored, request: RoutingRequest, policy: Policy) -> Rejection:
-    """The latency limit, which a candidate does not keep as surely as is asked."""
-    wishes = request.annotations
-    what = "first" if request.embed or (wishes.latency_metric or policy.metric) == "ttft" else "last"
-    wanted = wishes.latency_probability or policy.probability
-    within = f"the {what} token comes within {wishes.max_latency_ms} ms with probability {scored[6] or 0:.2f}"
-    return Rejection(scored[1].backend, Limit.LATENCY, f"{within}, asked {wanted:g}")
 
 
 def check_power_set(backend: str, prefill_s: float, power_set: PowerSet) -> Rejection | None:

@@ -65,7 +65,7 @@ class Fitness:
 class Prospect:
     """One view against one kind of request: its fitness, its speeds, its place among equals.
 
-    Prospects of one decision are ordered by what decides between equal costs. One must not hold the view that holds it.
+    One must not hold the view that holds it.
     """
 
     __slots__ = (
@@ -74,7 +74,6 @@ class Prospect:
         "_model_there",
         "_over",
         "_request_model",
-        "_tail",
         "backend",
         "busy_share",
         "crowding",
@@ -95,6 +94,7 @@ class Prospect:
         "s_per_prompt_token",
         "spec",
         "stands_in",
+        "tail",
         "ttft_var",
         "turns_ahead",
         "unfit",
@@ -118,7 +118,7 @@ class Prospect:
         self._limit_watts = 0.0
         self._over: Rejection | None = None
         self.policy: Policy | None = None
-        self._tail: Tail | None = None
+        self.tail: Tail | None = None
         self._model_there = fitness.resident
         speeds: Speeds = reckon_speeds(view, fitness.resident, fitness.size_bytes)
         self.overhead_s = speeds.overhead_s
@@ -142,10 +142,6 @@ class Prospect:
             self.crowding = together ** (1 - spec.parallel_exponent)
             self.busy_share = reckon_busy_share(together, spec.parallel_exponent)
 
-    def __lt__(self, other: Prospect) -> bool:
-        """Which of two of the same cost goes first; reckoned when it is first asked."""
-        return (self._tail or self._reckon_tail()) < (other._tail or other._reckon_tail())
-
     def expect_joules(self, prompt_tokens: float, output_tokens: float) -> float:
         """Marginal joules of a request of so many tokens; `decide` reckons so too, without the call."""
         each_j = self.fixed_j + prompt_tokens * self.prompt_token_j + output_tokens * self.output_token_j
@@ -154,13 +150,13 @@ class Prospect:
     def stand_under(self, policy: Policy) -> None:
         """Compare by a policy's tie-breakers from now on."""
         self.policy = policy
-        self._tail = None
+        self.tail = None
 
-    def _reckon_tail(self) -> Tail:
+    def reckon_tail(self) -> Tail:
         """What decides among candidates of the same cost; the hash at its end favours nobody's name."""
         spec, policy = self.spec, self.policy
         assert policy is not None
-        self._tail = (
+        self.tail = (
             self._model_there not in self._loaded,
             not (spec.preferred_models and _is_preferred(spec.preferred_models, self._request_model)),
             spec.id != policy.default_backend,
@@ -171,7 +167,7 @@ class Prospect:
             _hash_of(spec.id),
             spec.id,
         )
-        return self._tail
+        return self.tail
 
     def check(self, limit_watts: float) -> Rejection | None:
         """The first limit that it fails, a power limit (0 for none) included."""

@@ -307,7 +307,6 @@ def test_time_in_the_queue_is_not_taken_for_the_backends() -> None:
     run(play())
 
 
-@pytest.mark.xfail(reason="a substitute's decision opens at once, whether its backend has a slot or not", strict=True)
 def test_a_substitute_waits_for_its_slot_too() -> None:
     async def play() -> None:
         stage = Stage("a", held_slots=1)

@@ -205,10 +205,10 @@ def test_a_reason_names_both_limits() -> None:
 
 
 def test_a_best_effort_says_what_chance_it_has() -> None:
-    decision = choose(shipped(), max_power_watts=15, max_latency_ms=2000)
+    decision = choose(shipped(), max_power_watts=15, max_latency_ms=2500)
     chance = decision.chosen.estimate.chance
     assert chance is not None
-    assert decision.reason == f"best chance ({chance:.0%}) to keep 2000 ms, which nobody does surely, of 2"
+    assert decision.reason == f"best chance ({chance:.0%}) to keep 2500 ms, which nobody does surely, of 2"
 
 
 def test_a_latency_reason_that_is_not_the_least_latency_says_what_it_is() -> None:
