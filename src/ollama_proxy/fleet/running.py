@@ -10,13 +10,15 @@ from ollama_proxy.domain.device import Wait
 from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
 
 _LEAST_LEFT_S = 0.05
+#: What is left of an overdue request, as a share of the time it has taken already.
+_OVERDUE_SHARE = 0.1
 
 
 class Running:
     """One request at a backend, as predicted when it was sent.
 
     `first_s` is the (monotonic) time of its first token, predicted until it came. Times are of a request that has its
-    slot; one that queues at the backend has `queued` true, and takes `first_s - began_s` and the rest from its turn.
+    slot.
     """
 
     __slots__ = ("began_s", "decode_var", "first_s", "lengths", "limit", "s_per_token", "ttft_var")
@@ -43,8 +45,11 @@ class Running:
     def left(self, now_s: float) -> tuple[float, float]:
         """Mean and variance of the seconds it still needs."""
         mean_s, var_s2 = self._reckon_left(now_s)
-        # However sure: until its end is seen it has not ended.
-        return max(mean_s, _LEAST_LEFT_S), var_s2
+        if mean_s >= _LEAST_LEFT_S:
+            return mean_s, var_s2
+        # Until its end is seen it has not ended: what is overdue has something wrong with it, the more the longer.
+        mean_s = max(_LEAST_LEFT_S, _OVERDUE_SHARE * (now_s - self.began_s))
+        return mean_s, mean_s * mean_s
 
     def _reckon_left(self, now_s: float) -> tuple[float, float]:
         lengths = self.lengths

@@ -107,13 +107,15 @@ def test_one_that_is_overdue_is_not_taken_to_be_gone() -> None:
     over = running(limit=10)
     wait = forecast_wait([over], 1, 1000.0)
     assert wait is not None
-    assert 0 < wait.mean_s < 1
+    # It has been there since 0 s: whatever holds it up may go on for a while.
+    assert wait.mean_s == pytest.approx(100.0)
+    assert wait.var_s2 > 0
 
 
 def test_embeddings_end_with_their_first_token() -> None:
     one = running(lengths=None, ttft_s=3.0, var=0.04)
     assert one.left(1.0) == (2.0, pytest.approx(9 * 0.04))
-    assert one.left(10.0)[0] < 1
+    assert one.left(3.1)[0] < 1
 
 
 def test_uncertain_speeds_spread_the_end() -> None:
