@@ -2,12 +2,16 @@
 
 Made-up text depends on seed, model and prompt only, not on the device: so a text that one device began can be checked
 against the same text from another.
+
+A prompt may say how long its answer is, with `[[answer tokens: 211]]` somewhere in it. So an experiment knows every
+length, and a proxy in between does not: to it the answer ends by itself, after so many tokens.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -27,6 +31,7 @@ _SENTENCE = (
 _WORDS = _SENTENCE.split()
 _LEAST, _MOST = 24, 72
 _MOST_ASKED = 8192
+_ASKED_LENGTH = re.compile(r"\[\[answer tokens: (\d{1,4})\]\]")
 _TIMEOUT_S = 60.0
 _MAX_REAL_TOKENS = 256
 
@@ -50,10 +55,14 @@ class SyntheticText:
         self._seed = seed
 
     async def write(self, model: str, request: Generation) -> tuple[list[str], str]:
-        dice = random.Random(f"{self._seed}\0{model}\0{prompt_of(request)}")
+        prompt = prompt_of(request)
+        dice = random.Random(f"{self._seed}\0{model}\0{prompt}")
         length = dice.randint(_LEAST, _MOST)
         limit = request.sampling.num_predict
         wanted = min(limit, _MOST_ASKED) if limit is not None and limit > 0 else length
+        if (told := _ASKED_LENGTH.search(prompt)) is not None:
+            length = min(max(int(told[1]), 1), _MOST_ASKED)
+            wanted = min(wanted, length) if limit is not None and limit > 0 else length
         if request.format is not None:
             tokens = _as_json(dice, request.format)
             return (tokens[:limit], "length") if limit is not None and 0 < limit < len(tokens) else (tokens, "stop")
@@ -64,6 +73,11 @@ class SyntheticText:
             tokens[:1] = [f"Saw images of {' and '.join(map(str, sizes))} bytes:", f" {words[0]}"]
         reason = "length" if limit is not None and 0 < limit < length else "stop"
         return _cut_at_stop(tokens, request.sampling.stop or (), reason)
+
+
+def ask_length(tokens: int) -> str:
+    """What a prompt has to hold for its answer to have so many tokens, at most 8192."""
+    return f"[[answer tokens: {tokens}]]"
 
 
 def _image_sizes(request: Generation) -> list[int]:

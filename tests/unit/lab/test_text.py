@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_proxy.domain.call import Generation, Message, Sampling
-from ollama_proxy.lab.text import SyntheticText, embed_text
+from ollama_proxy.lab.text import SyntheticText, ask_length, embed_text
 
 MODEL = "qwen2.5:0.5b"
 
@@ -55,6 +55,25 @@ def test_a_limit_above_the_natural_length_sets_the_length() -> None:
     longer, reason = write(sampling=Sampling(num_predict=200))
     assert longer[: len(whole)] == whole
     assert (len(longer), reason) == (200, "stop")
+
+
+@given(tokens=st.integers(1, 3000))
+@settings(max_examples=20, deadline=None)
+def test_a_prompt_may_say_how_long_its_answer_is(tokens: int) -> None:
+    words, reason = write(f"Tell me. {ask_length(tokens)} Now.")
+    assert (len(words), reason) == (tokens, "stop")
+
+
+def test_a_limit_ends_an_answer_whose_prompt_says_more() -> None:
+    words, reason = write(ask_length(40), sampling=Sampling(num_predict=10))
+    assert (len(words), reason) == (10, "length")
+    words, reason = write(ask_length(10), sampling=Sampling(num_predict=40))
+    assert (len(words), reason) == (10, "stop")
+
+
+@pytest.mark.parametrize(("said", "tokens"), [("[[answer tokens: 0]]", 1), ("[[answer tokens: 9999]]", 8192)])
+def test_a_length_out_of_bounds_is_the_nearest_within(said: str, tokens: int) -> None:
+    assert len(write(said)[0]) == tokens
 
 
 def test_a_stop_string_ends_the_text_before_it_even_across_tokens() -> None:
