@@ -14,7 +14,7 @@ from bench.evaluation.crew import Task, find_differences, run_cases
 from bench.evaluation.goals import speed
 from bench.evaluation.page import render_page
 from bench.evaluation.pictures import write_pictures
-from bench.evaluation.provenance import describe
+from bench.evaluation.provenance import describe, digest_source
 from bench.evaluation.results import Results
 from bench.evaluation.tables import render_goals
 from bench.evaluation.workload import PARTS, Workload, find_workloads
@@ -27,7 +27,7 @@ _AGAIN = 20
 
 
 def main() -> int:
-    """0, or 1 where a run came out differently the second time."""
+    """0, or 1 where a run came out differently the second time, or the program was changed meanwhile."""
     asked = parse_arguments()
     try:
         workloads = find_workloads(asked.requests, asked.seed)
@@ -56,7 +56,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 def evaluate(asked: argparse.Namespace, workloads: dict[str, Workload]) -> int:
     """Run everything, print the goals, write the page."""
-    began_s = time.monotonic()
+    began_s, source = time.monotonic(), digest_source()
     first = next(iter(workloads))
     say(f"Workloads: {', '.join(one.title for one in workloads.values())}")
     taken_us = speed.measure(0.1 if asked.quick else 1.0)  # before the cores are busy
@@ -64,6 +64,9 @@ def evaluate(asked: argparse.Namespace, workloads: dict[str, Workload]) -> int:
     found = run_cases(tasks, asked.requests, asked.seed, show_progress("runs"))
     sample = tasks[::_AGAIN]
     different = find_differences(sample, found, asked.requests, asked.seed, show_progress("again"))
+    if digest_source() != source:
+        say("The program was changed while it ran: the figures are those of no version. Nothing was written.")
+        return 1
     results = Results(found)
     judged = goals.judge(results, first)
     lines = sorted([*judged, *speed.judge(taken_us)], key=lambda line: line.goal)

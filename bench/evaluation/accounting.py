@@ -14,10 +14,10 @@ from ollama_proxy.lab.simulation.run import Setting, run_policy
 from ollama_proxy.lab.simulation.workload import Arrival
 
 
-def measure_accounting(arrivals: Sequence[Arrival], seed: int) -> Figures:
+def measure_accounting(arrivals: Sequence[Arrival], setting: Setting) -> Figures:
     """Figures by hardware, such as `nvidia_error`. Errors are relative and not negative."""
-    run = run_policy("predictive", arrivals, Setting(seed=seed))
-    machine = MeteredMachine(seed)
+    run = run_policy("predictive", arrivals, setting)
+    machine = MeteredMachine(setting)
     machine.replay(sorted((one for one in run.served if one.device), key=lambda one: one.started_s))
     package_j = machine.package_rest_j + fsum(
         _sum_up(books.balance) for name, books in machine.books.items() if name != "nvidia"

@@ -44,9 +44,9 @@ class Case(msgspec.Struct, frozen=True):
 def run_case(case: Case, workload: Workload, has_bound: bool = False) -> Figures:
     """The figures of one slice, with those of the bound that is as good as this run if asked for."""
     arrivals = workload.arrive(case.part, case.rate_per_min, case.mix)
-    if ACCOUNTED in case.changes:
-        return measure_accounting(arrivals[:_ACCOUNTED_REQUESTS], workload.seed)
     setting = build_setting(case.changes, arrivals[-1].at_s, workload.seed)
+    if ACCOUNTED in case.changes:
+        return measure_accounting(arrivals[:_ACCOUNTED_REQUESTS], setting)
     run = run_policy(case.policy, arrivals, setting)
     figures = measure_run(run, is_capped=setting.cap_w > 0)
     return {**figures, **measure_bound(run, setting)} if has_bound else figures
@@ -78,4 +78,5 @@ def _change(setting: Setting, change: str, span_s: float) -> Setting:
         MEMORY_AMPLE: lambda: replace(setting, host=replace(setting.host, memory_gb_s=1000.0)),
         SPEEDS_WRONG: lambda: replace(setting, prior_factor=2.0),
         LEARNS_NOT: lambda: replace(setting, learns=False),
+        ACCOUNTED: lambda: setting,
     }[change]()

@@ -43,13 +43,18 @@ def measure_bound(run: Run, setting: Setting) -> Figures:
 
 
 def _measure_wishes(run: Run) -> Figures:
-    """The p99 and the longest wait of each wish. Policies that do not hold requests let the devices queue them."""
+    """Of each wish the p99, the longest wait, and its part of the slowest 1 %.
+
+    Policies that do not hold requests let the devices queue them, so nothing waits there.
+    """
     figures: Figures = {}
+    slowest = sorted((one for one in run.served if one.device), key=measure_e2e_s)[-max(1, len(run.served) // 100) :]
     for wish in sorted({one.arrival.wish for one in run.served}):
         mine = [one for one in run.served if one.arrival.wish == wish and one.device]
         p99_s = percentile([measure_e2e_s(one) for one in mine], 0.99)
         if p99_s is not None:
             figures[f"e2e_p99_{wish}_s"] = p99_s
+            figures[f"tail_share_{wish}"] = sum(one.arrival.wish == wish for one in slowest) / len(slowest)
             figures[f"longest_wait_{wish}_s"] = max(one.started_s - one.arrival.at_s for one in mine)
     return figures
 

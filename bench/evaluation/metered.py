@@ -11,8 +11,9 @@ import msgspec
 from ollama_proxy.energy.activity import Phase, RequestEnergy
 from ollama_proxy.energy.apportioning import Apportioning
 from ollama_proxy.energy.attribution import Attribution
-from ollama_proxy.lab.simulation.devices import DEFAULT_DEVICES, DEFAULT_HOST
+from ollama_proxy.lab.simulation.devices import DEFAULT_DEVICES
 from ollama_proxy.lab.simulation.physics import Ended, Event, FirstToken, World
+from ollama_proxy.lab.simulation.run import Setting
 from ollama_proxy.lab.simulation.sensors import RAPL_RANGE_UJ, Sensors
 from ollama_proxy.lab.simulation.workload import Served
 
@@ -37,10 +38,10 @@ class Truth(msgspec.Struct, frozen=True):
 class MeteredMachine:
     """Replays requests and keeps the books of every device. By hardware: `books`, `energies`; `truths` by request."""
 
-    def __init__(self, seed: int) -> None:
-        self._world = World(DEFAULT_DEVICES, DEFAULT_HOST, seed)
+    def __init__(self, setting: Setting) -> None:
+        self._world = World(setting.devices, setting.host, setting.seed)
         self._sensors = Sensors(self._world)
-        self._dice = random.Random(seed)
+        self._dice = random.Random(setting.seed)
         self._apportioning = Apportioning({"npu": _CONFIGURED_NPU_W}, zone_kind="emulated")
         self.books = {
             name: Attribution(kind="emulated", floor_w=0.0 if name == "npu" else None, lag_s=_STEP_S[name])

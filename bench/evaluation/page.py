@@ -49,7 +49,7 @@ no two devices have to share (and a bound for that machine), and with both.
 """
 
 _TAILS = """\
-The p99 of all requests is that of those which wish for few joules: they are sent to wait for a frugal device.
+Whose the tail is: requests that prefer efficiency may be sent to wait for a frugal device.
 """
 
 

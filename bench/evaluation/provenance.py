@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -36,6 +37,15 @@ def describe(workloads: Iterable[Workload]) -> dict[str, str]:
             + (f", SHA-256 {one.sha256}" if one.sha256 else "")
         )
     return facts
+
+
+def digest_source() -> str:
+    """Of all Python files that the figures depend on; workers read them while the evaluation runs."""
+    digest = hashlib.sha256()
+    for folder in ("src", "bench"):
+        for path in sorted((_ROOT / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _read_commit() -> str:

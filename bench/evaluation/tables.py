@@ -81,13 +81,15 @@ def render_gifts(results: Results, workload: str) -> list[str]:
 
 
 def render_tails(results: Results, workload: str) -> list[str]:
-    """The p99 of each wish, ours and that of the static rule as shipped."""
+    """The p99 of each wish, ours and that of the static rule as shipped, and which wish our slowest requests have."""
     head = ["p99, s", *(f"{wish}, {who}" for wish in WISHES for who in ("ours", "shipped"))]
+    head.append("efficient among our slowest 1 %, %")
     rows = []
     for rate in list_rates(is_first=True):
         cases = [Case(workload, rate, policy) for policy in (OURS, "static-shipped")]
         spreads = [results.spread(case, f"e2e_p99_{wish}_s") for wish in WISHES for case in cases]
-        rows.append([name_rate(rate), *(show(one, "{:.0f}") for one in spreads)])
+        share = results.spread(cases[0], "tail_share_efficient")
+        rows.append([name_rate(rate), *(show(one, "{:.0f}") for one in spreads), show(share, "{:.0%}")])
     return render_rows(head, rows)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.evaluation.case import ACCOUNTED, Case
+from bench.evaluation.case import ACCOUNTED, MEMORY_AMPLE, Case
 from bench.evaluation.crew import Task
 from bench.evaluation.line import Line, Target
 from bench.evaluation.results import Results, Spread
@@ -13,15 +13,17 @@ _METERS = {"nvidia": "card's meter", "package": "package's meter"}
 
 
 def list_tasks(workload: str) -> list[Task]:
-    """One run, whose requests are done again on the machine with meters."""
-    return [(_case(workload), False)]
+    """A run, whose requests are done again on the machine with meters; and one without contention."""
+    return [(_case(workload), False), (_case(workload, MEMORY_AMPLE), False)]
 
 
 def judge(results: Results, workload: str) -> list[Line]:
     """Joules above the floor. Devices with a zone of their own, and a processor without requests, have no goal."""
 
-    def find(figure: str, *names: str) -> dict[str, Spread | None]:
-        return {DEVICES[one]: results.spread(_case(workload), f"{one}_{figure}") for one in names}
+    def find(figure: str, *names: str, changes: tuple[str, ...] = ()) -> dict[str, Spread | None]:
+        return {DEVICES[one]: results.spread(_case(workload, *changes), f"{one}_{figure}") for one in names}
+
+    ample = (MEMORY_AMPLE,)
 
     sums = {words: results.spread(_case(workload), f"{one}_balance_error") for one, words in _METERS.items()}
     others = {name: spread for name, spread in find("error", "igpu", "cpu").items() if spread}
@@ -37,11 +39,13 @@ def judge(results: Results, workload: str) -> list[Line]:
             "G9", "joules of a request off by (median), apportioned", "share", Target("<=", 0.15), find("error", "npu")
         ),
         Line("G9", "joules of all requests off by, apportioned", "share", Target("<=", 0.15), find("sum_error", "npu")),
+        Line("G9", "the same, memory ample", "share", None, find("sum_error", "npu", changes=ample)),
         Line("G9", "truth within the stated error", "share", Target(">=", 0.9), find("covered", "nvidia", "npu")),
+        Line("G9", "the same, memory ample", "share", None, find("covered", "nvidia", "npu", changes=ample)),
         Line("G9", "stated error of a request (median)", "share", None, find("doubt", "nvidia", "npu")),
         Line("G9", "joules of a request off by (median), own zone", "share", None, others),
     ]
 
 
-def _case(workload: str) -> Case:
-    return Case(workload, RATE, changes=(ACCOUNTED,))
+def _case(workload: str, *changes: str) -> Case:
+    return Case(workload, RATE, changes=(ACCOUNTED, *changes))
