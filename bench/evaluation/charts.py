@@ -14,6 +14,7 @@ Series = Mapping[float, Spread]
 
 _WIDTH, _HEIGHT = 760, 400
 _LEFT, _TOP, _RIGHT, _BOTTOM = 70, 66, 560, 350
+_APART = 4  # side by side, so that no range hides another
 _OURS = "predictive"
 _COLOURS = ("#0b7a55", "#b44d12", "#2f6fde", "#8a4fbf", "#9aa5b1")
 _STYLE = """\
@@ -83,10 +84,10 @@ def _draw_axes(across: Scale, up: Scale, rates: Sequence[float]) -> Iterator[str
 def _draw_lines(across: Scale, up: Scale, factor: float, lines: Mapping[str, Series]) -> Iterator[str]:
     order = sorted(lines, key=lambda name: name != _OURS)  # ours has the first colour
     ends: list[tuple[float, str, str]] = []
-    for name, colour in zip(order, _COLOURS, strict=False):
+    for place, (name, colour) in enumerate(zip(order, _COLOURS, strict=False)):
         places = []
         for rate, spread in sorted(lines[name].items()):
-            x = across.place(rate)
+            x = across.place(rate) + _APART * (place - len(order) / 2)
             y, low, high = (up.place(one * factor) for one in (spread.mean, spread.low, spread.high))
             places.append((x, y))
             span = f'x1="{x:.1f}" y1="{low:.1f}" x2="{x:.1f}" y2="{high:.1f}"'

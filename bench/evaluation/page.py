@@ -85,6 +85,8 @@ def render_page(
             "",
             *(f"![{title}](images/{file})" for file, title in pictures),
             "",
+            "`greenest` and `round-robin` are so far from the others that they stand in the tables only.",
+            "",
             *_render_workloads(results, workloads),
             "## How it was run",
             "",

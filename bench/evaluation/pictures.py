@@ -13,8 +13,8 @@ from ollama_proxy.lab.simulation.devices import DEFAULT_DEVICES
 from ollama_proxy.lab.simulation.plots import draw_plot
 from ollama_proxy.lab.simulation.report import Figures, Meta, Report
 
-#: Greenest is left out of the pictures: it queues for hours, and nothing else could be told apart beside it.
-_NOT_DRAWN = ("greenest",)
+#: So far from the others that these could not be told apart beside them.
+_NOT_DRAWN = ("greenest", "round-robin")
 
 
 def write_pictures(results: Results, workload: Workload, folder: Path) -> list[tuple[str, str]]:
@@ -51,7 +51,7 @@ def _report(results: Results, workload: Workload, rate: float) -> Report:
         rate_per_min=rate,
         requests=PARTS * len(workload.take(1)),
         trace=workload.name,
-        slice=f"means of 1/{PARTS} to {PARTS}/{PARTS}",
+        slice=f"1/{PARTS} to {PARTS}/{PARTS}, means",
         mix="default",
         devices=tuple(one.name for one in DEFAULT_DEVICES),
         versions={},
