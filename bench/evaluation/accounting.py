@@ -36,18 +36,34 @@ def _sum_up(balance: Balance) -> float:
 
 
 def _compare(energies: dict[int, RequestEnergy], truths: dict[int, Truth]) -> Figures:
-    """Of the requests whose joules above the floor are known: those of the first, before any idle time, are not."""
-    known = [(truths[job], one, one.marginal_j) for job, one in energies.items() if one.marginal_j is not None]
+    """Joules above the floor; those of the first requests, before any idle time, are unknown.
+
+    What is modelled from configured watts, since the meter does not tell it yet, is compared apart.
+    """
+    known = [(truths[job], one) for job, one in energies.items() if one.marginal_j is not None]
+    modelled = [pair for pair in known if pair[1].kind == "modelled"]
     figures: Figures = {"requests": float(len(energies)), "unknown": float(len(energies) - len(known))}
-    if known:
-        errors = [abs(joules / truth.marginal_j - 1.0) for truth, _, joules in known]
-        covered = [abs(joules - truth.marginal_j) <= one.plus_minus_j for truth, one, joules in known]
-        total_j = fsum(truth.marginal_j for truth, _, _ in known)
+    if energies:
+        figures["modelled"] = len(modelled) / len(energies)
+    if modelled:
+        figures["modelled_covered"] = _measure_cover(modelled)
+    rest = [pair for pair in known if pair not in modelled]
+    if rest:
+        total_j = fsum(truth.marginal_j for truth, _ in rest)
         figures |= {
-            "error": median(errors),
-            "sum_error": abs(fsum(joules for _, _, joules in known) / total_j - 1.0),
-            "covered": sum(covered) / len(covered),
-            "full_error": median([abs(one.full_j / truth.full_j - 1.0) for truth, one, _ in known]),
-            "doubt": median([one.plus_minus_j / joules for _, one, joules in known if joules > 0]),
+            "error": median([abs(_above_floor_j(one) / truth.marginal_j - 1.0) for truth, one in rest]),
+            "sum_error": abs(fsum(_above_floor_j(one) for _, one in rest) / total_j - 1.0),
+            "covered": _measure_cover(rest),
+            "doubt": median([one.plus_minus_j / _above_floor_j(one) for _, one in rest if _above_floor_j(one) > 0]),
         }
     return figures
+
+
+def _measure_cover(pairs: Sequence[tuple[Truth, RequestEnergy]]) -> float:
+    """The part of the requests whose truth lies within their stated error."""
+    return sum(abs(_above_floor_j(one) - truth.marginal_j) <= one.plus_minus_j for truth, one in pairs) / len(pairs)
+
+
+def _above_floor_j(energy: RequestEnergy) -> float:
+    assert energy.marginal_j is not None
+    return energy.marginal_j

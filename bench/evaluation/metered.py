@@ -24,14 +24,13 @@ _DEVICES = {one.hardware: one for one in DEFAULT_DEVICES}
 #: Steps of the counters.
 _STEP_S = {"nvidia": 0.1, "npu": 0.001, "igpu": 0.001, "cpu": 0.001}
 _ZONES = {"cpu": "core", "igpu": "uncore"}
-#: What a configuration says of the NPU, which has no zone; what it really draws lies above.
+#: What the configuration says of the NPU, which has no zone: too little by a third.
 _CONFIGURED_NPU_W = 2.0
 
 
 class Truth(msgspec.Struct, frozen=True):
-    """What a request really cost, its device alone: all joules from its begin to its end, and those above idle."""
+    """What the device really drew from a request's begin to its end, above what it draws when idle."""
 
-    full_j: float
     marginal_j: float
 
 
@@ -106,7 +105,7 @@ class MeteredMachine:
             self.books[hardware].end(str(event.job), event.at_s, arrival.prompt_tokens, arrival.output_tokens)
             full_j = sum(self._world.device_joules(served.device)) - before_j
             idle_j = _DEVICES[hardware].idle_w * (event.at_s - served.started_s)
-            self.truths[event.job] = Truth(full_j, full_j - idle_j)
+            self.truths[event.job] = Truth(full_j - idle_j)
 
     # -- what it reads -------------------------------------------------------------------
 

@@ -39,8 +39,8 @@ compares with a bound that knows everything, may be late as often as ours and, f
 p99. G5: a wish starves if its longest wait is over twice that of first come, first served. G6: the graphics card is 2.2
 times slower in the middle third of the run, in all lines. G7 holds devices to what they are configured to draw at work;
 a fixed set is any that may run at once under the cap. G9 gives out what emulated meters show (counters in steps, the
-card unread while it sleeps, the NPU without a zone of its own); nobody else works on that machine, which makes it
-easier than a real one.
+card unread while it sleeps, the NPU without a zone of its own and configured to draw a third less than it does); nobody
+else works on that machine, which makes it easier than a real one.
 """
 
 _GIFTS = """\

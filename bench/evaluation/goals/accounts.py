@@ -18,7 +18,10 @@ def list_tasks(workload: str) -> list[Task]:
 
 
 def judge(results: Results, workload: str) -> list[Line]:
-    """Joules above the floor. Devices with a zone of their own, and a processor without requests, have no goal."""
+    """Joules above the floor. Devices with a zone of their own, and a processor without requests, have no goal.
+
+    Goals are about what the meter tells; what is billed by configured watts meanwhile has lines of its own.
+    """
 
     def find(figure: str, *names: str, changes: tuple[str, ...] = ()) -> dict[str, Spread | None]:
         return {DEVICES[one]: results.spread(_case(workload, *changes), f"{one}_{figure}") for one in names}
@@ -42,6 +45,8 @@ def judge(results: Results, workload: str) -> list[Line]:
         Line("G9", "the same, memory ample", "share", None, find("sum_error", "npu", changes=ample)),
         Line("G9", "truth within the stated error", "share", Target(">=", 0.9), find("covered", "nvidia", "npu")),
         Line("G9", "the same, memory ample", "share", None, find("covered", "nvidia", "npu", changes=ample)),
+        Line("G9", "the same, billed by configured watts", "share", None, find("modelled_covered", "nvidia", "npu")),
+        Line("G9", "requests still billed by configured watts", "share", None, find("modelled", "nvidia", "npu")),
         Line("G9", "stated error of a request (median)", "share", None, find("doubt", "nvidia", "npu")),
         Line("G9", "joules of a request off by (median), own zone", "share", None, others),
     ]
