@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.job import Job, Timeouts
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.domain.call import Call
@@ -40,10 +41,11 @@ class Dispatcher:
         refresh: Callable[[], Coroutine[Any, Any, None]] | None = None,
         most_waiting: int = 512,
         decisions: Decisions | None = None,
+        accounting: Accounting | None = None,
     ) -> None:
         """`substitutes` are the models that may answer for another, by its canonical name; `refresh` asks the backends
         for their lists again, before a model is said to be nowhere; `most_waiting` may wait for a slot; `decisions`
-        keeps what was decided."""
+        keeps what was decided; `accounting` what it costs."""
         self.fleet_state = fleet
         self.backends = backends
         self.policy = policy
@@ -54,6 +56,7 @@ class Dispatcher:
         self.substitutes = substitutes or {}
         self.refresh = refresh
         self.decisions = decisions if decisions is not None else Decisions()
+        self.accounting = accounting if accounting is not None else Accounting(fleet)
         self.running: set[Job] = set()
         self.lengths = LengthBook()
         self.prompts = PromptRatio()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ollama_proxy.app.bill import Bill
 from ollama_proxy.app.settlement import Timing, describe_route, sum_up
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route
 from ollama_proxy.domain.call import Call, Operation
@@ -61,6 +62,7 @@ class Job:
     __slots__ = (
         "_alone",
         "_attempt",
+        "_bill",
         "_decision",
         "_doubtful",
         "_first_s",
@@ -103,6 +105,8 @@ class Job:
         #: What is predicted of the attempt that runs.
         self._running: Running | None = None
         self._attempt: Attempt | None = None
+        #: What it costs is written down here.
+        self._bill: Bill | None = None
         self._decision: Decision | None = None
         #: That decision among those that are kept, until it is known how it ended.
         self._taken: Taken | None = None
@@ -214,6 +218,7 @@ class Job:
         if view.spec.held and not self._request.embed:
             self._running = predict_running(self._request, decision, self._opened_s)
         fleet.opened(chosen, self._running)
+        self._bill = owner.accounting.open(view, self.call, decision, given[0], self._opened_s)
         call, model = self.call, decision.model
         # Another model than the one asked for is told by its own name; another name for the same is nobody's business.
         call.echo = call.model if model != call.model and not decision.stand_in else ""
@@ -229,6 +234,7 @@ class Job:
     def _give_up(self, error: ProxyError) -> None:
         """End before the attempt that was about to begin."""
         self._close()
+        self._close_bill("failed")
         self.life.ended()
         self._end_with(error)
 
@@ -287,16 +293,17 @@ class Job:
 
     def _settle(self, finished: Finished) -> Outcome:
         """The attempt has ended well: close it and keep the books."""
-        owner, call, life, decision, view = self._owner, self.call, self.life, self._decision, self._view
+        owner, call, life, decision = self._owner, self.call, self.life, self._decision
         assert decision is not None
-        assert view is not None
         # Job and attempt know each other; let go, they are freed at once and not by the collector.
         self._attempt = None
         self._close()
         owner.running.discard(self)
         now_s = self._last_s
         timing = Timing(call.arrived_s, self._opened_s, self._first_s or now_s, now_s, self._alone, call.stream)
-        outcome = sum_up(finished, timing, view)
+        figure = owner.accounting.close(self._bill, "ok", now_s, self._first_s, finished.usage)
+        self._bill = None
+        outcome = sum_up(finished, timing, figure)
         self._teach(finished)
         owner.books.succeeded(call, life, decision, outcome, timing)
         if self._taken is not None:
@@ -321,6 +328,7 @@ class Job:
         owner, life = self._owner, self.life
         self._attempt = None
         self._close()
+        self._close_bill("failed")
         asked = self._decision.model if self._decision is not None else self.call.model
         if failure.kind is FailureKind.SERVER_ERROR and failure.status == _FAILED_WITH_WORDS and failure.body:
             # Every server may say so to a request that is itself at fault.
@@ -338,6 +346,8 @@ class Job:
     def _begin(self) -> None:
         """The first byte of the answer: from here on nothing is tried again."""
         self._first_s = self._last_s
+        if self._bill is not None:
+            self._bill.first_s = self._last_s
         if self._running is not None:
             self._running.first_s = self._last_s
         self.life.first_byte()
@@ -355,6 +365,11 @@ class Job:
         self._close_decision(result, error.message)
         self._owner.books.failed(self.call, self.life, error)
         self._sink.fail(error)
+
+    def _close_bill(self, result: str) -> None:
+        """Broken off: what it has taken so far was spent nevertheless."""
+        self._owner.accounting.close(self._bill, result, self._owner.clock(), self._first_s)
+        self._bill = None
 
     def _close_decision(self, result: str, error: str) -> None:
         """What is kept of the decision in force, if there is one, learns how it ended."""
@@ -376,6 +391,7 @@ class Job:
             self._attempt = None
         if was_open:
             self._close()
+            self._close_bill("cancelled")
         if self._waiting is not None:
             self._owner.admission.remove(self._waiting)
             self._waiting = None

@@ -11,7 +11,7 @@ from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.decision import Decision
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.errors import Failure, ProxyError
-from ollama_proxy.energy.model import energy_kind, model_energy
+from ollama_proxy.energy.model import Figure, energy_kind
 from ollama_proxy.fleet.rates import NOTHING_SEEN, Observation
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import Life
@@ -59,8 +59,8 @@ def describe_route(call: Call, life: Life, decision: Decision, view: BackendView
     )
 
 
-def sum_up(finished: Finished, timing: Timing, view: BackendView) -> Outcome:
-    """Seconds, speed and joules of an answer that ended well.
+def sum_up(finished: Finished, timing: Timing, figure: Figure) -> Outcome:
+    """Seconds, speed and joules of an answer that ended well; `figure` is what is known of its energy so far.
 
     A whole answer shows its first token only at the end; there the backend's own decode time tells when it was.
     """
@@ -75,15 +75,17 @@ def sum_up(finished: Finished, timing: Timing, view: BackendView) -> Outcome:
             ttft_s = max(0.0, total_s - decode_s)
     else:
         decode_s = total_s - ttft_s
-    watts = view.spec.power_watts
     return Outcome(
         finished,
         ttft_s,
         total_s,
         tokens,
         tokens / decode_s if decode_s > 0 and tokens else 0.0,
-        model_energy(watts, ended_s - timing.opened_s),
-        energy_kind(watts, emulated=view.emulated),
+        figure.joules,
+        figure.kind,
+        figure.joules,
+        figure.full_j,
+        figure.plus_minus_j,
     )
 
 

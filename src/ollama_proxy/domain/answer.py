@@ -70,7 +70,12 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """An answer that ended well, with what it took. Seconds count from the arrival of the request."""
+    """An answer that ended well, with what it took. Seconds count from the arrival of the request.
+
+    Its energy is what is known at once; the ledger has the settled figure. `energy_marginal_j` is what the device spent
+    more for having this request, `energy_full_j` has a share of its idle draw in it, either within `plus_minus_j` in
+    nine of ten; None where that is not known yet.
+    """
 
     finished: Finished
     ttft_s: float
@@ -79,6 +84,9 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     tokens_per_second: float
     joules: float | None
     energy_kind: str
+    energy_marginal_j: float | None = None
+    energy_full_j: float | None = None
+    plus_minus_j: float | None = None
 
 
 class Route(msgspec.Struct, frozen=True, gc=False):

@@ -77,6 +77,19 @@ class Energy(NamedTuple):
     uncertainty_j: float
 
 
+class MeterStatus(msgspec.Struct, frozen=True):
+    """A source in use: whose it is, how figures of it come about, its power now in watts (None: not known now).
+
+    `stale` says that it has fallen silent while its devices worked, or is back for too short a time to be believed.
+    """
+
+    source: str
+    backends: tuple[str, ...]
+    kind: FigureKind
+    watts: float | None = None
+    stale: bool = False
+
+
 class MeterOptions(msgspec.Struct, frozen=True):
     """One configured meter. `devices` picks sources by the end of their id; empty takes all.
 

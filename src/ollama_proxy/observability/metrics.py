@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from ollama_proxy.domain.answer import Outcome
 from ollama_proxy.domain.device import FleetView
+from ollama_proxy.domain.metering import MeterStatus
 from ollama_proxy.observability.series import BackendSeries, write_series
 
 
@@ -26,6 +27,9 @@ class Metrics(Collector):
         self._requests: dict[tuple[str, str, str], int] = {}
         #: By backend and kind.
         self._failures: dict[tuple[str, str], int] = {}
+        self._joules: dict[tuple[str, str], float] = {}
+        #: Tells of the meters when the page is asked for.
+        self.read_meters: Callable[[], tuple[MeterStatus, ...]] = tuple
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         self._registry.register(_FleetGauges(read_fleet, version))
@@ -49,6 +53,24 @@ class Metrics(Collector):
         key = (backend, kind)
         self._failures[key] = self._failures.get(key, 0) + 1
 
+    def add_energy(self, backend: str, kind: str, joules: float) -> None:
+        """Book what an attempt took, once that is settled; those that failed or were broken off included."""
+        key = (backend, kind)
+        self._joules[key] = self._joules.get(key, 0.0) + joules
+
+    def _collect_energy(self) -> Iterable[Metric]:
+        joules = CounterMetricFamily(
+            "ollama_proxy_energy_joules", "Energy of attempts, by kind of the figure", labels=["backend", "kind"]
+        )
+        for labels, sum_j in self._joules.items():
+            joules.add_metric(labels, sum_j)
+        stale = GaugeMetricFamily(
+            "ollama_proxy_meter_stale", "1 while a meter in use is silent or not yet believed again", labels=["source"]
+        )
+        for source, silent in {one.source: one.stale for one in self.read_meters()}.items():
+            stale.add_metric([source], float(silent))
+        return joules, stale
+
     def collect(self) -> Iterable[Metric]:
         """What was counted, for the page."""
         requests = CounterMetricFamily(
@@ -61,7 +83,7 @@ class Metrics(Collector):
         )
         for labels_of_failure, count in self._failures.items():
             failures.add_metric(labels_of_failure, count)
-        return requests, failures, *write_series(self._series)
+        return requests, failures, *write_series(self._series), *self._collect_energy()
 
     def render(self) -> tuple[bytes, str]:
         """The page and its content type."""

@@ -41,15 +41,13 @@ class Durations:
 class BackendSeries:
     """What the requests that ended well at one backend took."""
 
-    __slots__ = ("joules", "output_tokens", "prompt_tokens", "total", "ttft")
+    __slots__ = ("output_tokens", "prompt_tokens", "total", "ttft")
 
     def __init__(self) -> None:
         self.ttft = Durations()
         self.total = Durations()
         self.prompt_tokens = 0
         self.output_tokens = 0
-        #: By kind of the figure.
-        self.joules: dict[str, float] = {}
 
     def count(self, outcome: Outcome) -> None:
         """Add one request."""
@@ -57,9 +55,6 @@ class BackendSeries:
         self.total.observe(outcome.total_s)
         self.prompt_tokens += outcome.finished.usage.prompt_tokens or 0
         self.output_tokens += outcome.output_tokens
-        if outcome.joules is not None:
-            kind = outcome.energy_kind
-            self.joules[kind] = self.joules.get(kind, 0.0) + outcome.joules
 
 
 def write_series(series: dict[str, BackendSeries]) -> Iterable[Metric]:
@@ -67,15 +62,10 @@ def write_series(series: dict[str, BackendSeries]) -> Iterable[Metric]:
     ttft = HistogramMetricFamily("ollama_proxy_ttft_seconds", "Arrival to first token", labels=["backend"])
     total = HistogramMetricFamily("ollama_proxy_request_seconds", "Arrival to last token", labels=["backend"])
     tokens = CounterMetricFamily("ollama_proxy_tokens", "Tokens", labels=["backend", "direction"])
-    joules = CounterMetricFamily(
-        "ollama_proxy_energy_joules", "Energy of requests, by kind of the figure", labels=["backend", "kind"]
-    )
     for backend, one in series.items():
         one.ttft.add_to(ttft, [backend])
         one.total.add_to(total, [backend])
         for direction, count in (("prompt", one.prompt_tokens), ("output", one.output_tokens)):
             if count:
                 tokens.add_metric([backend, direction], count)
-        for kind, sum_j in one.joules.items():
-            joules.add_metric([backend, kind], sum_j)
-    return ttft, total, tokens, joules
+    return ttft, total, tokens

@@ -19,6 +19,7 @@ from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import BackendSpec, BackendView, Health, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
 from ollama_proxy.domain.ports import AttemptSink, Backend, ProbeReport
+from ollama_proxy.energy.model import UNKNOWN
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.observability.logs import RequestLog
 from ollama_proxy.observability.metrics import Metrics
@@ -238,9 +239,7 @@ def test_while_starting_requests_wait_for_the_first_probes() -> None:
 
 def learned_from(first_s: float, ended_s: float, **usage: Any) -> tuple[float | None, float | None]:
     timing = Timing(arrived_s=0.0, opened_s=0.0, first_s=first_s, ended_s=ended_s, alone=True)
-    seen = observe(
-        sum_up(Finished("stop", Usage(**usage)), timing, BackendView(BackendSpec("a", "ollama", "a", "cpu"))), timing
-    )
+    seen = observe(sum_up(Finished("stop", Usage(**usage)), timing, UNKNOWN), timing)
     return seen.ttft_s, seen.decode_tps
 
 

@@ -1,0 +1,335 @@
+"""What each attempt costs: a first figure at its end, the settled one in the ledger a moment later.
+
+On a request's way stand two calls, `open` and `close`, which do little more than note the time. The rest is done by
+`settle`, a few times a second: it asks the meters, divides their joules, learns from them, and writes the ledger.
+Attempts that failed or were broken off are billed like others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ollama_proxy.app.bill import Bill, compare_with_static, learn_from, model, tell_begin, tell_end
+from ollama_proxy.app.meter_plan import Plan, plan_meters
+from ollama_proxy.app.metered import Meter
+from ollama_proxy.config.schema import Backend
+from ollama_proxy.domain.answer import Usage
+from ollama_proxy.domain.call import Call, Operation
+from ollama_proxy.domain.decision import Decision, RoutingRequest
+from ollama_proxy.domain.device import BackendView, FleetView
+from ollama_proxy.domain.metering import MeterStatus, Source
+from ollama_proxy.energy.activity import RequestEnergy
+from ollama_proxy.energy.attribution import PATIENCE_S
+from ollama_proxy.energy.ledger.row import LedgerRow
+from ollama_proxy.energy.meters.sampler import Sampler
+from ollama_proxy.energy.model import UNKNOWN, Figure, SharedTime
+from ollama_proxy.energy.regression import Coefficients, Regressions
+from ollama_proxy.fleet.state import Fleet
+
+_log = logging.getLogger(__name__)
+
+#: How often the books are brought up to date while somebody works or waits for a figure, and otherwise.
+_BUSY_S, _IDLE_S = 0.25, 1.0
+#: Attempts that are settled before others get their turn on the event loop.
+_MOST_AT_ONCE = 256
+#: A meter that saw less than this of an attempt has not measured it.
+_COVERED = 0.9
+#: Coefficients are used from so many requests on, and shown to the decision when they have moved by this share.
+_LEARNED_FROM = 5
+_MOVED = 0.01
+_NO_USAGE = Usage()
+_UNBILLED = frozenset((Operation.SHOW, Operation.COUNT))
+
+
+class Device:
+    """The books of one backend."""
+
+    __slots__ = ("emulated", "learned", "meter", "power_watts", "prefill_watts", "time")
+
+    def __init__(self, view: BackendView) -> None:
+        self.time = SharedTime()
+        self.meter: Meter | None = None
+        #: By canonical model, once requests have told them; of a request that has the device for itself.
+        self.learned: dict[str, Coefficients] = {}
+        self.look(view)
+
+    def look(self, view: BackendView) -> None:
+        """Take what the backend is now."""
+        spec = view.spec
+        self.emulated = view.emulated
+        self.power_watts = spec.power_watts
+        self.prefill_watts = spec.prefill_watts or spec.power_watts
+
+
+class Accounting:
+    """The books of all backends. Without meters and ledger it models, and keeps nothing."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        sampler: Sampler | None = None,
+        entries: Mapping[str, Backend] | None = None,
+        record: Callable[[LedgerRow], None] | None = None,
+        count: Callable[[str, str, float], None] | None = None,
+        unix_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`entries` are the configured backends by id, for who is measured by what; `record` takes rows of the ledger;
+        `count` a backend, a kind and joules, for the metrics."""
+        self._fleet = fleet
+        self._sampler = sampler
+        self._entries = entries or {}
+        self._record = record
+        self._count = count
+        self._unix_clock = unix_clock
+        self._devices: dict[str, Device] = {}
+        self._meters: tuple[Meter, ...] = ()
+        self._matched: tuple[Any, ...] = ()
+        self._regressions = Regressions()
+        self._settles = sampler is not None or record is not None or count is not None
+        self._names = 0
+        self._open = 0
+        #: Attempts on metered devices that run, and those of them that `settle` has not seen yet.
+        self._running: dict[str, Bill] = {}
+        self._closed: deque[Bill] = deque()
+        #: Attempts that ended, until the meter has covered them; in the order in which they ended.
+        self._unsettled: dict[str, Bill] = {}
+
+    # -- on a request's way ------------------------------------------------------
+
+    def open(
+        self, view: BackendView, call: Call, decision: Decision, request: RoutingRequest, now_s: float
+    ) -> Bill | None:
+        """An attempt is sent to a backend; None for what is no work."""
+        if call.operation in _UNBILLED:
+            return None
+        device = self._devices.get(view.spec.id)
+        if device is None:
+            device = self._devices[view.spec.id] = Device(view)
+        elif device.emulated is not view.emulated:
+            device.look(view)
+        if not self._open and self._sampler is not None:
+            self._sampler.set_active(True)
+        self._open += 1
+        bill = Bill(call, decision, request, device, now_s, device.time.begin(now_s))
+        if device.meter is not None:
+            self._names += 1
+            bill.name = f"{self._names:x}"
+            bill.meter = device.meter
+            self._running[bill.name] = bill
+        return bill
+
+    def close(
+        self, bill: Bill | None, result: str, now_s: float, first_s: float | None = None, usage: Usage = _NO_USAGE
+    ) -> Figure:
+        """It is over (`result` is ok, failed or cancelled): what it took as far as that is known at once."""
+        if bill is None or bill.result:
+            return UNKNOWN
+        bill.result = result
+        bill.ended_s = now_s
+        bill.usage = usage
+        if first_s is not None:
+            bill.first_s = first_s
+        bill.own_s = bill.device.time.end(bill.mark_s, now_s)
+        self._open -= 1
+        if self._settles:
+            self._closed.append(bill)
+        if result != "ok":
+            return UNKNOWN
+        bill.figure = figure = self._estimate(bill)
+        return figure
+
+    def _estimate(self, bill: Bill) -> Figure:
+        """The best figure that can be had without waiting."""
+        meter, device = bill.meter, bill.device
+        if meter is None:
+            return model(bill)
+        if bill.had_it_alone:
+            measured = meter.measure(bill.decision.backend, bill.begun_s, bill.ended_s)
+            if measured is not None:
+                return measured
+        learned = device.learned.get(bill.request.model)
+        if learned is None or bill.usage.output_tokens is None:
+            return model(bill)
+        kind = "emulated" if device.emulated or meter.plan.emulated else "modelled"
+        return Figure(bill.expect(learned), kind)
+
+    # -- a few times a second ----------------------------------------------------
+
+    async def run(self, clock: Callable[[], float]) -> None:
+        """Settle for ever."""
+        more = False
+        while True:
+            busy = self._open or self._closed or self._unsettled
+            # A lot at once goes in pieces, between which others get their turn on the event loop.
+            await asyncio.sleep(0 if more else _BUSY_S if busy else _IDLE_S)
+            try:
+                more = self.settle(clock())
+            except Exception:  # noqa: BLE001  # a task root: a fault in one round must not end the books
+                more = False
+                _log.exception("the energy of requests could not be settled")
+
+    def settle(self, now_s: float) -> bool:
+        """One round; whether there is more to do at once."""
+        if self._sampler is not None:
+            self._sampler.set_active(self._open > 0)
+            self._match(self._sampler.sources())
+        more = self._tell_attempts()
+        if more:
+            return True
+        for meter in self._meters:
+            meter.settle(now_s)
+            for books in meter.books.values():
+                for name, energy in books.drain(now_s):
+                    self._finish(self._unsettled.pop(name, None), energy)
+        self._give_up(now_s)
+        return False
+
+    def finish(self, now_s: float) -> None:
+        """The end: whatever is still waiting for a meter gets the figure that there is."""
+        while self.settle(now_s):
+            pass
+        self._give_up(float("inf"))
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return self._open > 0
+
+    def meters(self) -> tuple[MeterStatus, ...]:
+        """Every source that is used, and by whom."""
+        if self._sampler is None:
+            return ()
+        return tuple(
+            MeterStatus(
+                source.id,
+                tuple(member.backend for member in meter.plan.members),
+                "apportioned" if meter.shared and source in meter.plan.sources else source.kind,
+                self._sampler.watts(source.id),
+                stale=not meter.trust.trusted,
+            )
+            for meter in self._meters
+            for source in meter.plan.used
+        )
+
+    def _tell_attempts(self) -> bool:
+        """Tell the books what attempts have done since; whether some are left for another round."""
+        for bill in self._running.values():
+            if bill.meter is not None:
+                tell_begin(bill.meter.books[bill.decision.backend], bill)
+        for _ in range(min(len(self._closed), _MOST_AT_ONCE)):
+            bill = self._closed.popleft()
+            if bill.meter is None:
+                self._finish(bill, None)
+                continue
+            self._running.pop(bill.name, None)
+            if bill.meter not in self._meters:
+                self._finish(bill, None)  # its meter is measuring others by now
+                continue
+            tell_end(bill.meter.books[bill.decision.backend], bill)
+            self._unsettled[bill.name] = bill
+        return bool(self._closed)
+
+    def _give_up(self, now_s: float) -> None:
+        """Those whose meter will not tell any more, or is not believed, are modelled."""
+        believed = {meter for meter in self._meters if meter.trust.trusted}
+        lost = [
+            name
+            for name, bill in self._unsettled.items()
+            if bill.meter not in believed or bill.ended_s + 2 * PATIENCE_S < now_s
+        ]
+        for name in lost:
+            self._finish(self._unsettled.pop(name), None)
+
+    def _finish(self, bill: Bill | None, energy: RequestEnergy | None) -> None:
+        """The last figure of an attempt."""
+        if bill is None:
+            return
+        if energy is not None and energy.covered >= _COVERED:
+            figure = Figure(energy.marginal_j, energy.kind, energy.full_j, energy.plus_minus_j)
+            self._learn(bill, energy)
+        else:
+            figure = self._model_settled(bill)
+        if self._count is not None and figure.joules is not None:
+            self._count(bill.decision.backend, figure.kind, figure.joules)
+        if self._record is not None:
+            unix_s = self._unix_clock()
+            self._record(bill.make_row(figure, unix_s, compare_with_static(bill, figure)))
+
+    def _model_settled(self, bill: Bill) -> Figure:
+        """Without a meter: by what such requests were found to cost, else by the configured watts."""
+        learned = bill.device.learned.get(bill.request.model) if bill.meter is not None else None
+        if learned is None or bill.usage.output_tokens is None or bill.usage.counted_events:
+            return model(bill)
+        regression = self._regressions.pair(bill.decision.backend, bill.request.model)
+        joules = bill.expect(learned)
+        told = regression.predict(bill.prompt_tokens, bill.usage.output_tokens)
+        doubt_j = joules * told.sigma_j / told.joules * 1.65 if told is not None and told.joules > 0 else None
+        assert bill.meter is not None
+        kind = "emulated" if bill.device.emulated or bill.meter.plan.emulated else "modelled"
+        return Figure(joules, kind, None, doubt_j)
+
+    def _learn(self, bill: Bill, energy: RequestEnergy) -> None:
+        backend, name = bill.decision.backend, bill.request.model
+        seen = learn_from(bill, energy)
+        if seen is None:
+            return
+        regression = self._regressions.pair(backend, name, bill.prior())
+        regression.learn(*seen)
+        found = regression.coefficients
+        if found is None or regression.samples < _LEARNED_FROM:
+            return
+        learned = bill.device.learned
+        before = learned.get(name)
+        if before is None or _has_moved(before, found):
+            learned[name] = found
+            self._fleet.teach_energy(backend, name, found.fixed_j, found.prefill_j, found.decode_j, bill.ended_s)
+
+    # -- who is measured by what ---------------------------------------------------
+
+    def _match(self, sources: tuple[Source, ...]) -> None:
+        view: FleetView = self._fleet.view()
+        state = (sources, tuple([(one.spec, one.emulated) for one in view.backends]))
+        if state == self._matched:
+            return
+        self._matched = state
+        known = {meter.plan: meter for meter in self._meters}
+        entries = {one.id: self._entries.get(one.id) or _describe(one) for one in view.backends}
+        for one in view.backends:
+            device = self._devices.get(one.id)
+            if device is None:
+                self._devices[one.id] = Device(one)
+            else:
+                device.look(one)
+        plans = plan_meters(view.backends, {name: entry for name, entry in entries.items() if entry}, sources)
+        self._meters = tuple([known.get(plan) or self._begin(plan) for plan in plans])
+        for device in self._devices.values():
+            device.meter = None
+        for meter in self._meters:
+            for member in meter.plan.members:
+                self._devices[member.backend].meter = meter
+
+    def _begin(self, plan: Plan) -> Meter:
+        assert self._sampler is not None
+        told = ", ".join(source.id for source in plan.sources)
+        _log.info("%s measured by %s", " and ".join(member.backend for member in plan.members), told)
+        return Meter(plan, {name: device.time for name, device in self._devices.items()}, self._sampler)
+
+
+def _describe(view: BackendView) -> Backend | None:
+    """A backend that nobody configured and that runs on this machine: the embedded model."""
+    if view.spec.kind != "embedded":
+        return None
+    return Backend(id=view.id, endpoint="http://localhost:1", hardware="cpu")
+
+
+def _has_moved(before: Coefficients, now: Coefficients) -> bool:
+    pairs = zip(
+        (before.fixed_j, before.prefill_j, before.decode_j), (now.fixed_j, now.prefill_j, now.decode_j), strict=True
+    )
+    return any(abs(new - old) > _MOVED * max(old, new) for old, new in pairs)
