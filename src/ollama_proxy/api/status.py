@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,11 +15,10 @@ from starlette.routing import Route
 import ollama_proxy
 from ollama_proxy.domain.device import BackendView, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.metering import MeterStatus
 from ollama_proxy.domain.ports import Control
 from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
-_DEVICE_CLASSES = ("npu", "igpu", "nvidia", "cpu")
-_THERMAL_FIELDS = ("Temperature", "FanSpeed", "FanPercent", "PowerDraw", "Utilization", "Throttling", "UpdatedAt")
 _MAX_BODY_BYTES = 4096
 
 
@@ -72,10 +72,11 @@ class _Pages:
 
     async def backends(self, request: Request) -> Response:
         view = self._control.fleet()
+        meters = self._control.meters()
         if _wants_json(request):
-            described = [describe_backend(backend) for backend in view.backends]
+            described = [describe_backend(backend, meters) for backend in view.backends]
             return _json({"backends": described, "differing_models": find_differing(view)})
-        blocks = [_backend_block(backend) for backend in view.backends]
+        blocks = [_backend_block(backend, meters) for backend in view.backends]
         blocks += [_differing_line(name, digests) for name, digests in find_differing(view).items()]
         return PlainTextResponse("Available Backends:\n\n" + "".join(blocks))
 
@@ -102,8 +103,7 @@ class _Pages:
         return Response(body, headers={"content-type": content_type})
 
     async def thermal(self, request: Request) -> Response:
-        # No meter is read yet; what is not known is null, never zero.
-        return _json({device: dict.fromkeys(_THERMAL_FIELDS) for device in _DEVICE_CLASSES})
+        return _json(await self._control.thermal())
 
     async def efficiency(self, request: Request) -> Response:
         current, effective, description = self._control.mode()
@@ -163,7 +163,7 @@ def _differing_line(name: str, digests: dict[str, str]) -> str:
     return f"Differing Model: {name}: {told}\n"
 
 
-def _backend_block(backend: BackendView) -> str:
+def _backend_block(backend: BackendView, meters: Sequence[MeterStatus]) -> str:
     spec = backend.spec
     latency_ms = round(backend.avg_latency_ms or spec.avg_latency_ms)
     lines = [
@@ -194,10 +194,22 @@ def _backend_block(backend: BackendView) -> str:
         f"{rates.decode_tps:.1f} tok/s, n={rates.samples}"
         for name, rates in sorted(backend.rates.items())
     ]
+    lines += [f"  Meter: {_describe_meter(one)}" for one in meters if backend.id in one.backends]
+    lines += [
+        f"  Learned Energy: {name} {rates.fixed_j:.3g} J/request, {rates.prefill_j:.3g} J/prompt tok, "
+        f"{rates.decode_j:.3g} J/tok"
+        for name, rates in sorted(backend.rates.items())
+        if rates.fixed_j is not None
+    ]
     return "\n".join(lines) + "\n\n"
 
 
-def describe_backend(backend: BackendView) -> dict[str, Any]:
+def _describe_meter(meter: MeterStatus) -> str:
+    watts = "power not known" if meter.watts is None else f"{meter.watts:.1f}W"
+    return f"{meter.source} ({meter.kind}, {watts}{', stale' if meter.stale else ''})"
+
+
+def describe_backend(backend: BackendView, meters: Sequence[MeterStatus] = ()) -> dict[str, Any]:
     """One backend in JSON, units in the keys; what is not known is absent."""
     spec = backend.spec
     found = {
@@ -220,12 +232,27 @@ def describe_backend(backend: BackendView) -> dict[str, Any]:
         "error_rate": round(backend.error_rate, 4),
         "last_check_unix_s": backend.checked_unix_s or None,
         "stand_in_model": spec.stand_in_model or None,
+        "meters": [
+            {"source": one.source, "kind": one.kind, "watts": one.watts, "stale": one.stale}
+            for one in meters
+            if backend.id in one.backends
+        ]
+        or None,
         "learned": {
             name: {
                 "overhead_s": rates.overhead_s,
                 "prefill_tokens_per_second": rates.prefill_tps,
                 "decode_tokens_per_second": rates.decode_tps,
                 **({} if rates.load_s is None else {"load_s": rates.load_s}),
+                **(
+                    {}
+                    if rates.fixed_j is None
+                    else {
+                        "request_joules": rates.fixed_j,
+                        "prompt_token_joules": rates.prefill_j,
+                        "output_token_joules": rates.decode_j,
+                    }
+                ),
                 "samples": rates.samples,
             }
             for name, rates in backend.rates.items()

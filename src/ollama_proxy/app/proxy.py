@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from starlette.routing import Route
@@ -16,6 +17,7 @@ from ollama_proxy.api.compute.methods import ComputeApi
 from ollama_proxy.api.status import build_status_app
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embedding import EmbeddedBackend
+from ollama_proxy.app.energy_desk import EnergyDesk, find_root
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.garbage import Garbage
 from ollama_proxy.app.inquiry import Desk
@@ -64,7 +66,9 @@ class Proxy:
                 self._add(build_backend(entry, config.models.aliases))
         self._metrics = Metrics(self._fleet.view, ollama_proxy.__version__)
         self._log = RequestLog(sys.stderr, enabled=config.monitoring.trace_requests)
-        self._steering = Steering(config, self._fleet.view, read_supply)
+        self._energy = EnergyDesk(config, self._fleet, self._metrics.add_energy)
+        self._metrics.read_meters = self.meters = self._energy.accounting.meters
+        self._steering = Steering(config, self._fleet.view, partial(read_supply, find_root()))
         record_file = config.routing.record_file
         self._decision_file = DecisionFile(Path(record_file)) if record_file else None
         self._dispatcher = Dispatcher(
@@ -78,6 +82,7 @@ class Proxy:
             most_waiting=config.routing.max_waiting,
             max_attempts=1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS,
             decisions=Decisions(self._decision_file.add if self._decision_file is not None else None),
+            accounting=self._energy.accounting,
         )
         #: Where the pages about decisions ask.
         self.inquiry = Desk(self._dispatcher)
@@ -116,6 +121,7 @@ class Proxy:
         """Look at the backends, start the embedded model if it is needed, then listen. Raises `CannotListen`."""
         self._dispatcher.starting = True
         await self._ports.bind()
+        self._energy.start()
         await self._prober.probe_all()
         self._memory.recall()
         embedded = self.config.embedded.enabled
@@ -127,6 +133,7 @@ class Proxy:
         self._tasks.append(spawn(self._prober.run(), "probes"))
         self._tasks.append(spawn(self._sweep(), "sweep"))
         self._tasks.append(spawn(self._memory.run(), "keep what was learned"))
+        self._tasks.append(spawn(self._energy.accounting.run(self._loop.time), "energy"))
         if self._decision_file is not None:
             self._tasks.append(spawn(self._decision_file.run(), "record decisions"))
 
@@ -153,6 +160,7 @@ class Proxy:
         if self._passage is not None:
             await self._passage.close()
         self._memory.save()
+        self._energy.stop(self._loop.time())
         if self._decision_file is not None:
             self._decision_file.flush()
         self._log.flush()
@@ -223,6 +231,9 @@ class Proxy:
 
     def make_request_id(self) -> str:
         return self._dispatcher.make_request_id()
+
+    async def thermal(self) -> dict[str, dict[str, object]]:
+        return await self._energy.climate.read()
 
     def metrics(self) -> tuple[bytes, str]:
         return self._metrics.render()

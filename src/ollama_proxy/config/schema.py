@@ -263,6 +263,7 @@ class Energy(Section, frozen=True):
     ] = None
     currency: Annotated[str, Meta(max_length=16, description="of the price")] = "EUR"
     carbon_g_per_kwh: Annotated[PerKwh | None, Meta(description="grams of CO2; left off, none are shown")] = None
+    ledger: Annotated[bool, Meta(description="keep one; it has names, counts and joules, and no prompts")] = True
     ledger_path: Annotated[
         str, Meta(description="SQLite file; empty takes ollama-proxy/ledger.sqlite in XDG_STATE_HOME or ~/.local/state")
     ] = ""

@@ -16,6 +16,7 @@ from .answer import AnswerEvent, Finished, Outcome, Route
 from .call import Call, Need, RawHead, RawRequest
 from .device import BackendSpec, FleetView, ModelFacts
 from .errors import Failure, ProxyError
+from .metering import MeterStatus
 
 
 class AnswerSink(Protocol):
@@ -166,6 +167,12 @@ class Control(Protocol):
 
     def fleet(self) -> FleetView:
         """The backends at this moment."""
+
+    def meters(self) -> tuple[MeterStatus, ...]:
+        """The sources that measure backends."""
+
+    async def thermal(self) -> dict[str, dict[str, object]]:
+        """What sensors say, by class of device, under the contract's names; None for what is not known."""
 
     def mode(self) -> tuple[str, str, str]:
         """Efficiency mode as set, as in effect, and a sentence on it."""

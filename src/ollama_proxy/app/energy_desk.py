@@ -1,0 +1,89 @@
+"""All that has to do with energy in a running proxy, built from the configuration: meters, books, ledger, sensors."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ollama_proxy.app.accounting import Accounting
+from ollama_proxy.app.climate import Climate
+from ollama_proxy.app.metering import build_meters
+from ollama_proxy.config.schema import Config
+from ollama_proxy.energy.ledger.file import LedgerError, default_path
+from ollama_proxy.energy.ledger.row import LedgerRow
+from ollama_proxy.energy.ledger.writer import Ledger
+from ollama_proxy.energy.meters.sampler import Sampler
+from ollama_proxy.fleet.state import Fleet
+
+_log = logging.getLogger(__name__)
+
+#: For tests: where `/sys` is looked for instead of `/`.
+_ROOT_VARIABLE = "OLLAMA_PROXY_SYSFS_ROOT"
+#: A meter that hangs in a read is not waited for at the end.
+_STOP_S = 0.5
+
+
+def find_root(environ: Mapping[str, str] = os.environ) -> Path:
+    """The root of the file system whose sensors are read."""
+    return Path(environ.get(_ROOT_VARIABLE) or "/")
+
+
+class EnergyDesk:
+    """`start` begins to measure and to write, `run` keeps the books, `stop` ends it all."""
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Fleet,
+        count: Callable[[str, str, float], None],
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        root = find_root(environ)
+        section = config.meters
+        meters = build_meters(section, environ, root)
+        self._sampler = (
+            Sampler(
+                meters,
+                active_period_s=section.active_interval_seconds,
+                idle_period_s=section.idle_interval_seconds,
+            )
+            if meters
+            else None
+        )
+        self._config = config.energy
+        self._environ = environ
+        self._ledger: Ledger | None = None
+        self.accounting = Accounting(
+            fleet,
+            sampler=self._sampler,
+            entries={entry.id: entry for entry in config.backends},
+            record=self._record if config.energy.ledger else None,
+            count=count,
+        )
+        self.climate = Climate(root, self._sampler, lambda: self.accounting.is_active, enabled=config.thermal.enabled)
+
+    def start(self) -> None:
+        """Look at the meters and open the ledger; one that cannot be used is told, and requests are served without."""
+        if self._config.ledger:
+            path = Path(self._config.ledger_path) if self._config.ledger_path else default_path(self._environ)
+            try:
+                self._ledger = Ledger(path, retention_days=self._config.retention_days)
+            except LedgerError as error:
+                _log.warning("no ledger: %s", error)
+        if self._sampler is not None:
+            self._sampler.start()
+
+    def stop(self, now_s: float) -> None:
+        """Settle what has ended, write it, and end all threads."""
+        self.accounting.finish(now_s)
+        if self._sampler is not None:
+            self._sampler.stop(_STOP_S)
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    def _record(self, row: LedgerRow) -> None:
+        if self._ledger is not None:
+            self._ledger.record(row)
