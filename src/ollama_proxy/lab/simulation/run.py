@@ -42,8 +42,6 @@ _CONFIGURED = {
     "cpu": (28.0, 1200.0, 6.0, 2),
 }
 _NEEDS = frozenset((Need.GENERATE,))
-#: How well the size of a body tells the number of its tokens: sigma of the logarithm.
-_BYTES_SIGMA = 0.08
 _TICK_S = 2.0
 _WAY_IN = "simulated"
 _SIZE_BYTES = 4_000_000_000
@@ -61,6 +59,8 @@ class Setting(msgspec.Struct, frozen=True):
     in_order: bool = True
     #: The length of each answer is known beforehand: what not knowing it costs.
     knows_lengths: bool = False
+    #: How well the size of a body tells the number of its tokens: sigma of the logarithm.
+    bytes_sigma: float = 0.08
     policy: Policy = Policy("Balanced", 10.0)
 
 
@@ -85,11 +85,12 @@ class _Job:
 class Simulation:
     """One run."""
 
-    def __init__(self, name: str, setting: Setting) -> None:
+    def __init__(self, name: str, setting: Setting, world: World | None = None) -> None:
+        """`world` stands in for the emulated machine of the setting; it has the same devices."""
         self._name = name
         self._setting = setting
         self._policy = msgspec.structs.replace(setting.policy, rule=name)
-        self._world = World(setting.devices, setting.host, setting.seed)
+        self._world = world or World(setting.devices, setting.host, setting.seed)
         self._fleet = Fleet()
         for device in setting.devices:
             spec = describe_device(device, setting.prior_factor)
@@ -105,7 +106,8 @@ class Simulation:
         self._decide_us: list[float] = []
         self._above_s = self._streak_s = self._longest_above_s = 0.0
 
-    def run(self, arrivals: Sequence[Arrival], progress: Callable[[int], None] | None) -> Run:
+    def run(self, arrivals: Sequence[Arrival], progress: Callable[[int], None] | None = None) -> Run:
+        """The fate of every request."""
         world = self._world
         upcoming = iter(arrivals)
         arrival = next(upcoming, None)
@@ -152,7 +154,7 @@ class Simulation:
     # -- what the proxy does ---------------------------------------------------------
 
     def _arrive(self, arrival: Arrival) -> None:
-        request = describe_request(arrival, self._setting.seed)
+        request = describe_request(arrival, self._setting)
         if self._name == "predictive":
             lengths = (
                 _exactly(arrival.output_tokens)
@@ -258,9 +260,9 @@ def describe_device(device: DeviceModel, prior_factor: float = 1.0) -> BackendSp
     )
 
 
-def describe_request(arrival: Arrival, seed: int) -> RoutingRequest:
+def describe_request(arrival: Arrival, setting: Setting) -> RoutingRequest:
     """The request as the proxy sees it: without the length of its answer, and its prompt only by its bytes."""
-    luck = random.Random(f"{seed}/{arrival.id}/bytes").gauss(0, _BYTES_SIGMA)  # a simulation
+    luck = random.Random(f"{setting.seed}/{arrival.id}/bytes").gauss(0, setting.bytes_sigma)  # a simulation
     model = canonical_model(arrival.model)
     return RoutingRequest(
         model,
