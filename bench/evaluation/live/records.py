@@ -1,0 +1,68 @@
+"""What the proxy wrote down of its decisions: replayed, and put together with what the client saw as a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from bench.evaluation.live.client import Sent, name_request
+from ollama_proxy.lab.simulation.workload import Arrival, Run, Served
+from ollama_proxy.routing.record import Record, read_record, replay, write_record
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """All decisions of a run by request, and which of them come out otherwise when they are taken again."""
+
+    by_request: dict[str, Record]
+    decisions: int
+    differing: tuple[str, ...]
+
+
+def read_recorded(file: Path) -> Recorded:
+    """Of a request with several attempts the last one is kept. Raises `OSError` and `RecordError`."""
+    found: dict[str, Record] = {}
+    differing = []
+    lines = file.read_bytes().splitlines()
+    for line in lines:
+        record = read_record(line)
+        if write_record(replay(record)) != line:
+            differing.append(record.id)
+        request = record.id.removeprefix("d-").rpartition("-")[0]
+        if request not in found or found[request].attempt < record.attempt:
+            found[request] = record
+    return Recorded(found, len(lines), tuple(differing))
+
+
+def make_run(
+    arrivals: Iterable[Arrival], sent: Sequence[Sent], records: Mapping[str, Record], speed: float, joules: float
+) -> Run:
+    """The live run in life's seconds: arrival and end as the client saw them, start and first token as the proxy did.
+
+    `joules` are the devices' own; those of each request are what the proxy booked, 0 where it booked nothing.
+    """
+    served = []
+    for arrival, answer in zip(arrivals, sent, strict=True):
+        record = records.get(name_request(answer.id))
+        came_s = answer.sent_s * speed
+        arrived = msgspec.structs.replace(arrival, at_s=came_s)
+        outcome = record.outcome if record is not None else None
+        if record is None or outcome is None or outcome.result != "ok" or answer.status != 200:
+            served.append(Served(arrived, "", came_s, came_s, answer.ended_s * speed, 0.0))
+            continue
+        started_s = came_s + (outcome.waited_s or 0.0) * speed
+        first_s, ended_s = started_s + (outcome.ttft_s or 0.0) * speed, started_s + (outcome.e2e_s or 0.0) * speed
+        booked_j = (outcome.joules or 0.0) * speed
+        served.append(Served(arrived, record.verdict.backend, started_s, first_s, ended_s, booked_j))
+    return Run("predictive", tuple(served), joules, 0.0, 0.0, (), 0)
+
+
+def sum_joules(run: Run) -> dict[str, float]:
+    """Joules of the requests by device."""
+    found: dict[str, list[float]] = {}
+    for one in run.served:
+        if one.device:
+            found.setdefault(one.device, []).append(one.joules)
+    return {device: math.fsum(parts) for device, parts in sorted(found.items())}
