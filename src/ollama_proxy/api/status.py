@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import ollama_proxy
-from ollama_proxy.domain.device import BackendView, FleetView, Health
+from ollama_proxy.domain.device import BackendView, Calibration, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.metering import MeterStatus
 from ollama_proxy.domain.ports import Control
@@ -33,6 +33,8 @@ def build_status_app(control: Control) -> Starlette:
         Route("/version", pages.version),
         Route("/metrics", pages.metrics),
         Route("/thermal", pages.thermal),
+        Route("/proxy/queue", pages.queue),
+        Route("/proxy/calibration", pages.calibration),
         Route("/efficiency", pages.efficiency, methods=["GET"]),
         Route("/efficiency", pages.set_efficiency, methods=["POST"]),
     ]
@@ -104,6 +106,14 @@ class _Pages:
 
     async def thermal(self, request: Request) -> Response:
         return _json(await self._control.thermal())
+
+    async def queue(self, request: Request) -> Response:
+        waiting = self._control.queue()
+        return _json({"waiting": len(waiting), "requests": waiting})
+
+    async def calibration(self, request: Request) -> Response:
+        found = self._control.calibrations().items()
+        return _json({"backends": {name: describe_calibration(one) for name, one in found}})
 
     async def efficiency(self, request: Request) -> Response:
         current, effective, description = self._control.mode()
@@ -207,6 +217,19 @@ def _backend_block(backend: BackendView, meters: Sequence[MeterStatus]) -> str:
 def _describe_meter(meter: MeterStatus) -> str:
     watts = "power not known" if meter.watts is None else f"{meter.watts:.1f}W"
     return f"{meter.source} ({meter.kind}, {watts}{', stale' if meter.stale else ''})"
+
+
+def describe_calibration(one: Calibration) -> dict[str, Any]:
+    """How predictions of a backend came true; what is not known is absent."""
+    errors = {"ttft_error": one.ttft_error, "e2e_error": one.e2e_error}
+    return {
+        "requests": one.requests,
+        **{name: round(error, 4) for name, error in errors.items() if error is not None},
+        "promises": [
+            {"promised": round(two.promised, 3), "kept": round(two.kept, 3), "requests": two.requests}
+            for two in one.promises
+        ],
+    }
 
 
 def describe_backend(backend: BackendView, meters: Sequence[MeterStatus] = ()) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from ollama_proxy.app.settlement import Books
 from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
-from ollama_proxy.domain.ports import AnswerSink, Backend
+from ollama_proxy.domain.ports import AnswerSink, Backend, QueuePlace
 from ollama_proxy.fleet.admission import Admission
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.state import Fleet
@@ -78,6 +79,23 @@ class Dispatcher:
     def view(self) -> FleetView:
         """The backends at this moment."""
         return self.fleet_state.view()
+
+    def queue(self) -> tuple[QueuePlace, ...]:
+        """Who waits, in the order in which they are served."""
+        now_s = self.clock()
+        return tuple(
+            QueuePlace(
+                place,
+                one.owner.call.request_id,
+                one.request.requested_model,
+                one.request.annotations.priority.name.lower(),
+                round(now_s - one.arrived_s, 3),
+                None if one.wait_s is None else round(one.wait_s, 3),
+                one.planned_at,
+                None if math.isinf(one.due_s) else round(one.due_s - now_s, 3),
+            )
+            for place, one in enumerate(self.admission.line(now_s), 1)
+        )
 
     def take_serial(self) -> int:
         """The next number of a request."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ollama_proxy.app.bill import Bill
+from ollama_proxy.app.lessons import teach
 from ollama_proxy.app.settlement import Timing, describe_route, sum_up
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route
 from ollama_proxy.domain.call import Call, Operation
@@ -41,7 +42,6 @@ _FAILED_WITH_WORDS = 500
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE, Operation.PASS))
 #: Their answers come at once, however long they are.
 _SOON_WHOLE = frozenset((Operation.EMBED, Operation.SHOW, Operation.COUNT))
-_NOT_WRITTEN_OUT = ("length", "load", "unload")
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -142,16 +142,18 @@ class Job:
 
     def settle_verdict(self, verdict: Decision | Refusal, given: Inputs) -> None:
         """Do what was decided on `given`, now or when its turn has come."""
-        owner, came_up = self._owner, self._waiting is not None
+        came_up = self._waiting is not None
         self._waiting = None
-        if isinstance(verdict, Refusal) and (self.call.wants or owner.substitutes):
-            verdict, given = self._give_way() or (verdict, given)
+        if isinstance(verdict, Refusal) and (self.call.wants or self._owner.substitutes):
+            lesser = self._give_way()
+            if lesser is not None:
+                (verdict, given), came_up = lesser, False
         if isinstance(verdict, Refusal):
             self._settle_refusal(verdict, given)
         elif came_up or not self._must_wait(verdict):
             self._open(verdict, given)
         else:
-            self._wait()
+            self._wait(given)
 
     def _settle_refusal(self, refusal: Refusal, given: Inputs) -> None:
         owner = self._owner
@@ -171,15 +173,17 @@ class Job:
             return False
         return one.full or len(self._owner.admission) > 0
 
-    def _wait(self) -> None:
+    def _wait(self, given: Inputs) -> None:
         owner = self._owner
-        self._waiting = Waiting(self, self._request, self.call.arrived_s, "", self.life.tried)
+        request, *_, given_up, substitute = given
+        self._waiting = Waiting(self, request, self.call.arrived_s, "", self.life.tried)
+        self._waiting.given_up, self._waiting.substitute = given_up, substitute
         try:
             owner.admission.add(self._waiting, owner.clock())
         except Full as full:
             self._waiting = None
-            self._end_with(ProxyError(ErrorKind.OVERLOADED, str(full), retry_after_s=max(1.0, full.wait_s)))
             self.life.ended()
+            self._end_with(ProxyError(ErrorKind.OVERLOADED, str(full), retry_after_s=max(1.0, full.wait_s)))
             return
         owner.plan_soon()
 
@@ -304,7 +308,7 @@ class Job:
         figure = owner.accounting.close(self._bill, "ok", now_s, self._first_s, finished.usage)
         self._bill = None
         outcome = sum_up(finished, timing, figure)
-        self._teach(finished)
+        teach(owner, call, self._request, decision, timing, finished)
         owner.books.succeeded(call, life, decision, outcome, timing)
         if self._taken is not None:
             owner.decisions.answered(self._taken, outcome, self._opened_s - call.arrived_s, call.stream)
@@ -312,17 +316,6 @@ class Job:
         for doubt in self._doubtful:
             owner.books.blame(*doubt)
         return outcome
-
-    def _teach(self, finished: Finished) -> None:
-        """How long prompt and answer were, against their bytes and among answers of the kind."""
-        owner, request, usage = self._owner, self._request, finished.usage
-        if request.embed:
-            return
-        # An answer that a limit ended tells nothing of how long it would have been.
-        if usage.output_tokens and finished.reason not in _NOT_WRITTEN_OUT:
-            owner.lengths.learn(request.model, self.call.way_in, "", usage.output_tokens)
-        if usage.prompt_tokens and not usage.cached_tokens:
-            owner.prompts.learn(request.model, self.call.prompt_bytes, usage.prompt_tokens)
 
     def on_failure(self, failure: Failure) -> None:
         owner, life = self._owner, self.life

@@ -34,9 +34,18 @@ from ollama_proxy.app.upstreams import build_backend, build_passage
 from ollama_proxy.config.checks import is_loopback
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call, RawHead, RawRequest
-from ollama_proxy.domain.device import FleetView
+from ollama_proxy.domain.device import Calibration, FleetView
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.domain.ports import AnswerSink, Backend, BodyRelay, ModelStore, Relay, RelaySink, UploadSink
+from ollama_proxy.domain.ports import (
+    AnswerSink,
+    Backend,
+    BodyRelay,
+    ModelStore,
+    QueuePlace,
+    Relay,
+    RelaySink,
+    UploadSink,
+)
 from ollama_proxy.energy.meters.supply import read_supply
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
@@ -234,6 +243,12 @@ class Proxy:
 
     async def thermal(self) -> dict[str, dict[str, object]]:
         return await self._energy.climate.read()
+
+    def queue(self) -> tuple[QueuePlace, ...]:
+        return self._dispatcher.queue()
+
+    def calibrations(self) -> dict[str, Calibration]:
+        return self._fleet.calibrations()
 
     def metrics(self) -> tuple[bytes, str]:
         return self._metrics.render()

@@ -98,6 +98,23 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
     fixed_j: float | None = None
 
 
+class Promise(msgspec.Struct, frozen=True, gc=False):
+    """Requests promised to keep a latency limit with about the same chance: the mean chance, the share that kept it."""
+
+    promised: float
+    kept: float
+    requests: float
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """How predictions of a backend came true; errors are typical factors less one (0.1: 10 %), None before any."""
+
+    promises: tuple[Promise, ...] = ()
+    ttft_error: float | None = None
+    e2e_error: float | None = None
+    requests: float = 0.0
+
+
 class Wait(msgspec.Struct, frozen=True, gc=False):
     """How long a new request would wait for a free slot: mean in seconds, variance in seconds squared."""
 

@@ -14,7 +14,7 @@ import msgspec
 
 from .answer import AnswerEvent, Finished, Outcome, Route
 from .call import Call, Need, RawHead, RawRequest
-from .device import BackendSpec, FleetView, ModelFacts
+from .device import BackendSpec, Calibration, FleetView, ModelFacts
 from .errors import Failure, ProxyError
 from .metering import MeterStatus
 
@@ -162,6 +162,19 @@ class Service(Protocol):
         """A fresh id, unique for this process's life."""
 
 
+class QueuePlace(msgspec.Struct, frozen=True):
+    """One request that waits. `expected_wait_s` counts from now; None before it was planned."""
+
+    place: int
+    request_id: str
+    model: str
+    priority: str
+    waited_s: float
+    expected_wait_s: float | None
+    backend: str
+    deadline_in_s: float | None
+
+
 class Control(Protocol):
     """What the status pages may ask for and set."""
 
@@ -173,6 +186,12 @@ class Control(Protocol):
 
     async def thermal(self) -> dict[str, dict[str, object]]:
         """What sensors say, by class of device, under the contract's names; None for what is not known."""
+
+    def queue(self) -> tuple[QueuePlace, ...]:
+        """Who waits for a slot, in the order in which they are served."""
+
+    def calibrations(self) -> Mapping[str, Calibration]:
+        """How predictions came true, by backend."""
 
     def mode(self) -> tuple[str, str, str]:
         """Efficiency mode as set, as in effect, and a sentence on it."""

@@ -43,6 +43,7 @@ class Waiting:
         "given",
         "given_up",
         "owner",
+        "planned_at",
         "rank",
         "request",
         "substitute",
@@ -65,6 +66,8 @@ class Waiting:
         self.tag = 0.0
         #: How long it is expected to wait from the last plan on; None before it was planned.
         self.wait_s: float | None = None
+        #: Where it would go then.
+        self.planned_at = ""
         #: What the last plan decided on.
         self.given: Inputs | None = None
         #: What it has given up already to find anybody at all, and whether that is the very model.
@@ -129,8 +132,11 @@ class Admission:
 
     def place_of(self, waiting: Waiting, now_s: float) -> int:
         """How many are before it."""
-        mine = waiting.order(now_s)
-        return sum(other.order(now_s) < mine for other in self._waiting)
+        return self._sorted(now_s).index(waiting)
+
+    def line(self, now_s: float) -> list[Waiting]:
+        """All that wait, whoever is served first at the front."""
+        return self._sorted(now_s)
 
     def expect_wait(self, now_s: float) -> float:
         """How long the last in the queue will probably wait: all that is to be done, shared by all slots."""
@@ -168,7 +174,7 @@ class Admission:
             begins = waits[chosen] is None
             if _is_lost(verdict):
                 waiting.due_s = _NEVER
-            waiting.wait_s = verdict.wait_s
+            waiting.wait_s, waiting.planned_at = verdict.wait_s, verdict.backend
             work_s, var_s2 = _work_of(verdict)
             if slots[chosen]:
                 add_work(slots[chosen], work_s, var_s2)

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, ModelFacts, Rates, Wait
+from ollama_proxy.domain.device import BackendSpec, BackendView, Calibration, FleetView, ModelFacts, Rates, Wait
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeReport
+from ollama_proxy.fleet.calibration import Judge
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
 from ollama_proxy.fleet.naming import with_names
@@ -41,6 +42,7 @@ class _Record:
         "error_rate",
         "health",
         "in_flight",
+        "judge",
         "learners",
         "loaded",
         "loaded_entries",
@@ -67,6 +69,7 @@ class _Record:
         self.in_flight = 0
         self.rates: Mapping[str, Rates] = {}
         self.learners: dict[str, Learner] = {}
+        self.judge = Judge()
         #: Those in flight whose end was predicted, in the order in which they were sent.
         self.running: dict[Running, None] = {}
         self.emulated = False
@@ -240,6 +243,15 @@ class Fleet:
         learner.energy_j = (prefill_j, decode_j, fixed_j)
         record.rates = {**record.rates, name: learner.rates()}
         self._touch(record)
+
+    def judge(self, backend: str) -> Judge | None:
+        """Who keeps the record of a backend's predictions."""
+        record = self._records.get(backend)
+        return record.judge if record is not None else None
+
+    def calibrations(self) -> dict[str, Calibration]:
+        """How predictions came true, by backend."""
+        return {name: record.judge.look() for name, record in self._records.items()}
 
     def failed(self, backend: str, model: str, failure: Failure) -> None:
         """An attempt failed: traffic tells sooner than probes."""

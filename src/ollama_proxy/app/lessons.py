@@ -1,0 +1,47 @@
+"""What an answer teaches besides speed: how long prompts and answers are, and whether what was predicted came true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ollama_proxy.app.settlement import Timing
+from ollama_proxy.domain.answer import Finished
+from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.decision import Decision, RoutingRequest
+
+if TYPE_CHECKING:
+    from ollama_proxy.app.dispatch import Dispatcher
+
+#: An answer that a limit ended tells nothing of how long it would have been.
+_NOT_WRITTEN_OUT = ("length", "load", "unload")
+
+
+def teach(
+    owner: Dispatcher, call: Call, request: RoutingRequest, decision: Decision, timing: Timing, finished: Finished
+) -> None:
+    """Take in an answer that ended well; `request` as it was when it came."""
+    usage = finished.usage
+    if request.embed:
+        return
+    if usage.output_tokens and finished.reason not in _NOT_WRITTEN_OUT:
+        owner.lengths.learn(request.model, call.way_in, "", usage.output_tokens)
+    if usage.prompt_tokens and not usage.cached_tokens:
+        owner.prompts.learn(request.model, call.prompt_bytes, usage.prompt_tokens)
+    if usage.output_tokens:
+        _judge(owner, request, decision, timing, usage.output_tokens)
+
+
+def _judge(owner: Dispatcher, request: RoutingRequest, decision: Decision, timing: Timing, tokens: int) -> None:
+    _, one, _, prefill_s, _, _, chance = decision.scored[0]
+    judge = owner.fleet_state.judge(one.backend)
+    if judge is None:
+        return
+    wishes = request.annotations
+    if chance is not None:
+        first = (wishes.latency_metric or owner.policy.metric) == "ttft"
+        took_s = (timing.first_s if first else timing.ended_s) - timing.arrived_s
+        judge.keep_promise(chance, took_s * 1000 <= wishes.max_latency_ms)
+    if timing.streamed:
+        ttft_s = one.load_s + prefill_s
+        e2e_s = ttft_s + tokens * one.s_per_output_token * one.crowding
+        judge.compare(ttft_s, timing.first_s - timing.opened_s, e2e_s, timing.ended_s - timing.opened_s)
