@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -138,18 +138,23 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     detail: str
 
 
+#: Alternatives are shown with every answer, and nobody reads more.
+MOST_ALTERNATIVES = 16
+
+
 class Decision:
     """The ranking, best first (never empty), and everything that led to it.
 
-    `scored` are the candidates as they were compared; what is shown of them is made when somebody looks.
+    `scored` are the candidates as they were compared; what is shown of them is made when somebody looks, and so are
+    `rejections` that come as a function.
     """
 
-    __slots__ = ("_ranking", "fleet_version", "model", "policy", "reason", "rejections", "scored", "stand_in")
+    __slots__ = ("_ranking", "_rejections", "fleet_version", "model", "policy", "reason", "scored", "stand_in")
 
     def __init__(
         self,
         scored: Sequence[Scored],
-        rejections: tuple[Rejection, ...],
+        rejections: tuple[Rejection, ...] | Callable[[], tuple[Rejection, ...]],
         reason: str,
         policy: str,
         fleet_version: int,
@@ -157,7 +162,7 @@ class Decision:
         stand_in: bool = False,
     ) -> None:
         self.scored = scored
-        self.rejections = rejections
+        self._rejections = rejections
         self.reason = reason
         self.policy = policy
         self.fleet_version = fleet_version
@@ -178,6 +183,13 @@ class Decision:
         return self.scored[0][2]
 
     @property
+    def rejections(self) -> tuple[Rejection, ...]:
+        """The backends that were dropped, by name."""
+        if callable(self._rejections):
+            self._rejections = self._rejections()
+        return self._rejections
+
+    @property
     def ranking(self) -> tuple[Candidate, ...]:
         """All that could take it, best first."""
         if self._ranking is None:
@@ -191,12 +203,12 @@ class Decision:
 
     @property
     def alternatives(self) -> tuple[str, ...]:
-        """Ids of the others that could have taken it, best first."""
-        return tuple([one[1].backend for one in self.scored[1:]])
+        """Ids of the others that could have taken it, best first, `MOST_ALTERNATIVES` at most."""
+        return tuple([one[1].backend for one in self.scored[1 : MOST_ALTERNATIVES + 1]])
 
     def restated(self, reason: str, *, stand_in: bool) -> Decision:
         """The same with another reason."""
-        return Decision(self.scored, self.rejections, reason, self.policy, self.fleet_version, self.model, stand_in)
+        return Decision(self.scored, self._rejections, reason, self.policy, self.fleet_version, self.model, stand_in)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Decision) and self._facts() == other._facts()

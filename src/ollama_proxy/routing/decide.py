@@ -6,6 +6,7 @@ not matter, removing a loser never changes the winner, and a backend that gets b
 
 from __future__ import annotations
 
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -19,9 +20,12 @@ from ollama_proxy.routing.deadline import chance_of, infeasible, keep_limit, tel
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
 from ollama_proxy.routing.limits import check_limits, check_power_set, find_model
 from ollama_proxy.routing.prospect import Prospect, Tail, look_ahead, subject_of
+from ollama_proxy.routing.ranking import is_free, rank_large
 from ollama_proxy.routing.rules import RULES
 
 NOBODY: frozenset[str] = frozenset()
+#: Where more backends than these can be chosen freely, arrays find the best of them (`routing.many`).
+MOST_LOOPED = 64
 _cost_of = itemgetter(0)
 
 
@@ -44,7 +48,13 @@ def decide(
     if target is None:
         return refuse_unknown_target(wishes.target, fleet)
     lambda_watts = price_of_seconds(wishes, policy)
-    scored, rejections = _score(request, fleet, policy, tried, target.wanted, lambda_watts)
+    if len(fleet.backends) > MOST_LOOPED and not tried and is_free(wishes, policy):
+        loop = partial(_score, request, policy, NOBODY, NOBODY, lambda_watts)
+        large = rank_large(request, fleet, policy, loop, expect_tokens(request), lambda_watts)
+        if large is not None:
+            reason = explain_choice(request, large, "", lambda_watts, "", policy)
+            return Decision(large, large.tell_rejections, reason, policy.name, fleet.version, large[0][1].model)
+    scored, rejections = _score(request, policy, tried, target.wanted, lambda_watts, fleet)
     late: list[Scored] = []
     if scored and wishes.max_latency_ms and (policy.rule == "predictive" or infeasible(wishes, policy) == "reject"):
         scored, late = keep_limit(scored, request, policy)
@@ -69,11 +79,11 @@ def decide(
 
 def _score(
     request: RoutingRequest,
-    fleet: FleetView,
     policy: Policy,
     tried: frozenset[str],
     wanted: frozenset[str],
     lambda_watts: float,
+    fleet: FleetView,
 ) -> tuple[list[Scored], list[Rejection]]:
     """Those that pass all limits but the latency's, best first, and why the others do not."""
     wishes = request.annotations
