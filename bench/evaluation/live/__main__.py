@@ -1,4 +1,4 @@
-"""The command: `bin/evaluate --live [--requests N] [--rate R] [--speed S] [--seed S] [--into FOLDER]`."""
+"""The command: `bin/evaluate --live`, with the options below."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main() -> int:
         minutes = arrivals[-1].at_s / asked.speed / 60
         print(f"{workload.title}: {len(arrivals)} requests in {minutes:.1f} minutes and a bit", file=sys.stderr)
         with tempfile.TemporaryDirectory() as work:
-            found = run_experiment(arrivals, asked.speed, Path(work))
+            found = run_experiment(arrivals, asked.speed, asked.keep or Path(work))
     except (TraceError, Broken, Unavailable) as error:
         print(f"evaluate --live: {error}", file=sys.stderr)
         return 2
@@ -59,6 +59,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--speed", type=float, default=20.0, help="how many times faster than life")
     parser.add_argument("--seed", type=int, default=1, help="of wishes and generated workloads")
     parser.add_argument("--into", type=Path, default=_ROOT / "docs", help="write evaluation-live.md there")
+    parser.add_argument("--keep", type=Path, help="leave logs and recorded decisions in this folder, which is empty")
     asked = parser.parse_args()
     if asked.requests < 2 or asked.rate <= 0 or asked.speed < 1:
         parser.error("--requests: at least 2; --rate: above 0; --speed: at least 1")

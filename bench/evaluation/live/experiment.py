@@ -15,7 +15,7 @@ from bench.evaluation.live.stage import NAMES, Stage
 from bench.evaluation.live.twin import follow, make_device, simulate
 from ollama_proxy.lab.device import DEVICES
 from ollama_proxy.lab.simulation.report import Figures, summarise_run
-from ollama_proxy.lab.simulation.workload import Arrival, Run
+from ollama_proxy.lab.simulation.workload import Arrival, Run, Served
 
 
 class Agreement(msgspec.Struct, frozen=True):
@@ -48,6 +48,13 @@ class Agreement(msgspec.Struct, frozen=True):
         mine = [one for one in self.runs["live"].served if one.device]
         return sum(other.get(one.arrival.id) == one.device for one in mine), len(mine)
 
+    def same_starts(self, name: str, within_s: float) -> tuple[int, int]:
+        """How many of those also waited as long as they did live, to `within_s` seconds of life."""
+        other = {one.arrival.id: one for one in self.runs[name].served}
+        mine = [one for one in self.runs["live"].served if one.device]
+        same = [one for one in mine if (twin := other.get(one.arrival.id)) and twin.device == one.device]
+        return sum(abs(_waited_s(other[one.arrival.id]) - _waited_s(one)) <= within_s for one in same), len(mine)
+
     def joules_of(self, name: str) -> dict[str, float]:
         """By device; for the live run as the devices say."""
         return self.device_joules if name == "live" else sum_joules(self.runs[name])
@@ -66,13 +73,10 @@ def run_experiment(arrivals: Sequence[Arrival], speed: float, work: Path) -> Agr
     recorded = read_recorded(stage.record_file)
     policy = next(iter(recorded.by_request.values())).policy
     live = make_run(arrivals, sent, recorded.by_request, speed, sum(device_joules.values()))
-    came = [
-        msgspec.structs.replace(one, at_s=answer.sent_s * speed) for one, answer in zip(arrivals, sent, strict=True)
-    ]
     runs = {
         "live": live,
         "simulated": simulate(arrivals, policy),
-        "hurried": simulate(came, policy, speed),
+        "hurried": simulate([one.arrival for one in live.served], policy, speed),
         "followed": follow(live, policy, speed),
     }
     as_told = sum(answer.tokens == arrival.output_tokens for arrival, answer in zip(arrivals, sent, strict=True))
@@ -88,6 +92,10 @@ def run_experiment(arrivals: Sequence[Arrival], speed: float, work: Path) -> Agr
         as_told,
         os.getloadavg()[0],
     )
+
+
+def _waited_s(one: Served) -> float:
+    return one.started_s - one.arrival.at_s
 
 
 def _enlarge(arrival: Arrival) -> Arrival:

@@ -22,8 +22,8 @@ from ollama_proxy.lab.simulation.run import Setting, Simulation
 from ollama_proxy.lab.simulation.workload import Arrival, Run, Served
 
 _PLENTY = 1e12
-#: Seconds within which a request begins at the same time as in another run.
-_SAME_S = 0.02
+#: Seconds within which a request begins at the same time as in another run; a busy machine may sit on one for as long.
+_SAME_S = 0.25
 _COLD = ThermalModel(die_k_per_w=0, die_tau_s=1, throttle_c=1000, resume_c=999)
 #: Nothing limits, heats or unloads.
 HOST = HostModel(
@@ -38,7 +38,7 @@ HOST = HostModel(
 
 def simulate(arrivals: Sequence[Arrival], policy: Policy, speed: float = 1.0) -> Run:
     """The arrivals through the simulator; times and joules of the run are life's, however hurried it was."""
-    hurried = [hurry(one, speed) for one in arrivals]
+    hurried = sorted((hurry(one, speed) for one in arrivals), key=_arrival_s)
     return _slow_down(Simulation(policy.rule, make_setting(policy, speed)).run(hurried), speed)
 
 
@@ -47,7 +47,7 @@ def follow(live: Run, policy: Policy, speed: float) -> Run:
     setting = make_setting(policy, speed)
     took = {one.arrival.id: _hurry_served(one, speed) for one in live.served}
     world = RecordedWorld(setting, took)
-    run = Simulation(policy.rule, setting, world).run([one.arrival for one in took.values()])
+    run = Simulation(policy.rule, setting, world).run(sorted((one.arrival for one in took.values()), key=_arrival_s))
     return _slow_down(run, speed)
 
 
@@ -115,6 +115,10 @@ class RecordedWorld(World):
         seen = self._took[ended.job]
         tps = next(one.decode_tps for one in self.devices() if one.name == self._begun[ended.job])
         return msgspec.structs.replace(ended, decode_s=seen.arrival.output_tokens / tps)
+
+
+def _arrival_s(arrival: Arrival) -> float:
+    return arrival.at_s
 
 
 def _hurry_served(one: Served, speed: float) -> Served:

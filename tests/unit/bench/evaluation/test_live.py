@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.evaluation.live import twin
-from bench.evaluation.live.client import LEAST_PROMPT_TOKENS, Sent, write_prompt, write_wishes
+from bench.evaluation.live.client import LEAST_PROMPT_TOKENS, Sent, name_request, write_prompt, write_wishes
 from bench.evaluation.live.experiment import Agreement
 from bench.evaluation.live.page import judge, render_page
 from bench.evaluation.live.records import make_run, read_recorded, sum_joules
@@ -26,7 +26,7 @@ from ollama_proxy.lab.simulation.mix import DEFAULT_MIX, apply_mix
 from ollama_proxy.lab.simulation.synthetic import generate
 from ollama_proxy.lab.simulation.workload import Arrival, Run
 from ollama_proxy.lab.text import SyntheticText, prompt_of
-from ollama_proxy.routing.record import make_record, write_record
+from ollama_proxy.routing.record import AttemptOutcome, make_record, write_record
 
 POLICY = Policy("Balanced", 10.0)
 SPEED = 20.0
@@ -121,6 +121,25 @@ def test_an_answer_without_record_or_outcome_counts_as_not_served(
     assert run.joules == 5.0
 
 
+def test_times_are_by_the_proxy_s_clock_which_is_found_by_the_quickest_request(
+    arrivals: tuple[Arrival, ...], tmp_path: Path
+) -> None:
+    """The second was sent first, but was slower on its way."""
+    outcome = AttemptOutcome("ok", waited_s=0.5, ttft_s=0.1, e2e_s=1.0, joules=2.0)
+    records = {}
+    for one, decided_s in zip(arrivals[:2], (1000.501, 1000.602), strict=True):
+        line = record_choices((one,))[0]
+        (tmp_path / "line").write_bytes(line)
+        record = next(iter(read_recorded(tmp_path / "line").by_request.values()))
+        records[name_request(one.id)] = msgspec.structs.replace(record, decided_unix_s=decided_s, outcome=outcome)
+    sent = [Sent(one.id, at_s, 2.0, 3.0, 200) for one, at_s in zip(arrivals[:2], (0.001, 0.0), strict=True)]
+    first, second = make_run(arrivals[:2], sent, records, SPEED, 5.0).served
+    assert first.arrival.at_s == pytest.approx(0.001 * SPEED, abs=1e-4)
+    assert second.arrival.at_s == pytest.approx(0.102 * SPEED, abs=1e-4)
+    assert second.ended_s - second.started_s == pytest.approx(1.0 * SPEED)
+    assert second.joules == 2.0 * SPEED
+
+
 def record_choices(arrivals: tuple[Arrival, ...]) -> list[bytes]:
     """The decisions of a proxy that has just begun."""
     setting = twin.make_setting(POLICY, SPEED)
@@ -147,11 +166,12 @@ def agree(arrivals: tuple[Arrival, ...], live: Run, **changes: object) -> Agreem
 
 def test_what_agrees_is_said_to_and_what_does_not_is_not(arrivals: tuple[Arrival, ...]) -> None:
     live = twin.simulate(arrivals, POLICY, SPEED)
-    assert [holds for *_, holds in judge(agree(arrivals, live))] == [True, True, True, True]
+    assert [holds for *_, holds in judge(agree(arrivals, live))] == [True] * 5
     dear = msgspec.structs.replace(live, joules=2 * live.joules)
-    found = agree(arrivals, dear, differing=("d-live-1-1",), as_told=39)
-    assert [holds for *_, holds in judge(found)] == [False, False, True, False]
+    device_joules = {**sum_joules(live), "ollama-igpu": 1.0}
+    found = agree(arrivals, dear, differing=("d-live-1-1",), as_told=39, device_joules=device_joules)
+    assert [holds for *_, holds in judge(found)] == [False, False, True, False, False]
     page = render_page(found, {"machine": "this one"})
-    assert page.count("| NO |") == 3
+    assert page.count("| NO |") == 4
     assert "| ollama-igpu |" in page
     assert "| machine | this one |" in page
