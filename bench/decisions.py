@@ -15,7 +15,7 @@ from ollama_proxy.domain.decision import Policy, RoutingRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates
 from ollama_proxy.routing.decide import decide
 
-SIZES = (1, 4, 16, 64)
+SIZES = (1, 4, 16, 64, 1000)
 _TIMES = 4000
 _MODEL = "qwen2.5:0.5b"
 _POLICY = Policy("Balanced", 10.0, "npu-0")

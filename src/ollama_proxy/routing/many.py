@@ -115,15 +115,15 @@ class _Table:
 
     def write(self, places: Sequence[int], prospects: Iterator[Prospect]) -> None:
         """The backends at these places have changed."""
-        terms, ties, easy = [], [], self._easy
+        rows, easy = [], self._easy
         for place, one in zip(places, prospects, strict=True):
             self.fit += one.easy - easy[place]
             easy[place] = one.easy
-            terms.append(_terms_of(one))
-            ties.append(_ties_of(one))
-        self.terms[:, places] = np.array(terms).T
+            rows.append(_row_of(one))
+        columns = np.array(rows, float).T
+        self.terms[:, places] = columns[:_TERMS]
         self.ties = self.ties.copy()
-        self.ties[:, places] = np.array(ties, float).T
+        self.ties[:, places] = columns[_TERMS:]
 
     def reckon_costs(
         self, request: RoutingRequest, answer_tokens: float, lambda_watts: float, fleet: FleetView
@@ -225,7 +225,9 @@ def sift(
     return passed
 
 
-def _terms_of(one: Prospect) -> tuple[float, ...]:
+def _row_of(one: Prospect) -> tuple[float, ...]:
+    """The terms and the tie-breakers."""
+    unloaded, unpreferred, other, *numbers, _ = one.tail or one.reckon_tail()
     return (
         one.overhead_s,
         one.fixed_j,
@@ -239,12 +241,9 @@ def _terms_of(one: Prospect) -> tuple[float, ...]:
         # A stand-in is for when nobody else is fit; then the loop decides.
         one.load_joules if one.easy else np.inf,
         one.turns_ahead,
+        4 * unloaded + 2 * unpreferred + other,
+        *numbers,
     )
-
-
-def _ties_of(one: Prospect) -> tuple[float, ...]:
-    unloaded, unpreferred, other, *numbers, _ = one.tail or one.reckon_tail()
-    return (4 * unloaded + 2 * unpreferred + other, *numbers)
 
 
 def _cut(items: tuple[Item, ...]) -> list[tuple[Item, ...]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Policy, Rejection, RoutingRequest
-from ollama_proxy.domain.device import BackendView
+from ollama_proxy.domain.device import BackendView, Rates
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.routing.limits import check_fitness, check_power, find_model
 from ollama_proxy.routing.speeds import Speeds, reckon_busy_share, reckon_speeds
@@ -33,7 +33,18 @@ class Fitness:
     Whoever uses it again proves by identity that it was made of the same facts.
     """
 
-    __slots__ = ("_facts", "easy", "model", "resident", "size_bytes", "stands_in", "unfit")
+    __slots__ = (
+        "_facts",
+        "_loaded",
+        "_rates",
+        "_speeds",
+        "easy",
+        "model",
+        "resident",
+        "size_bytes",
+        "stands_in",
+        "unfit",
+    )
 
     def __init__(self, view: BackendView, request: RoutingRequest) -> None:
         spec = view.spec
@@ -48,6 +59,17 @@ class Fitness:
         facts = find_model(view, request.model)
         self.size_bytes = facts.size_bytes if facts is not None else 0
         self.easy = self.unfit is None and not self.stands_in
+        self._rates: Rates | None = None
+        self._loaded: frozenset[str] = frozenset()
+        self._speeds: Speeds | None = None
+
+    def expect_speeds(self, view: BackendView) -> Speeds:
+        """What is to be expected of a view that it holds of; reckoned when what was learned or is in memory changes."""
+        rates, speeds = view.rates.get(self.resident), self._speeds
+        if speeds is None or rates is not self._rates or view.loaded is not self._loaded:
+            self._rates, self._loaded = rates, view.loaded
+            speeds = self._speeds = reckon_speeds(view, self.resident, self.size_bytes)
+        return speeds
 
     def holds(self, view: BackendView) -> bool:
         """Whether it was made of a view with the same facts."""
@@ -120,7 +142,7 @@ class Prospect:
         self.policy: Policy | None = None
         self.tail: Tail | None = None
         self._model_there = fitness.resident
-        speeds: Speeds = reckon_speeds(view, fitness.resident, fitness.size_bytes)
+        speeds: Speeds = fitness.expect_speeds(view)
         self.overhead_s = speeds.overhead_s
         self.s_per_prompt_token = speeds.s_per_prompt_token
         self.s_per_output_token = speeds.s_per_output_token
