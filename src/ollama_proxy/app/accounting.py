@@ -15,19 +15,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ollama_proxy.app.bill import Bill, compare_with_static, learn_from, model, tell_begin, tell_end
-from ollama_proxy.app.meter_plan import Plan, plan_meters
-from ollama_proxy.app.metered import Meter
+from ollama_proxy.app.meter_plan import Plan, describe_here, plan_meters
+from ollama_proxy.app.metered import ASKED_FROM_S, Device, Meter
 from ollama_proxy.config.schema import Backend
 from ollama_proxy.domain.answer import Usage
 from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.decision import Decision, RoutingRequest
-from ollama_proxy.domain.device import BackendView, FleetView
+from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.metering import MeterStatus, Source
-from ollama_proxy.energy.activity import RequestEnergy
+from ollama_proxy.energy.activity import RequestEnergy, learn_weights
 from ollama_proxy.energy.attribution import PATIENCE_S
 from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.energy.meters.sampler import Sampler
-from ollama_proxy.energy.model import UNKNOWN, Figure, SharedTime
+from ollama_proxy.energy.model import UNKNOWN, Figure
 from ollama_proxy.energy.regression import Coefficients, Regressions
 from ollama_proxy.fleet.state import Fleet
 
@@ -42,28 +42,10 @@ _COVERED = 0.9
 #: Coefficients are used from so many requests on, and shown to the decision when they have moved by this share.
 _LEARNED_FROM = 5
 _MOVED = 0.01
+#: And to divide what several requests took at once.
+_WEIGHED_FROM = 10
 _NO_USAGE = Usage()
 _UNBILLED = frozenset((Operation.SHOW, Operation.COUNT))
-
-
-class Device:
-    """The books of one backend."""
-
-    __slots__ = ("emulated", "learned", "meter", "power_watts", "prefill_watts", "time")
-
-    def __init__(self, view: BackendView) -> None:
-        self.time = SharedTime()
-        self.meter: Meter | None = None
-        #: By canonical model, once requests have told them; of a request that has the device for itself.
-        self.learned: dict[str, Coefficients] = {}
-        self.look(view)
-
-    def look(self, view: BackendView) -> None:
-        """Take what the backend is now."""
-        spec = view.spec
-        self.emulated = view.emulated
-        self.power_watts = spec.power_watts
-        self.prefill_watts = spec.prefill_watts or spec.power_watts
 
 
 class Accounting:
@@ -90,11 +72,13 @@ class Accounting:
         self._devices: dict[str, Device] = {}
         self._meters: tuple[Meter, ...] = ()
         self._matched: tuple[Any, ...] = ()
+        self._served: set[str] = set()
         self._regressions = Regressions()
         self._settles = sampler is not None or record is not None or count is not None
         self._names = 0
         self._open = 0
-        #: Attempts on metered devices that run, and those of them that `settle` has not seen yet.
+        #: Attempts on metered devices: those that `settle` has not seen yet, and those that run.
+        self._opened: list[Bill] = []
         self._running: dict[str, Bill] = {}
         self._closed: deque[Bill] = deque()
         #: Attempts that ended, until the meter has covered them; in the order in which they ended.
@@ -118,10 +102,8 @@ class Accounting:
         self._open += 1
         bill = Bill(call, decision, request, device, now_s, device.time.begin(now_s))
         if device.meter is not None:
-            self._names += 1
-            bill.name = f"{self._names:x}"
             bill.meter = device.meter
-            self._running[bill.name] = bill
+            self._opened.append(bill)
         return bill
 
     def close(
@@ -149,7 +131,7 @@ class Accounting:
         meter, device = bill.meter, bill.device
         if meter is None:
             return model(bill)
-        if bill.had_it_alone:
+        if bill.ended_s - bill.begun_s >= ASKED_FROM_S and bill.had_it_alone:
             measured = meter.measure(bill.decision.backend, bill.begun_s, bill.ended_s)
             if measured is not None:
                 return measured
@@ -219,6 +201,11 @@ class Accounting:
 
     def _tell_attempts(self) -> bool:
         """Tell the books what attempts have done since; whether some are left for another round."""
+        for bill in self._opened:
+            self._names += 1
+            bill.name = f"{self._names:x}"
+            self._running[bill.name] = bill
+        self._opened.clear()
         for bill in self._running.values():
             if bill.meter is not None:
                 tell_begin(bill.meter.books[bill.decision.backend], bill)
@@ -284,6 +271,8 @@ class Accounting:
         found = regression.coefficients
         if found is None or regression.samples < _LEARNED_FROM:
             return
+        if regression.samples >= _WEIGHED_FROM and bill.meter is not None:
+            bill.meter.books[backend].weights = learn_weights(found)
         learned = bill.device.learned
         before = learned.get(name)
         if before is None or _has_moved(before, found):
@@ -293,20 +282,22 @@ class Accounting:
     # -- who is measured by what ---------------------------------------------------
 
     def _match(self, sources: tuple[Source, ...]) -> None:
-        view: FleetView = self._fleet.view()
-        state = (sources, tuple([(one.spec, one.emulated) for one in view.backends]))
+        # Whoever has never answered shares no meter: a file may name servers that this machine does not have.
+        self._served |= {one.id for one in self._fleet.view().backends if one.health.serves}
+        views = [one for one in self._fleet.view().backends if one.id in self._served]
+        state = (sources, [(one.spec, one.emulated) for one in views])
         if state == self._matched:
             return
         self._matched = state
         known = {meter.plan: meter for meter in self._meters}
-        entries = {one.id: self._entries.get(one.id) or _describe(one) for one in view.backends}
-        for one in view.backends:
+        entries = {one.id: self._entries.get(one.id) or describe_here(one) for one in views}
+        for one in views:
             device = self._devices.get(one.id)
             if device is None:
                 self._devices[one.id] = Device(one)
             else:
                 device.look(one)
-        plans = plan_meters(view.backends, {name: entry for name, entry in entries.items() if entry}, sources)
+        plans = plan_meters(views, entries, sources)
         self._meters = tuple([known.get(plan) or self._begin(plan) for plan in plans])
         for device in self._devices.values():
             device.meter = None
@@ -319,13 +310,6 @@ class Accounting:
         told = ", ".join(source.id for source in plan.sources)
         _log.info("%s measured by %s", " and ".join(member.backend for member in plan.members), told)
         return Meter(plan, {name: device.time for name, device in self._devices.items()}, self._sampler)
-
-
-def _describe(view: BackendView) -> Backend | None:
-    """A backend that nobody configured and that runs on this machine: the embedded model."""
-    if view.spec.kind != "embedded":
-        return None
-    return Backend(id=view.id, endpoint="http://localhost:1", hardware="cpu")
 
 
 def _has_moved(before: Coefficients, now: Coefficients) -> bool:

@@ -16,8 +16,7 @@ from ollama_proxy.routing.rules import RULES
 from ollama_proxy.routing.speeds import reckon_busy_share
 
 if TYPE_CHECKING:
-    from ollama_proxy.app.accounting import Device
-    from ollama_proxy.app.metered import Meter
+    from ollama_proxy.app.metered import Device, Meter
 
 _STATIC = RULES["static-documented"]
 _MAX_MODEL_CHARS = 200
@@ -33,7 +32,6 @@ class Bill:
 
     __slots__ = (
         "begun_s",
-        "call",
         "decision",
         "device",
         "ended_s",
@@ -46,8 +44,10 @@ class Bill:
         "name",
         "own_s",
         "request",
+        "request_id",
         "result",
         "usage",
+        "way_in",
     )
 
     def __init__(
@@ -59,7 +59,9 @@ class Bill:
         begun_s: float,
         mark_s: float,
     ) -> None:
-        self.call = call
+        # Not the call itself, which may hold megabytes.
+        self.request_id = call.request_id
+        self.way_in = call.way_in
         self.decision = decision
         self.request = request
         self.device = device
@@ -127,12 +129,12 @@ class Bill:
         """Its line in the ledger."""
         usage = self.usage
         return LedgerRow(
-            self.call.request_id,
+            self.request_id,
             unix_s,
             self.request.model[:_MAX_MODEL_CHARS],
             self.decision.backend,
             "",
-            self.call.way_in,
+            self.way_in,
             self.result,
             usage.prompt_tokens,
             usage.output_tokens,

@@ -49,9 +49,7 @@ def plan_meters(
     known = {one.id: one for one in sources}
     groups: list[tuple[set[str], list[tuple[BackendView, Backend, tuple[Source, ...]]]]] = []
     for view in views:
-        entry = entries.get(view.id)
-        if entry is None:
-            continue
+        entry = entries[view.id]
         found = find_sources(entry, [one for one in sources if one.kind == "emulated" or not view.emulated])
         if not found:
             continue
@@ -67,6 +65,11 @@ def plan_meters(
         else:
             plans += [Plan(found, (_alone(view),), _is_emulated([view], found)) for view, _, found in members]
     return tuple(plans)
+
+
+def describe_here(view: BackendView) -> Backend:
+    """The entry of a backend that nobody configured: the embedded model, which runs on this machine."""
+    return Backend(id=view.id, endpoint="http://localhost", hardware="cpu")
 
 
 def _root(source: Source) -> str:

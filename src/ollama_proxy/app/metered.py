@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ollama_proxy.app.meter_plan import Member, Plan
+from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.metering import Energy, FigureKind, Source
 from ollama_proxy.energy.apportioning import Apportioning, DeviceShare
 from ollama_proxy.energy.attribution import METER_ERROR, Attribution
 from ollama_proxy.energy.meters.sampler import Sampler
 from ollama_proxy.energy.model import Figure, SharedTime
+from ollama_proxy.energy.regression import Coefficients
 from ollama_proxy.energy.trust import AWAKE_S, Trust
 
 #: A piece of time longer than this, behind a sleep or a slow meter, tells nothing of single requests.
 _LONGEST_S = 10.0
 _LEAST_S = 1e-3
 #: A figure is asked of the meter at once where a request is longer than this, and than so many times the meter's age.
-_ASKED_FROM_S = 1.0
+ASKED_FROM_S = 1.0
 _AGES = 10
 #: A meter that saw less of a request than this has not measured it.
 _LEAST_SEEN = 0.5
@@ -80,7 +82,7 @@ class Meter:
         end is drawn on from there, which makes the figure a modelled one. None where the meter cannot tell yet."""
         floor_w = self.books[backend].floor_w
         seconds = to_s - from_s
-        if self.shared or floor_w is None or seconds < max(_ASKED_FROM_S, _AGES * self.lag_s) or not self.trust.trusted:
+        if self.shared or floor_w is None or seconds < max(ASKED_FROM_S, _AGES * self.lag_s) or not self.trust.trusted:
             return None
         span = self._span()
         seen_to_s = min(to_s, span[1]) if span is not None else from_s
@@ -156,6 +158,26 @@ class Meter:
             joules += energy.joules
             doubt_j += energy.uncertainty_j
         return Energy(joules, doubt_j)
+
+
+class Device:
+    """The books of one backend."""
+
+    __slots__ = ("emulated", "learned", "meter", "power_watts", "prefill_watts", "time")
+
+    def __init__(self, view: BackendView) -> None:
+        self.time = SharedTime()
+        self.meter: Meter | None = None
+        #: By canonical model, once requests have told them; of a request that has the device for itself.
+        self.learned: dict[str, Coefficients] = {}
+        self.look(view)
+
+    def look(self, view: BackendView) -> None:
+        """Take what the backend is now."""
+        spec = view.spec
+        self.emulated = view.emulated
+        self.power_watts = spec.power_watts
+        self.prefill_watts = spec.prefill_watts or spec.power_watts
 
 
 def _has_worked(time: SharedTime, now_s: float) -> bool:

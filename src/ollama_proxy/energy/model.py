@@ -23,11 +23,6 @@ class Figure(msgspec.Struct, frozen=True, gc=False):
 UNKNOWN = Figure(None, "unknown")
 
 
-def model_energy(power_watts: float, active_s: float) -> float | None:
-    """Joules of a request that kept a device busy for `active_s`; None when nobody knows its draw (0 W)."""
-    return power_watts * max(0.0, active_s) if power_watts else None
-
-
 def energy_kind(power_watts: float, *, emulated: bool) -> str:
     """`emulated`, `modelled`, or `unknown` when no watts are configured."""
     if not power_watts:
@@ -36,11 +31,14 @@ def energy_kind(power_watts: float, *, emulated: bool) -> str:
 
 
 def model_figure(power_watts: float, active_s: float, *, emulated: bool) -> Figure:
-    """A figure from configured watts. The draw of a device that nobody measures has its floor in it: both are one."""
-    joules = model_energy(power_watts, active_s)
-    if joules is None:
+    """Joules of a request that kept a device busy for `active_s`; unknown when nobody knows its draw (0 W).
+
+    The draw of a device that nobody measures has its floor in it, so that the marginal and the full figure are one.
+    """
+    if not power_watts:
         return UNKNOWN
-    return Figure(joules, energy_kind(power_watts, emulated=emulated), joules, CONFIGURED_ERROR * joules)
+    joules = power_watts * active_s if active_s > 0 else 0.0
+    return Figure(joules, "emulated" if emulated else "modelled", joules, CONFIGURED_ERROR * joules)
 
 
 class SharedTime:

@@ -112,11 +112,6 @@ class Machine:
         return self.rows[-1]
 
 
-@pytest.fixture
-def sysfs() -> FakeSysfs:
-    return FakeSysfs()
-
-
 def test_one_request_gets_what_its_meter_shows_above_idleness() -> None:
     with FakeSysfs() as sysfs:
         machine = Machine(sysfs, "cpu")
@@ -271,3 +266,41 @@ def test_whatever_waits_for_a_meter_at_the_end_is_written_down() -> None:
         machine.accounting.close(bill, "ok", machine.now_s, None, Usage(100, 40))
         machine.accounting.finish(machine.now_s)
     assert [row.outcome for row in machine.rows] == ["ok"]
+
+
+def test_the_static_rule_that_chooses_another_is_reckoned_with_what_there_was_to_do() -> None:
+    """It prefers the quicker one whatever that draws: 100 prompt tokens and 40 more at 200 W, by its speeds."""
+    with FakeSysfs() as sysfs:
+        machine = Machine(sysfs, "cloud")
+        quick = BackendSpec("quick", "ollama", "quick", "nvidia", 200.0, 100, 100, priority=9)
+        machine.fleet.add(quick, CAN)
+        machine.fleet.probed("quick", ProbeReport({MODEL: ModelFacts(MODEL)}, frozenset({MODEL})), 0)
+        rows = {}
+        for result in ("ok", "failed", "cancelled"):
+            request = RoutingRequest(MODEL, MODEL, CAN, NO_ANNOTATIONS, 100.0, 0, embed=False)
+            decision = decide(request, machine.fleet.view(), Policy(lambda_watts=0.0))
+            assert isinstance(decision, Decision)
+            assert decision.backend == "cloud"
+            call = Call("r", Dialect.OLLAMA, Operation.GENERATE, MODEL, True, machine.now_s, Generation)
+            bill = machine.accounting.open(machine.fleet.look("cloud"), call, decision, request, machine.now_s)
+            machine.run(2.0)
+            machine.accounting.close(bill, result, machine.now_s, None, Usage(100, 40))
+            machine.run(1.0)
+            rows[result] = machine.rows[-1]
+    assert rows["ok"].static_j == pytest.approx(200.0 * (0.1 + 100 / 1500 + 40 / 100))
+    assert rows["failed"].static_j == 0.0
+    assert rows["cancelled"].static_j is None
+
+
+def test_a_server_that_never_answered_shares_nobodys_meter() -> None:
+    with FakeSysfs() as sysfs:
+        machine = Machine(sysfs, "cpu")
+        machine.fleet.add(BackendSpec("npu", "ollama", "npu", "npu", 3.0, 500, 20), CAN)
+        machine.accounting._entries = {
+            **machine.accounting._entries,
+            "npu": Backend(id="npu", endpoint=HOME, hardware="npu"),
+        }
+        assert machine.ask("cpu", 2.0, 30.0).kind == "measured"
+        machine.fleet.probed("npu", ProbeReport({MODEL: ModelFacts(MODEL)}, frozenset({MODEL})), 0)
+        machine.run(1.0)
+        assert {one.backends for one in machine.accounting.meters()} == {("cpu", "npu")}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.energy.model import energy_kind, model_energy
+from ollama_proxy.energy.model import energy_kind, model_figure
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,13 @@ from ollama_proxy.energy.model import energy_kind, model_energy
     ],
 )
 def test_energy(watts: float, seconds: float, emulated: bool, joules: float | None, kind: str) -> None:
-    assert model_energy(watts, seconds) == joules
+    figure = model_figure(watts, seconds, emulated=emulated)
+    assert (figure.joules, figure.full_j, figure.kind) == (joules, joules, kind)
     assert energy_kind(watts, emulated=emulated) == kind
 
 
 @given(st.floats(0, 1e9), st.floats(-1e9, 1e9), st.booleans())
 def test_joules_are_never_negative_and_unknown_only_without_watts(watts: float, seconds: float, emulated: bool) -> None:
-    joules = model_energy(watts, seconds)
+    joules = model_figure(watts, seconds, emulated=emulated).joules
     assert (joules is None) is (energy_kind(watts, emulated=emulated) == "unknown") is (watts == 0)
     assert joules is None or joules >= 0
