@@ -54,10 +54,11 @@ class Machine:
             self.fleet.probed(name, report, 0)
         meters: Sequence[Meter] = (PowercapMeter(sysfs.root), NpuMeter(sysfs.root))
         self.sampler = Sampler(meters, clock=lambda: self.now_s)
+        self.entries = {name: Backend(id=name, endpoint=HOME, hardware=name) for name in hardware}  # type: ignore[arg-type]
         self.accounting = Accounting(
             self.fleet,
             sampler=self.sampler,
-            entries={name: Backend(id=name, endpoint=HOME, hardware=name) for name in hardware},  # type: ignore[arg-type]
+            entries=self.entries,
             record=self.rows.append,
             count=self._count,
             unix_clock=lambda: self.now_s,
@@ -269,10 +270,10 @@ def test_whatever_waits_for_a_meter_at_the_end_is_written_down() -> None:
 
 
 def test_the_static_rule_that_chooses_another_is_reckoned_with_what_there_was_to_do() -> None:
-    """It prefers the quicker one whatever that draws: 100 prompt tokens and 40 more at 200 W, by its speeds."""
+    """It prefers the quicker one whatever that draws: 100 prompt tokens and 40 more at 60 W, by its speeds."""
     with FakeSysfs() as sysfs:
         machine = Machine(sysfs, "cloud")
-        quick = BackendSpec("quick", "ollama", "quick", "nvidia", 200.0, 100, 100, priority=9)
+        quick = BackendSpec("quick", "ollama", "quick", "nvidia", 60.0, 100, 40, priority=9)
         machine.fleet.add(quick, CAN)
         machine.fleet.probed("quick", ProbeReport({MODEL: ModelFacts(MODEL)}, frozenset({MODEL})), 0)
         rows = {}
@@ -287,7 +288,7 @@ def test_the_static_rule_that_chooses_another_is_reckoned_with_what_there_was_to
             machine.accounting.close(bill, result, machine.now_s, None, Usage(100, 40))
             machine.run(1.0)
             rows[result] = machine.rows[-1]
-    assert rows["ok"].static_j == pytest.approx(200.0 * (0.1 + 100 / 1500 + 40 / 100))
+    assert rows["ok"].static_j == pytest.approx(60.0 * (0.1 + 100 / 600 + 40 / 40))
     assert rows["failed"].static_j == 0.0
     assert rows["cancelled"].static_j is None
 
@@ -296,10 +297,7 @@ def test_a_server_that_never_answered_shares_nobodys_meter() -> None:
     with FakeSysfs() as sysfs:
         machine = Machine(sysfs, "cpu")
         machine.fleet.add(BackendSpec("npu", "ollama", "npu", "npu", 3.0, 500, 20), CAN)
-        machine.accounting._entries = {
-            **machine.accounting._entries,
-            "npu": Backend(id="npu", endpoint=HOME, hardware="npu"),
-        }
+        machine.entries["npu"] = Backend(id="npu", endpoint=HOME, hardware="npu")
         assert machine.ask("cpu", 2.0, 30.0).kind == "measured"
         machine.fleet.probed("npu", ProbeReport({MODEL: ModelFacts(MODEL)}, frozenset({MODEL})), 0)
         machine.run(1.0)
