@@ -19,6 +19,7 @@ from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.ports import AnswerSink, Backend, QueuePlace
+from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.fleet.admission import Admission
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.state import Fleet
@@ -41,6 +42,7 @@ class Dispatcher:
         substitutes: Mapping[str, Sequence[str]] | None = None,
         refresh: Callable[[], Coroutine[Any, Any, None]] | None = None,
         most_waiting: int = 512,
+        budget: HourlyBudget | None = None,
         decisions: Decisions | None = None,
         accounting: Accounting | None = None,
     ) -> None:
@@ -62,6 +64,7 @@ class Dispatcher:
         self.lengths = LengthBook()
         self.prompts = PromptRatio()
         self.admission = Admission(fleet, lambda: self.policy, most=most_waiting)
+        self.budget = budget or HourlyBudget(0)
         self._planning = False
         self._serial = 0
         #: While true, a request that finds no healthy backend waits: one is about to start.
@@ -73,6 +76,8 @@ class Dispatcher:
         """Begin with a call; its answer comes to the sink."""
         job = Job(self, call, sink)
         self.running.add(job)
+        if self.budget.limit_j and not job.is_affordable():
+            return job
         job.advance()
         return job
 

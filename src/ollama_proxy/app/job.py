@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 _FAILED_WITH_WORDS = 500
 #: Those that write token by token, and so take a slot.
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE, Operation.PASS))
+_COST_NOTHING = frozenset((Operation.SHOW, Operation.COUNT))
 #: Their answers come at once, however long they are.
 _SOON_WHOLE = frozenset((Operation.EMBED, Operation.SHOW, Operation.COUNT))
 
@@ -134,6 +135,17 @@ class Job:
             request = msgspec.structs.replace(request, spent_s=now_s - self.call.arrived_s)
         view, tried = owner.fleet_state.view_at(now_s), self.life.tried
         self.settle_verdict(decide(request, view, owner.policy, tried), (request, view, owner.policy, tried, "", False))
+
+    def is_affordable(self) -> bool:
+        """Whether there is anything left of the hour's energy; ends the request if not."""
+        budget, now_s = self._owner.budget, self._owner.clock()
+        wait_s = budget.wait_s(now_s)
+        if not wait_s or self.call.operation in _COST_NOTHING:
+            return True
+        self.life.ended()
+        told = f"the energy budget of {budget.limit_j / 3600:g} Wh an hour is spent; there is more in {wait_s:.0f} s"
+        self._end_with(ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=wait_s))
+        return False
 
     @property
     def waits(self) -> bool:

@@ -46,6 +46,7 @@ from ollama_proxy.domain.ports import (
     RelaySink,
     UploadSink,
 )
+from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.energy.meters.supply import read_supply
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
@@ -75,7 +76,8 @@ class Proxy:
                 self._add(build_backend(entry, config.models.aliases))
         self._metrics = Metrics(self._fleet.view, ollama_proxy.__version__)
         self._log = RequestLog(sys.stderr, enabled=config.monitoring.trace_requests)
-        self._energy = EnergyDesk(config, self._fleet, self._metrics.add_energy)
+        self._budget = HourlyBudget(config.energy.budget_wh_per_hour)
+        self._energy = EnergyDesk(config, self._fleet, self._spend)
         self._metrics.read_meters = self.meters = self._energy.accounting.meters
         self._steering = Steering(config, self._fleet.view, partial(read_supply, find_root()))
         record_file = config.routing.record_file
@@ -89,6 +91,7 @@ class Proxy:
             substitutes={canonical_model(name): others for name, others in config.models.substitutes.items()},
             refresh=self._refresh_lists,
             most_waiting=config.routing.max_waiting,
+            budget=self._budget,
             max_attempts=1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS,
             decisions=Decisions(self._decision_file.add if self._decision_file is not None else None),
             accounting=self._energy.accounting,
@@ -123,6 +126,11 @@ class Proxy:
                 paths = frozenset(route.path.encode() for route in pages.routes if isinstance(route, Route))
                 front.passage = self._passage = build_passage(entry, self.fleet, paths, front.refuse)
         return front
+
+    def _spend(self, backend: str, kind: str, joules: float) -> None:
+        """Joules that were booked."""
+        self._metrics.add_energy(backend, kind, joules)
+        self._budget.spend(joules, self._loop.time())
 
     # -- start and stop --------------------------------------------------------
 

@@ -263,6 +263,10 @@ class Energy(Section, frozen=True):
     ] = None
     currency: Annotated[str, Meta(max_length=16, description="of the price")] = "EUR"
     carbon_g_per_kwh: Annotated[PerKwh | None, Meta(description="grams of CO2; left off, none are shown")] = None
+    budget_wh_per_hour: Annotated[
+        float,
+        Meta(ge=0, le=1e9, description="when the last hour took as much, requests are refused (429); 0 = no limit"),
+    ] = 0
     ledger: Annotated[bool, Meta(description="keep one; it has names, counts and joules, and no prompts")] = True
     ledger_path: Annotated[
         str, Meta(description="SQLite file; empty takes ollama-proxy/ledger.sqlite in XDG_STATE_HOME or ~/.local/state")

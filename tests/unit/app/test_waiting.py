@@ -18,6 +18,7 @@ from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation
 from ollama_proxy.domain.device import Health, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
+from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.lifecycle.life import State
 from tests.unit.app.test_dispatch import MODEL, Client, ScriptedAttempt, Stage
 
@@ -330,5 +331,28 @@ def test_a_substitute_that_finds_a_free_slot_begins() -> None:
         end_well(opened(stage)[0])
         assert client.route is not None
         assert client.route.stand_in
+
+    run(play())
+
+
+# -- the energy budget ------------------------------------------------------------
+
+
+def test_when_the_hours_energy_is_spent_a_request_is_told_when_to_come_back() -> None:
+    async def play() -> None:
+        stage = Stage("a")
+        budget = stage.dispatcher.budget = HourlyBudget(1)
+        budget.spend(3600, stage.now_s)
+        poor, looker = Client(), Client()
+        submit(stage, poor)
+        assert poor.error is not None
+        assert poor.error.kind is ErrorKind.OVERLOADED
+        assert poor.error.retry_after_s == pytest.approx(3660, abs=1)
+        assert "1 Wh an hour is spent" in poor.error.message
+        assert stage.view("a").in_flight == 0
+        assert not stage.dispatcher.running
+        stage.now_s += 3661
+        submit(stage, looker)
+        assert stage.view("a").in_flight == 1
 
     run(play())
