@@ -207,13 +207,30 @@ def test_ties_are_settled_as_the_loop_settles_them(count: int, policy: Policy, d
                 priority=dice.randrange(2),
                 preferred_models=dice.choice(((), ("m:1b",))),
             ),
+            health=dice.choice((Health.HEALTHY, Health.HEALTHY, Health.UNHEALTHY)),
             loaded=dice.choice((frozenset(), frozenset(("m:1b",)))),
             memory={},
         )
         for view in make_fleet(count).backends
     ]
     fleet = FleetView(1, tuple(views))
-    assert_same(decide(PLAIN, fleet, policy), loop(PLAIN, fleet, policy))
+    verdict = decide(PLAIN, fleet, policy)
+    assert isinstance(verdict, Decision)
+    assert isinstance(verdict.scored, ranking.LargeRanking)
+    assert_same(verdict, loop(PLAIN, fleet, policy))
+
+
+def test_a_kind_of_request_that_was_long_away_learns_of_every_change() -> None:
+    views = list(make_fleet(100).backends)
+    other = msgspec.structs.replace(PLAIN, requested_model="M:1b")
+    decide(other, FleetView(0, tuple(views)), Policy())
+    for place in (7, 50, 99):
+        spec = msgspec.structs.replace(views[place].spec, power_watts=5.0 + place / 100)
+        views[place] = msgspec.structs.replace(views[place], spec=spec, memory={})
+        decide(PLAIN, FleetView(place, tuple(views)), Policy())
+    verdict = decide(other, FleetView(100, tuple(views)), Policy())
+    assert isinstance(verdict, Decision)
+    assert [verdict.backend, *verdict.alternatives[:2]] == ["b-7", "b-50", "b-99"]
 
 
 def test_costs_that_only_rounding_makes_equal_are_settled_by_the_tie_breakers() -> None:

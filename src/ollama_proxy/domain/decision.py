@@ -124,7 +124,7 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
     cost_j: float
 
 
-#: As candidates are compared: cost in joules, the
+#: As candidates are compared: cost in joules (rounded to the millionth only where that makes it equal to another), the
 #: prospect (`routing.prospect`), wait, prefill and decode seconds, marginal joules, chance to keep
 #: the latency limit. A plain tuple, because one is made for every backend in every decision.
 Scored = tuple[float, Any, float, float, float, float, float | None]
@@ -234,7 +234,7 @@ class Decision:
 def _show(scored: Scored) -> Candidate:
     cost_j, device, wait_s, prefill_s, decode_s, joules, chance = scored
     estimate = Estimate(wait_s, device.load_s, prefill_s, decode_s, device.watts, joules, chance)
-    return Candidate(device.backend, estimate, cost_j)
+    return Candidate(device.backend, estimate, round(cost_j, 6))
 
 
 class RefusalKind(enum.Enum):

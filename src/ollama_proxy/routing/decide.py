@@ -7,7 +7,7 @@ not matter, removing a loser never changes the winner, and a backend that gets b
 from __future__ import annotations
 
 from functools import partial
-from operator import itemgetter
+from operator import itemgetter, sub
 from typing import Any
 
 import msgspec
@@ -26,6 +26,8 @@ from ollama_proxy.routing.rules import RULES
 NOBODY: frozenset[str] = frozenset()
 #: Where more backends than these can be chosen freely, arrays find the best of them (`routing.many`).
 MOST_LOOPED = 64
+#: Costs further apart than this (joules) differ after rounding too.
+_SAME_J = 2e-6
 _cost_of = itemgetter(0)
 
 
@@ -116,8 +118,7 @@ def _score(
         # Who is full and has nobody who keeps count is taken to be full of requests like this one.
         wait_s = wait.mean_s if wait is not None else one.turns_ahead * service_s
         chance = chance_of(request, one, policy, wait, wait_s, prefill_s) if timed else None
-        # So far rounded that equal sums are equal in whatever order they were added.
-        cost_j = round(joules + lambda_watts * (wait_s + service_s), 6)
+        cost_j = joules + lambda_watts * (wait_s + service_s)
         scored.append((cost_j, one, wait_s, prefill_s, decode_s, joules, chance))
     if policy.rule != "predictive":
         return _rank_by_rule(scored, request, policy), rejections
@@ -126,9 +127,16 @@ def _score(
 
 
 def _sort(scored: list[Scored]) -> None:
-    """Best first; the tie-breakers are reckoned only where there is a tie."""
+    """Best first by the cost to the millionth; the tie-breakers are reckoned only where there is a tie.
+
+    Rounding takes longer than the sum that is rounded, so it is left to costs that it could make equal.
+    """
     scored.sort(key=_cost_of)
-    if len(scored) > 1 and len(set(map(_cost_of, scored))) < len(scored):
+    costs_j = list(map(_cost_of, scored))
+    close = [gap_j for gap_j in map(sub, costs_j[1:], costs_j) if gap_j < _SAME_J]
+    if close:
+        if any(close):
+            scored[:] = [(round(one[0], 6), *one[1:]) for one in scored]
         scored.sort(key=_cost_and_tail_of)
 
 

@@ -43,6 +43,9 @@ _LOAD_S, _LOAD_JOULES, _TURNS_AHEAD = 8, 9, 10
 _TERMS = 11
 #: The tie-breakers of `Prospect.reckon_tail`, the three of yes and no as one number, and without the id.
 _TIES = 6
+_ALL_TIES = range(_TIES)
+#: Without the sooner first token and the lower draw, which only some policies look at.
+_USUAL_TIES = (0, 3, 4, 5)
 
 
 class Passed:
@@ -50,7 +53,7 @@ class Passed:
 
     __slots__ = ("_costs_j", "_ties", "fit")
 
-    def __init__(self, costs_j: Floats, ties: Floats, fit: int) -> None:
+    def __init__(self, costs_j: Floats, ties: Sequence[Floats], fit: int) -> None:
         self._costs_j = costs_j
         self._ties = ties
         #: How many backends pass all limits.
@@ -70,7 +73,7 @@ class Passed:
         """Fewer places that still hold the best, by the rounded cost and then by one tie-breaker after the other."""
         sure: list[Places] = []
         for ties in (None, *self._ties):
-            values = _round(self._costs_j[places]) if ties is None else ties[places]
+            values = _round(self._costs_j[places]) if ties is None else ties.take(places)
             border = _find_border(values, wanted)
             if wanted > 1:
                 under = places[values < border]
@@ -84,7 +87,7 @@ class Passed:
 
 def _find_border(values: Floats, wanted: int) -> float:
     """The greatest of so many of the least values."""
-    border: float = values.min() if wanted == 1 else np.partition(values, wanted - 1)[wanted - 1]
+    border: float = np.minimum.reduce(values) if wanted == 1 else np.partition(values, wanted - 1)[wanted - 1]
     return border
 
 
@@ -220,7 +223,9 @@ def sift(
         memory = _Memory(len(fleet.backends))
     memory.watch(fleet.backends)
     table = memory.look_up(request, policy)
-    passed = Passed(table.reckon_costs(request, answer_tokens, lambda_watts, fleet), table.ties, table.fit)
+    costs_j = table.reckon_costs(request, answer_tokens, lambda_watts, fleet)
+    rows = _ALL_TIES if policy.power_aware or policy.auto_optimize_latency else _USUAL_TIES
+    passed = Passed(costs_j, [table.ties[row] for row in rows], table.fit)
     _kept[:] = (memory,)
     return passed
 
