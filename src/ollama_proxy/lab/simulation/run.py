@@ -42,7 +42,8 @@ _CONFIGURED = {
     "cpu": (28.0, 1200.0, 6.0, 2),
 }
 _NEEDS = frozenset((Need.GENERATE,))
-_TICK_S = 2.0
+#: As often as the proxy sweeps.
+_TICK_S = 1.0
 _WAY_IN = "simulated"
 _SIZE_BYTES = 4_000_000_000
 
@@ -113,13 +114,16 @@ class Simulation:
         arrival = next(upcoming, None)
         told = 0
         while arrival is not None or self._jobs:
-            tick_s = world.now_s + _TICK_S if len(self._admission) else math.inf
-            next_s = min(world.next_s(), tick_s, arrival.at_s if arrival is not None else math.inf)
-            self._pass(max(next_s, world.now_s))
+            look_s = self.next_look_s() if len(self._admission) else math.inf
+            next_s = min(world.next_s(), look_s, arrival.at_s if arrival is not None else math.inf)
+            has_news = self._pass(max(next_s, world.now_s)) or look_s <= world.now_s
             while arrival is not None and arrival.at_s <= world.now_s:
                 self._arrive(arrival)
                 arrival = next(upcoming, None)
-            self._plan()
+                has_news = True
+            # As the proxy does: a first token is no reason to plan anew.
+            if has_news:
+                self._plan()
             if progress is not None and len(self._served) - told >= 50:
                 told = len(self._served)
                 progress(told)
@@ -135,26 +139,42 @@ class Simulation:
             self._longest_above_s,
         )
 
-    def _pass(self, to_s: float) -> None:
+    def next_look_s(self) -> float:
+        """When the queue is gone through again, whatever else happens until then."""
+        return (self._world.now_s // _TICK_S + 1.0) * _TICK_S
+
+    def describe(self, arrival: Arrival) -> RoutingRequest:
+        """What the proxy knows of a request when it comes, but for the usual lengths of answers."""
+        return describe_request(arrival, self._setting)
+
+    def learn_lengths(self, arrival: Arrival) -> None:
+        """It is known now how long its answer was."""
+        self._lengths.learn(canonical_model(arrival.model), _WAY_IN, arrival.caller, arrival.output_tokens)
+
+    def _pass(self, to_s: float) -> bool:
+        """Move the clock; whether a request has ended meanwhile."""
         world, cap_w = self._world, self._setting.cap_w
         if cap_w and to_s > world.now_s:
             above_s = to_s - world.now_s if world.power_w() > cap_w else 0.0
             self._above_s += above_s
             self._streak_s = self._streak_s + above_s if above_s else 0.0
             self._longest_above_s = max(self._longest_above_s, self._streak_s)
+        has_ended = False
         for event in world.advance(to_s):
             if isinstance(event, Ended):
+                has_ended = True
                 self._end(event)
             elif isinstance(event, FirstToken):
                 job = self._jobs[event.job]
                 job.first_s = event.at_s
                 if job.running is not None:
                     job.running.first_s = event.at_s
+        return has_ended
 
     # -- what the proxy does ---------------------------------------------------------
 
     def _arrive(self, arrival: Arrival) -> None:
-        request = describe_request(arrival, self._setting)
+        request = self.describe(arrival)
         if self._name == "predictive":
             lengths = (
                 _exactly(arrival.output_tokens)
@@ -206,7 +226,7 @@ class Simulation:
             load_s = ended.load_s if ended.load_s > 0.5 else None
             seen = Observation(ended.prefill_s, tps, arrival.prompt_tokens, load_s)
             self._fleet.succeeded(job.device, arrival.model, seen, self._world.now_s)
-        self._lengths.learn(canonical_model(arrival.model), _WAY_IN, arrival.caller, arrival.output_tokens)
+        self.learn_lengths(arrival)
         predicted_s = job.ttft_s + arrival.output_tokens * job.running.s_per_token if job.running else None
         self._served.append(
             Served(arrival, job.device, job.started_s, job.first_s, ended.at_s, ended.joules, predicted_s)

@@ -37,7 +37,7 @@ def test_capacity_is_what_all_devices_do_that_never_idle() -> None:
 
 
 def test_changes_change_what_they_say() -> None:
-    setting = build_setting((words.SPEEDS_WRONG, words.CARD_SLOWED, words.LEARNS_NOT, "cap 60"), 300.0, 7)
+    setting = build_setting((words.SPEEDS_LOW, words.CARD_SLOWED, words.LEARNS_NOT, "cap 60"), 300.0, 7)
     assert (setting.prior_factor, setting.learns, setting.cap_w, setting.seed) == (2.0, False, 60.0, 7)
     assert {one.hardware: one.drift for one in setting.devices if one.drift} == {"nvidia": ((100.0, 200.0, 2.2),)}
     setting = build_setting((words.LAMBDA_3, words.FIRST_COME, words.LENGTHS_KNOWN, words.MEMORY_AMPLE), 1.0, 1)
@@ -76,7 +76,7 @@ def test_predictions_are_judged_only_after_thirty_requests_of_a_device() -> None
 
 
 def test_the_books_of_the_emulated_machine_add_up_and_are_near_the_truth() -> None:
-    workload = find_workloads(60, 1, {})["conv"]
+    workload = find_workloads(100, 1, {})["conv"]
     case = Case("conv", 8.0, changes=(words.ACCOUNTED,), part=1)
     figures = run_case(case, workload)
     assert figures["nvidia_balance_error"] < 1e-3  # its last moments before it sleeps are not read
@@ -84,5 +84,5 @@ def test_the_books_of_the_emulated_machine_add_up_and_are_near_the_truth() -> No
     assert figures["nvidia_error"] < 0.05
     assert figures["igpu_error"] < 0.01
     assert figures["npu_error"] < 0.5
-    assert sum(figures[f"{name}_requests"] for name in ("npu", "igpu", "nvidia", "cpu")) == 60
+    assert sum(figures[f"{name}_requests"] for name in ("npu", "igpu", "nvidia", "cpu")) == 100
     assert figures == run_case(case, workload)
