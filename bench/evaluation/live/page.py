@@ -29,10 +29,11 @@ _RUNS = """\
 - **simulated**: the simulator as it is, in life's time, from the trace alone.
 - **simulated, hurried**: the same in the compressed time of the live run, with its arrivals. The only constants in
   seconds that matter are two: the minute after which waiting makes a request more urgent, which is {ageing:.0f}
-  minutes of the compressed hour, and how often the queue is looked at when nothing happens. With both stretched the
+  minutes of the compressed hour, and the second after which a queue is gone through again. With both stretched the
   runs in both times choose the same for every request. So live and simulated differ in the longest waits.
-- **followed**: the simulator, told when each live request came and how long the device then took. What it learns,
-  expects, lets wait and chooses is its own. Its choices are compared with the proxy's one by one.
+- **followed**: the simulator, told when each live request came, how long the device then took for it, and when the
+  proxy found somebody to begin while nothing else happened. What it learns, expects, lets wait and chooses is its own,
+  from the first request on. Its choices are compared with the proxy's one by one.
 """
 
 _WHY = """\
@@ -44,7 +45,9 @@ _WHY = """\
 - **Lateness in joules.** A device that sends its last token late draws power until then. What the devices say, beside
   what the same choices take when nothing is late: {late}.
 - **The last token.** A device of the lab is free when it has sent the last token, one of the simulator a token later.
-- **Known beforehand.** The simulator knows the tokens of a prompt; the proxy estimates them from its bytes and learns.
+- **Known beforehand.** The simulator knows the tokens of a prompt; the proxy estimates them from its bytes and learns,
+  and so does the run that follows it.
+- **Looking again.** Both go through a queue once a second, but not in the same moments.
 """
 
 _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (

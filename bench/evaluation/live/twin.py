@@ -8,12 +8,16 @@ lab's hurried time has the same constants in seconds as the proxy there, such as
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from bench.evaluation.live.client import write_prompt
 from bench.evaluation.live.stage import NAMES
-from ollama_proxy.domain.decision import Policy
+from ollama_proxy.domain.decision import Policy, RoutingRequest
+from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.fleet.lengths import PromptRatio
 from ollama_proxy.lab.device import DEVICES, LARGE, DeviceSpec
 from ollama_proxy.lab.simulation.device_model import DeviceModel, HostModel, ThermalModel
 from ollama_proxy.lab.simulation.events import Ended, Event
@@ -47,7 +51,7 @@ def follow(live: Run, policy: Policy, speed: float) -> Run:
     setting = make_setting(policy, speed)
     took = {one.arrival.id: _hurry_served(one, speed) for one in live.served}
     world = RecordedWorld(setting, took)
-    run = Simulation(policy.rule, setting, world).run(sorted((one.arrival for one in took.values()), key=_arrival_s))
+    run = Follower(policy.rule, setting, world).run(sorted((one.arrival for one in took.values()), key=_arrival_s))
     return _slow_down(run, speed)
 
 
@@ -84,6 +88,32 @@ def hurry(arrival: Arrival, speed: float) -> Arrival:
     )
 
 
+class Follower(Simulation):
+    """Guesses prompts by their bytes, as the proxy does, and looks at the queue when nothing happens in those moments
+    in which the proxy found somebody to begin."""
+
+    def __init__(self, name: str, setting: Setting, world: RecordedWorld) -> None:
+        super().__init__(name, setting, world)
+        self._looks_s = world.starts_s
+        self._prompts = PromptRatio()
+
+    def next_look_s(self) -> float:
+        """The next of them."""
+        place = bisect_right(self._looks_s, self._world.now_s)
+        return self._looks_s[place] if place < len(self._looks_s) else super().next_look_s()
+
+    def describe(self, arrival: Arrival) -> RoutingRequest:
+        """With as many tokens as so many bytes probably are."""
+        request = super().describe(arrival)
+        expected = self._prompts.expect(request.model, _count_bytes(arrival))
+        return msgspec.structs.replace(request, prompt_tokens=expected)
+
+    def learn_lengths(self, arrival: Arrival) -> None:
+        """That of the prompt is known as well."""
+        super().learn_lengths(arrival)
+        self._prompts.learn(canonical_model(arrival.model), _count_bytes(arrival), arrival.prompt_tokens)
+
+
 class RecordedWorld(World):
     """A machine on which a request takes as long as it took in a run, if it is on the same device again."""
 
@@ -91,6 +121,7 @@ class RecordedWorld(World):
         super().__init__(setting.devices, setting.host, setting.seed)
         self._took = took
         self._begun: dict[int, str] = {}
+        self.starts_s = sorted(one.started_s for one in took.values() if one.device)
 
     def start(self, device: str, job: int, prompt_tokens: int, output_tokens: int, model: str = LARGE) -> None:
         """As in the world above."""
@@ -108,13 +139,24 @@ class RecordedWorld(World):
             self._plan()
 
     def advance(self, to_s: float) -> list[Event]:
-        """As in the world above, but for what a device says of its decoding: as the lab's do, what it should take."""
+        """As in the world above, but the times that are learned are those that the proxy had to learn from."""
         return [self._report(one) if isinstance(one, Ended) else one for one in super().advance(to_s)]
 
     def _report(self, ended: Ended) -> Ended:
-        seen = self._took[ended.job]
-        tps = next(one.decode_tps for one in self.devices() if one.name == self._begun[ended.job])
-        return msgspec.structs.replace(ended, decode_s=seen.arrival.output_tokens / tps)
+        """Decoding as the lab says, which is how long it should take; the prompt as the proxy saw it."""
+        seen, device = self._took[ended.job], self._begun[ended.job]
+        tps = next(one.decode_tps for one in self.devices() if one.name == device)
+        is_same = seen.device == device
+        return msgspec.structs.replace(
+            ended,
+            prefill_s=seen.first_token_s - seen.started_s if is_same else ended.prefill_s,
+            decode_s=seen.arrival.output_tokens / tps,
+        )
+
+
+def _count_bytes(arrival: Arrival) -> int:
+    """Of the prompt in JSON, its quotes included."""
+    return len(write_prompt(arrival)) + 2
 
 
 def _arrival_s(arrival: Arrival) -> float:

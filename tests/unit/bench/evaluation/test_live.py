@@ -91,6 +91,12 @@ def test_a_run_that_is_followed_comes_out_the_same(arrivals: tuple[Arrival, ...]
         assert (other.first_token_s, other.ended_s) == pytest.approx((one.first_token_s, one.ended_s))
 
 
+def test_a_run_that_is_followed_may_come_out_of_order(arrivals: tuple[Arrival, ...]) -> None:
+    run = twin.simulate(arrivals, POLICY, SPEED)
+    turned = msgspec.structs.replace(run, served=run.served[::-1])
+    assert choices(twin.follow(turned, POLICY, SPEED)) == choices(run)
+
+
 def test_choices_that_follow_no_rule_are_not_followed(arrivals: tuple[Arrival, ...]) -> None:
     run = twin.simulate(arrivals, POLICY, SPEED)
     names = [f"ollama-{name}" for name in DEVICES]
