@@ -70,14 +70,17 @@ class Metered:
             answer: compute_pb2.GenerateResponse = ask(request, timeout=30)
         return answer
 
-    def rows(self) -> list[dict[str, Any]]:
-        """What the ledger has by now."""
+    def rows(self, backend: str) -> list[dict[str, Any]]:
+        """What the ledger has of a backend by now."""
         if not self.ledger.exists():
             return []
         connection = sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)
         connection.row_factory = sqlite3.Row
         try:
-            return [dict(row) for row in connection.execute("SELECT * FROM requests ORDER BY id")]
+            return [
+                dict(row)
+                for row in connection.execute("SELECT * FROM requests WHERE backend = ? ORDER BY id", [backend])
+            ]
         finally:
             connection.close()
 
@@ -101,14 +104,14 @@ def test_a_meter_reaches_stats_and_ledger(metered: Metered) -> None:
         return any(one["watts"] == IDLE_W for one in meters)
 
     wait_until(is_idle_known, "the meter")
-    before = len(metered.rows())
+    before = len(metered.rows("ollama-nvidia"))
     metered.draw(BUSY_W)
     answer = metered.ask("ollama-nvidia", 400)
     metered.draw(IDLE_W)
     assert answer.backend_used == "ollama-nvidia"
     assert answer.stats.energy_wh > 0
-    wait_until(lambda: len(metered.rows()) > before, "the ledger")
-    row = metered.rows()[-1]
+    wait_until(lambda: len(metered.rows("ollama-nvidia")) > before, "the ledger")
+    row = metered.rows("ollama-nvidia")[-1]
     assert (row["backend"], row["kind"], row["outcome"], row["model"]) == ("ollama-nvidia", "emulated", "ok", MODEL)
     # Not by the 55 W that are configured: by what the meter showed, as far as a plug read ten times a second can.
     assert row["full_j"] == pytest.approx(BUSY_W * row["seconds"], rel=0.5)
@@ -116,10 +119,10 @@ def test_a_meter_reaches_stats_and_ledger(metered: Metered) -> None:
 
 
 def test_others_are_modelled_and_told_as_emulated(metered: Metered) -> None:
-    before = len(metered.rows())
+    before = len(metered.rows("ollama-igpu"))
     answer = metered.ask("ollama-igpu", 20)
-    wait_until(lambda: len(metered.rows()) > before, "the ledger")
-    row = metered.rows()[-1]
+    wait_until(lambda: len(metered.rows("ollama-igpu")) > before, "the ledger")
+    row = metered.rows("ollama-igpu")[-1]
     assert (row["backend"], row["kind"]) == ("ollama-igpu", "emulated")
     assert row["marginal_j"] == pytest.approx(12 * row["seconds"])
     assert answer.stats.energy_wh * 3600 == pytest.approx(row["marginal_j"], rel=1e-3)
@@ -144,8 +147,9 @@ def test_pages_and_metrics_show_it(metered: Metered) -> None:
 
 
 def test_the_command_shows_the_ledger(metered: Metered) -> None:
+    before = len(metered.rows("ollama-igpu"))
     metered.ask("ollama-igpu", 5)
-    wait_until(lambda: bool(metered.rows()), "the ledger")
+    wait_until(lambda: len(metered.rows("ollama-igpu")) > before, "the ledger")
     command = [sys.executable, "-P", "-m", "ollama_proxy", "ledger", "--by", "backend", "--file", str(metered.ledger)]
     done = subprocess.run(
         [*command, "--json"],
