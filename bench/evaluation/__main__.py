@@ -57,7 +57,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 def evaluate(asked: argparse.Namespace, workloads: dict[str, Workload]) -> int:
     """Run everything, print the goals, write the page."""
     began_s, source = time.monotonic(), digest_source()
-    first = next(iter(workloads))
+    first, facts = next(iter(workloads)), describe(workloads.values())
     say(f"Workloads: {', '.join(one.title for one in workloads.values())}")
     taken_us = speed.measure(0.1 if asked.quick else 1.0)  # before the cores are busy
     tasks = plan(list(workloads))
@@ -72,8 +72,7 @@ def evaluate(asked: argparse.Namespace, workloads: dict[str, Workload]) -> int:
     lines = sorted([*judged, *speed.judge(taken_us)], key=lambda line: line.goal)
     print("\n".join(render_goals(lines)))
     if asked.into:
-        facts = {
-            **describe(workloads.values()),
+        facts |= {
             "runs": f"{len(results)}, of which {len(sample)} were made twice, in other processes with other hash seeds:"
             f" {len(sample) - len(different)} of them came out the same to the last bit",
             "digest of all figures": f"`{results.digest()}` (nine digits of each; no clock is in them)",

@@ -17,7 +17,8 @@ LAMBDA_3 = "lambda 3 W"
 FIRST_COME = "first come first served"
 LENGTHS_KNOWN = "lengths known"
 MEMORY_AMPLE = "memory ample"
-SPEEDS_WRONG = "configured speeds wrong by 2"
+SPEEDS_LOW = "configured speeds half the real ones"
+SPEEDS_HIGH = "configured speeds twice the real ones"
 CARD_SLOWED = "graphics card slowed 2.2x for the middle third"
 LEARNS_NOT = "learns nothing"
 #: Not a change of the setting: the figures are those of the books, for some of the requests.
@@ -76,7 +77,8 @@ def _change(setting: Setting, change: str, span_s: float) -> Setting:
         FIRST_COME: lambda: replace(setting, in_order=False),
         LENGTHS_KNOWN: lambda: replace(setting, knows_lengths=True),
         MEMORY_AMPLE: lambda: replace(setting, host=replace(setting.host, memory_gb_s=1000.0)),
-        SPEEDS_WRONG: lambda: replace(setting, prior_factor=2.0),
+        SPEEDS_LOW: lambda: replace(setting, prior_factor=2.0),
+        SPEEDS_HIGH: lambda: replace(setting, prior_factor=0.5),
         LEARNS_NOT: lambda: replace(setting, learns=False),
         ACCOUNTED: lambda: setting,
     }[change]()

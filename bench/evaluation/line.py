@@ -17,8 +17,8 @@ def _show_minus(text: str) -> str:
 #: How figures are written, by kind. `saved` is a ratio told as what it leaves over; `points` are of percent.
 SHOW: dict[str, Callable[[float], str]] = {
     "share": lambda value: f"{100 * value:.1f} %",
-    "points": lambda value: _show_minus(f"{100 * value:+.1f}") + " points",
-    "saved": lambda value: _show_minus(f"{100 * (1 - value):.1f} %"),
+    "points": lambda value: _show_minus(f"{round(100 * value, 1) + 0.0:+.1f}") + " points",
+    "saved": lambda value: _show_minus(f"{round(100 * (1 - value), 1) + 0.0:.1f} %"),  # 0.0: nothing is not -0
     "ratio": lambda value: f"{value:.3f} x",
     "seconds": lambda value: f"{value:.1f} s",
     "microseconds": lambda value: f"{value:.0f} us",

@@ -30,6 +30,7 @@ def describe(workloads: Iterable[Workload]) -> dict[str, str]:
             ]
         ),
         "machine": f"{read_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "load average as it began (G8 is timed then)": f"{os.getloadavg()[0]:.2f}",
     }
     for one in workloads:
         facts[f"workload `{one.name}`"] = (

@@ -2,43 +2,52 @@
 
 from __future__ import annotations
 
-from bench.evaluation.case import CARD_SLOWED, LEARNS_NOT, SPEEDS_WRONG, Case
+from bench.evaluation.case import CARD_SLOWED, LEARNS_NOT, SPEEDS_HIGH, SPEEDS_LOW, Case
 from bench.evaluation.crew import Task
 from bench.evaluation.line import Line, Target, name_rate
-from bench.evaluation.results import Results
+from bench.evaluation.results import Results, Spread
 
 RATES = (5.0, 11.0)
-_RIGHT = (CARD_SLOWED,)
-_WRONG = (SPEEDS_WRONG, CARD_SLOWED)
-_IGNORANT = (SPEEDS_WRONG, CARD_SLOWED, LEARNS_NOT)
 _MET = "deadline_met_ratio"
+_RIGHT = (CARD_SLOWED,)
+_WRONG = {"half": SPEEDS_LOW, "twice": SPEEDS_HIGH}
 
 
 def list_tasks(workload: str) -> list[Task]:
-    """Right speeds, wrong ones, and wrong ones without learning; the card slows down in all of them."""
-    return [(Case(workload, rate, changes=one), False) for rate in RATES for one in (_RIGHT, _WRONG, _IGNORANT)]
+    """Right speeds, and wrong ones with and without learning; the card slows down in all of them."""
+    wrong = [(change, CARD_SLOWED, *more) for change in _WRONG.values() for more in ((), (LEARNS_NOT,))]
+    return [(Case(workload, rate, changes=changes), False) for rate in RATES for changes in (_RIGHT, *wrong)]
 
 
 def judge(results: Results, workload: str) -> list[Line]:
-    """The last line is what it would be without learning."""
-    right, wrong, ignorant = (
-        {name_rate(rate): Case(workload, rate, changes=one) for rate in RATES} for one in (_RIGHT, _WRONG, _IGNORANT)
-    )
+    """Speeds that are configured too low, then too high; each with what it would be without learning."""
+    lines = []
+    for words, change in _WRONG.items():
+        told = _compare(results, workload, (change, CARD_SLOWED))
+        untold = _compare(results, workload, (change, CARD_SLOWED, LEARNS_NOT))
+        title = f"deadlines met with configured speeds {words} the real ones, less those with right ones"
+        lines += [
+            Line("G6", title, "points", Target(">=", -0.02), told),
+            Line("G6", "the same without learning", "points", None, untold),
+        ]
+    for words, change in _WRONG.items():
+        cases = {name_rate(rate): Case(workload, rate, changes=(change, CARD_SLOWED)) for rate in RATES}
+        errors, worst = (
+            {where: results.spread(case, name) for where, case in cases.items()}
+            for name in ("prediction_error", "worst_prediction_error")
+        )
+        title = f"error of predicted time after 30 requests a device (median), speeds {words} the real ones"
+        lines += [
+            Line("G6", title, "share", Target("<=", 0.10), errors),
+            Line("G6", "the same of the worst device", "share", None, worst),
+        ]
+    return lines
 
-    def compare(ours: dict[str, Case], kind: str, target: Target | None, what: str) -> Line:
-        found = {
-            where: results.combine(lambda a, b: a - b, (case, _MET), (right[where], _MET))
-            for where, case in ours.items()
-        }
-        return Line("G6", what, kind, target, found)
 
-    errors = {where: results.spread(case, "prediction_error") for where, case in wrong.items()}
-    worst = {where: results.spread(case, "worst_prediction_error") for where, case in wrong.items()}
-    return [
-        compare(
-            wrong, "points", Target(">=", -0.02), "deadlines met with speeds wrong by 2, less those with right ones"
-        ),
-        compare(ignorant, "points", None, "the same without learning"),
-        Line("G6", "error of predicted time, median after 30 requests a device", "share", Target("<=", 0.10), errors),
-        Line("G6", "the same of the worst device", "share", None, worst),
-    ]
+def _compare(results: Results, workload: str, changes: tuple[str, ...]) -> dict[str, Spread | None]:
+    """Deadlines met with the changes, less those with right speeds."""
+    found = {}
+    for rate in RATES:
+        ours, right = Case(workload, rate, changes=changes), Case(workload, rate, changes=_RIGHT)
+        found[name_rate(rate)] = results.combine(lambda a, b: a - b, (ours, _MET), (right, _MET))
+    return found
