@@ -28,6 +28,8 @@ from ollama_proxy.lab.simulation.workload import Arrival, Run, Served
 _PLENTY = 1e12
 #: Seconds within which a request begins at the same time as in another run; a busy machine may sit on one for as long.
 _SAME_S = 0.25
+#: The proxy's records tell milliseconds: an end and the start that it allows may seem the wrong way round.
+_CLOCK_S = 0.002
 _COLD = ThermalModel(die_k_per_w=0, die_tau_s=1, throttle_c=1000, resume_c=999)
 #: Nothing limits, heats or unloads.
 HOST = HostModel(
@@ -94,7 +96,7 @@ class Follower(Simulation):
 
     def __init__(self, name: str, setting: Setting, world: RecordedWorld) -> None:
         super().__init__(name, setting, world)
-        self._looks_s = world.starts_s
+        self._looks_s = [start_s + _CLOCK_S for start_s in world.starts_s]
         self._prompts = PromptRatio()
 
     def next_look_s(self) -> float:
