@@ -131,7 +131,7 @@ class Job:
         owner = self._owner
         now_s = owner.clock()
         request = self._request
-        if request.annotations.max_latency_ms:
+        if request.annotations.max_latency_ms and self.life.attempts:
             request = msgspec.structs.replace(request, spent_s=now_s - self.call.arrived_s)
         view, tried = owner.fleet_state.view_at(now_s), self.life.tried
         self.settle_verdict(decide(request, view, owner.policy, tried), (request, view, owner.policy, tried, "", False))

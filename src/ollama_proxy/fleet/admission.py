@@ -22,6 +22,7 @@ from ollama_proxy.domain.decision import Decision, Policy, Refusal, RoutingReque
 from ollama_proxy.domain.device import FleetView, Wait
 from ollama_proxy.fleet.running import Slot, add_work
 from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.decide import decide
 from ollama_proxy.routing.record import Inputs, tell_given_up
 
@@ -81,8 +82,6 @@ class Waiting:
 
 _NEVER = float("inf")
 _Kind = tuple[str, frozenset[Need], str, float, frozenset[str]]
-#: With a smaller chance to be in time, a request is served as if it had no deadline.
-_LOST = 0.05
 
 
 class Full(Exception):
@@ -214,7 +213,7 @@ def _kind_of(waiting: Waiting) -> _Kind:
 def _is_lost(decision: Decision) -> bool:
     """Whether its deadline cannot be kept any more; those that can are then served before it."""
     chance = decision.scored[0][6]
-    return chance is not None and chance < _LOST
+    return chance is not None and chance < HOPELESS
 
 
 def _wait_of(slots: list[Slot]) -> Wait | None:

@@ -13,6 +13,9 @@ from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
 from ollama_proxy.routing.chance import first_token_chance, last_token_chance
 from ollama_proxy.routing.prospect import Prospect
 
+#: With less of a chance than this a limit is lost.
+HOPELESS = 0.05
+
 
 def chance_of(
     request: RoutingRequest, one: Prospect, policy: Policy, wait: Wait | None, wait_s: float, prefill_s: float
@@ -54,16 +57,23 @@ def keep_limit(scored: list[Scored], request: RoutingRequest, policy: Policy) ->
     """Those that keep the latency limit as surely as asked, and those that do not.
 
     If nobody does and a best effort is wanted, all are kept, the best chance first, but for those whose first token
-    alone takes longer than the limit on an idle device.
+    alone is too late: for a request that has just come the wait counts, so that an overload is told at once and not
+    after it; one that has waited is served. A request whose chances are all but none is not to take a fast device's
+    time from those that can still be served in time: it goes where it costs least.
     """
     wishes = request.annotations
     wanted = wishes.latency_probability or policy.probability
     kept = [one for one in scored if _chance(one) >= wanted]
-    if not kept and infeasible(wishes, policy) == "best_effort":
-        limit_s = wishes.max_latency_ms / 1000
-        kept = [one for one in scored if one[1].load_s + one[3] <= limit_s]
-        return sorted(kept, key=_least_chance_last), [one for one in scored if one[1].load_s + one[3] > limit_s]
-    return kept, [one for one in scored if _chance(one) < wanted]
+    if kept or infeasible(wishes, policy) != "best_effort":
+        return kept, [one for one in scored if _chance(one) < wanted]
+    limit_s, waits = wishes.max_latency_ms / 1000, not request.spent_s
+    late: list[Scored] = []
+    for one in scored:
+        first_s = one[1].load_s + one[3] + (one[2] if waits else 0.0)
+        (kept if first_s <= limit_s else late).append(one)
+    if max(map(_chance, kept), default=0.0) >= HOPELESS:
+        kept.sort(key=_least_chance_last)
+    return kept, late
 
 
 def infeasible(wishes: Annotations, policy: Policy) -> str:

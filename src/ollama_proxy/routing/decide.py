@@ -18,7 +18,7 @@ from ollama_proxy.domain.device import BackendView, FleetView
 from ollama_proxy.domain.lengths import make_typical_lengths
 from ollama_proxy.routing.deadline import chance_of, infeasible, keep_limit, tell_feasible, tell_too_late
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
-from ollama_proxy.routing.limits import check_limits, check_power_set, find_model
+from ollama_proxy.routing.limits import check_limits, check_power_set, check_system_power, find_model
 from ollama_proxy.routing.prospect import Prospect, Tail, look_ahead, subject_of
 from ollama_proxy.routing.ranking import is_free, rank_large
 from ollama_proxy.routing.rules import RULES
@@ -189,6 +189,8 @@ def _check(
         rejection = check_limits(view, request, tried, wanted)
     else:
         rejection = one.check(request.annotations.max_power_watts)
+    if rejection is None and request.annotations.power_scope == "system":
+        rejection = check_system_power(view, fleet, request.annotations.max_power_watts)
     if rejection is None and policy.power_set is not None:
         rejection = check_power_set(
             view.spec.id, one.overhead_s + request.prompt_tokens * one.s_per_prompt_token, policy.power_set

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ollama_proxy.domain.decision import Limit, PowerSet, Rejection, RoutingRequest
-from ollama_proxy.domain.device import BackendSpec, BackendView, ModelFacts
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, ModelFacts
 from ollama_proxy.domain.names import canonical_model, matches_pattern
 
 #: Servers of these kinds need not have a list of models.
@@ -91,6 +91,16 @@ def check_power(spec: BackendSpec, limit_watts: float) -> Rejection | None:
     if watts > limit_watts:
         return Rejection(spec.id, Limit.POWER, f"draws {watts:.1f} W, limit {limit_watts:g} W")
     return None
+
+
+def check_system_power(view: BackendView, fleet: FleetView, limit_watts: float) -> Rejection | None:
+    """The power limit of a request that means the whole system: what works now, and this backend beside it."""
+    others_w = sum(other.spec.power_watts for other in fleet.backends if other.in_flight and other is not view)
+    if not limit_watts or others_w + view.spec.power_watts <= limit_watts:
+        return None
+    own_w = view.spec.power_watts
+    detail = f"others draw {others_w:.1f} W; with its {own_w:.1f} W the system is over the limit {limit_watts:g} W"
+    return Rejection(view.spec.id, Limit.SYSTEM_POWER, detail)
 
 
 def check_power_set(backend: str, prefill_s: float, power_set: PowerSet) -> Rejection | None:

@@ -182,3 +182,13 @@ def test_refusals_show_absurd_names_short() -> None:
     none = decide(wants("x" * 10_000), shipped(), POLICY)
     assert isinstance(none, Refusal)
     assert len(none.message) < 300
+
+
+def test_a_limit_for_the_whole_system_counts_what_others_draw() -> None:
+    busy = shipped(nvidia={"in_flight": 1})
+    verdict = decide(wants(max_power_watts=60, power_scope="system"), busy, POLICY)
+    assert isinstance(verdict, Decision)
+    # 55 W are drawn already: the NPU's 3 W fit beside them, 12 and 28 W do not; the card itself draws no more for it.
+    assert {one.backend for one in verdict.ranking} == {"ollama-npu", "ollama-nvidia"}
+    told = {one.backend: one.detail for one in verdict.rejections}
+    assert told["ollama-igpu"] == "others draw 55.0 W; with its 12.0 W the system is over the limit 60 W"
