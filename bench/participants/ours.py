@@ -44,6 +44,8 @@ def make_config(plan: Plan) -> dict[str, object]:
         "server": {"host": "127.0.0.1", "http_port": plan.port, "grpc_port": plan.grpc_port},
         "embedded": {"enabled": "never"},
         "learning": {"keep": False},
+        # Joules are booked for every request all the same; only the file of the user who runs this is left alone.
+        "energy": {"ledger": False},
         "monitoring": {"prometheus_port": 0},
         "backends": backends,
     }

@@ -68,7 +68,9 @@ class ProxyProcess:
 
     def start(self) -> ProxyProcess:
         command = [sys.executable, "-P", "-m", "ollama_proxy", "--config", str(self.config_path)]
-        self.child = Child(command, self._folder / "log.txt", {"PYTHONPATH": str(ROOT / "src"), "XDG_STATE_HOME": str(self._folder)})
+        self.child = Child(
+            command, self._folder / "log.txt", {"PYTHONPATH": str(ROOT / "src"), "XDG_STATE_HOME": str(self._folder)}
+        )
         if self._wait_ready:
             wait_until(self._is_up, "the proxy")
         return self

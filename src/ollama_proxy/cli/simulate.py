@@ -44,7 +44,7 @@ def simulate(
     mix: Annotated[str, typer.Option(help="What requests wish: default, balanced, or a YAML file.")] = "default",
     devices: Annotated[Path | None, typer.Option(help="YAML file of the emulated machine.", metavar="FILE")] = None,
     seed: Annotated[int, typer.Option(help="Seed of wishes, noise and synthetic workloads.")] = 1,
-    cap: Annotated[float | None, typer.Option(help="Watts above which time is counted.", min=0.1)] = None,
+    cap: Annotated[float | None, typer.Option(help="Watts that the whole system may draw; predictive keeps it, the time above is counted.", min=0.1)] = None,
     bound_like: Annotated[
         str | None, typer.Option(help="Policy as good as which the bound has to be; default: the last one of --policy.")
     ] = None,
@@ -163,7 +163,7 @@ def _run_all(
             show, clear = _open_bar(name, len(arrivals))
             runs[name] = run_policy(name, arrivals, setting, show)
             clear()
-    found = {name: summarise_run(run, is_capped=setting.cap_w > 0) for name, run in runs.items()}
+    found = {name: summarise_run(run, is_capped=True) for name, run in runs.items()}
     if _BOUND in names:
         found[_BOUND] = _find_bound(runs.get(like or ""), arrivals, setting)
     return {name: found[name] for name in names}
