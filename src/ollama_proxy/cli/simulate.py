@@ -44,7 +44,12 @@ def simulate(
     mix: Annotated[str, typer.Option(help="What requests wish: default, balanced, or a YAML file.")] = "default",
     devices: Annotated[Path | None, typer.Option(help="YAML file of the emulated machine.", metavar="FILE")] = None,
     seed: Annotated[int, typer.Option(help="Seed of wishes, noise and synthetic workloads.")] = 1,
-    cap: Annotated[float | None, typer.Option(help="Watts that the whole system may draw; predictive keeps it, the time above is counted.", min=0.1)] = None,
+    cap: Annotated[
+        float | None,
+        typer.Option(
+            help="Watts that the whole system may draw; predictive keeps it, the time above is counted.", min=0.1
+        ),
+    ] = None,
     bound_like: Annotated[
         str | None, typer.Option(help="Policy as good as which the bound has to be; default: the last one of --policy.")
     ] = None,

@@ -76,6 +76,14 @@ class Characteristics(Section, frozen=True):
     prefill_tokens_per_second: Annotated[float, Meta(ge=0, le=1e9, description="0 = 15 times the decode speed")] = 0
     prefill_watts: Annotated[float, Meta(ge=0, le=1e9, description="draw while reading a prompt; 0 = power_watts")] = 0
     load_seconds: Annotated[float, Meta(ge=0, le=1e6, description="to load a model; 0 = by its size")] = 0
+    suspend_after_seconds: Annotated[
+        float,
+        Meta(ge=0, le=1e9, description="a device that suspends itself: after so long without work; 0 = it does not"),
+    ] = 0
+    wake_seconds: Annotated[float, Meta(ge=0, le=1e4, description="that waking it takes")] = 0
+    wake_joules: Annotated[
+        float, Meta(ge=0, le=1e9, description="what waking it costs, with all that it draws until it sleeps again")
+    ] = 0
     parallel_exponent: Annotated[
         float, Meta(ge=0, le=1, description="k requests at once get k to this power done, in units of one alone")
     ] = 0.8

@@ -46,6 +46,11 @@ class BackendSpec(msgspec.Struct, frozen=True):
     prefill_tokens_per_second: float = 0.0
     prefill_watts: float = 0.0
     load_seconds: float = 0.0
+    #: A device that suspends itself after so long without work, and what waking it costs: seconds, and joules with all
+    #: that it draws until it sleeps again. 0 for one that does not.
+    suspend_after_seconds: float = 0.0
+    wake_seconds: float = 0.0
+    wake_joules: float = 0.0
     #: What k requests at once get done, as k to this power, in units of one alone.
     parallel_exponent: float = 0.8
     max_model_size_gb: float = 0.0
@@ -145,6 +150,8 @@ class BackendView(msgspec.Struct, frozen=True, dict=True):
     requests_per_minute: int = 0
     version: str = ""
     memory: dict[Any, Any] = {}
+    #: It has had no work for so long that it has probably suspended itself.
+    asleep: bool = False
 
     @property
     def id(self) -> str:

@@ -34,6 +34,7 @@ class _Record:
     """One backend's mutable side. Its view is made when somebody looks, so that changes in between cost no copy."""
 
     __slots__ = (
+        "asleep",
         "avg_latency_ms",
         "capabilities",
         "checked_unix_s",
@@ -41,6 +42,7 @@ class _Record:
         "ended",
         "error_rate",
         "health",
+        "idle_since_s",
         "in_flight",
         "judge",
         "learners",
@@ -78,6 +80,9 @@ class _Record:
         self.version = ""
         self.memory: dict[Any, Any] = {}
         self.ended = LastMinute()
+        #: Since when it was seen without work, by `Fleet.age`; what suspends itself sleeps at the start.
+        self.idle_since_s: float | None = None
+        self.asleep = spec.suspend_after_seconds > 0
         #: Views since the last change of anything but load, by load: what comes back to a load comes back to its view.
         self.seen: dict[int, BackendView] = {}
         #: The one of them that holds now, if it is made.
@@ -108,6 +113,7 @@ class _Record:
                 self.ended.total,
                 self.version,
                 self.memory,
+                self.asleep,
             )
         return view
 
@@ -183,8 +189,12 @@ class Fleet:
         record = self._records.get(backend)
         if record is not None:
             record.in_flight += 1
+            record.idle_since_s = None
             if running is not None:
                 record.running[running] = None
+            if record.asleep:
+                record.asleep = False
+                self._touch(record)
             record.now = record.seen.get(record.in_flight)
             self._move()
 
@@ -327,12 +337,23 @@ class Fleet:
         self._touch(record)
 
     def age(self, now_s: float) -> None:
-        """Let the counts of the last minute run out; call now and then."""
+        """Let the counts of the last minute run out and idle devices fall asleep; call now and then."""
         for record in self._records.values():
+            self._let_sleep(record, now_s)
             before = record.ended.total
             record.ended.move(now_s)
             if record.taught or record.ended.total != before:
                 self._touch(record)
+
+    def _let_sleep(self, record: _Record, now_s: float) -> None:
+        limit_s = record.spec.suspend_after_seconds
+        if not limit_s or record.asleep or record.in_flight:
+            return
+        if record.idle_since_s is None:
+            record.idle_since_s = now_s
+        elif now_s - record.idle_since_s >= limit_s:
+            record.asleep = True
+            self._touch(record)
 
     def _touch(self, record: _Record) -> None:
         """More than a backend's load has changed."""

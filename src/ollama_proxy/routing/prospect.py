@@ -147,6 +147,9 @@ class Prospect:
         self.s_per_prompt_token = speeds.s_per_prompt_token
         self.s_per_output_token = speeds.s_per_output_token
         self.load_s, self.load_joules = speeds.load_s, speeds.load_joules
+        if view.asleep:
+            self.load_s += spec.wake_seconds
+            self.load_joules += spec.wake_joules
         self.fixed_j, self.watts = speeds.fixed_j, spec.power_watts
         self.prompt_token_j, self.output_token_j = speeds.prompt_token_j, speeds.output_token_j
         #: Whether they rest on a configured draw or a meter, and not on what is taken for want of either.

@@ -327,3 +327,23 @@ def test_an_end_that_was_booked_twice_frees_one_slot() -> None:
     fleet.closed("a", first)
     fleet.closed("a", first)
     assert [free_s for free_s, _ in fleet.slots_at(0.0)[1]] == [0.0, pytest.approx(4.0)]
+
+
+def test_a_device_that_suspends_itself_sleeps_until_it_is_asked() -> None:
+    spec = BackendSpec("a", "ollama", "a", "nvidia", 50, suspend_after_seconds=40)
+    fleet = Fleet()
+    fleet.add(spec, frozenset((Need.GENERATE,)))
+    assert fleet.look("a").asleep
+    fleet.opened("a")
+    assert not fleet.look("a").asleep
+    fleet.age(1000.0)
+    fleet.closed("a")
+    fleet.age(1001.0)
+    fleet.age(1040.0)
+    assert not fleet.look("a").asleep
+    fleet.opened("a")
+    fleet.closed("a")
+    fleet.age(1042.0)
+    assert not fleet.look("a").asleep
+    fleet.age(1082.0)
+    assert fleet.look("a").asleep

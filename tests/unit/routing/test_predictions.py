@@ -168,3 +168,16 @@ def test_a_priors_first_token_is_the_configured_one_for_an_empty_prompt() -> Non
     assert (prior.overhead_s, prior.decode_tps, prior.samples) == (0.5, 10.0, 0)
     assert prior.prefill_tps > prior.decode_tps
     assert prior.load_s is None
+
+
+def test_waking_a_device_that_sleeps_costs_time_and_joules() -> None:
+    card = BackendSpec("a", "ollama", "a", "nvidia", 50, 100, 50)
+    spec = msgspec.structs.replace(card, suspend_after_seconds=40, wake_seconds=1, wake_joules=280)
+    estimates = []
+    for asleep in (False, True):
+        verdict = decide(wants(max_tokens=50), FleetView(1, (view(spec, asleep=asleep),)), POLICY)
+        assert isinstance(verdict, Decision)
+        estimates.append(verdict.chosen.estimate)
+    awake, sleeping = estimates
+    assert sleeping.e2e_s == pytest.approx(awake.e2e_s + 1)
+    assert sleeping.joules == pytest.approx(awake.joules + 280)

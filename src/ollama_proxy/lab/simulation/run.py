@@ -174,6 +174,7 @@ class Simulation:
     # -- what the proxy does ---------------------------------------------------------
 
     def _arrive(self, arrival: Arrival) -> None:
+        self._fleet.age(self._world.now_s)
         request = self.describe(arrival)
         if self._name == "predictive":
             lengths = (
@@ -220,6 +221,7 @@ class Simulation:
     def _end(self, ended: Ended) -> None:
         job = self._jobs.pop(ended.job)
         self._fleet.closed(job.device, job.running)
+        self._fleet.age(self._world.now_s)
         arrival = job.arrival
         if self._setting.learns:
             tps = arrival.output_tokens / ended.decode_s if ended.decode_s > 0 else None
@@ -277,7 +279,15 @@ def describe_device(device: DeviceModel, prior_factor: float = 1.0) -> BackendSp
         parallel_exponent=device.batch_exponent,
         prefill_watts=device.prefill_w,
         load_seconds=device.load_s,
+        suspend_after_seconds=device.linger_s + device.suspend_after_s if device.suspend_after_s else 0.0,
+        wake_seconds=device.wake_s,
+        wake_joules=_cost_of_waking(device),
     )
+
+
+def _cost_of_waking(device: DeviceModel) -> float:
+    """Joules of waking, lingering and idling until it sleeps again."""
+    return device.wake_s * device.wake_w + device.linger_s * device.linger_w + device.suspend_after_s * device.idle_w
 
 
 def describe_request(arrival: Arrival, setting: Setting) -> RoutingRequest:
