@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.observability.decisions import Taken
 from ollama_proxy.routing.account import tell
 from ollama_proxy.routing.concession import give_way
-from ollama_proxy.routing.policies import MODES, build_policy, find_mode
+from ollama_proxy.routing.policies import MODES, find_mode
 from ollama_proxy.routing.record import Inputs, Record, decide_again, make_record, write_record
 
 _SUPPOSED = "what-if"
@@ -40,8 +40,10 @@ class RecordedAccount:
 class Desk:
     """Where questions are asked; it reads the dispatcher's state and changes nothing."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, policy_in: Callable[[str], Policy]) -> None:
+        """`policy_in` gives the policy that an efficiency mode would be now."""
         self._dispatcher = dispatcher
+        self._policy_in = policy_in
 
     def list_decisions(self, most: int) -> bytes:
         latest = self._dispatcher.decisions.latest(most)
@@ -55,7 +57,7 @@ class Desk:
         owner = self._dispatcher
         now_s = owner.clock()
         fleet = leave_out(owner.fleet_state.view_at(now_s), question.without)
-        policy = _change_mode(owner.policy, question.mode)
+        policy = self._policy_in(_find_mode(question.mode)) if question.mode else owner.policy
         call = _make_call(question, now_s)
         given: Inputs = (self._make_request(question, call), fleet, policy, frozenset(), "", False)
         verdict = decide_again(given)
@@ -100,13 +102,11 @@ def leave_out(fleet: FleetView, without: tuple[str, ...]) -> FleetView:
     return FleetView(fleet.version, tuple([fleet.backends[place] for place in left]), waits)
 
 
-def _change_mode(policy: Policy, name: str) -> Policy:
-    if not name:
-        return policy
+def _find_mode(name: str) -> str:
     mode = find_mode(name)
     if mode is None:
         raise ProxyError(ErrorKind.INVALID_REQUEST, f"unknown mode {name[:40]!r}; known are {', '.join(MODES)}")
-    return build_policy(mode, policy)
+    return mode
 
 
 def _make_call(question: Question, now_s: float) -> Call:

@@ -97,7 +97,7 @@ class Proxy:
             accounting=self._energy.accounting,
         )
         #: Where the pages about decisions ask.
-        self.inquiry = Desk(self._dispatcher)
+        self.inquiry = Desk(self._dispatcher, self._steering.policy_in)
         self._memory = Memory(config.learning, self._dispatcher)
         health = config.health
         self._prober = Prober(
@@ -145,6 +145,8 @@ class Proxy:
         nobody = self._passage is None and not any(view.health.serves for view in self._fleet.view().backends)
         if embedded == "always" or (embedded == "auto" and nobody):
             await self._embedded.start()
+        # Only now it is known who serves, and so who may run under a power cap.
+        self._steer()
         self._dispatcher.started()
         self._garbage.begin(self._loop.time())
         self._tasks.append(spawn(self._prober.run(), "probes"))
@@ -186,11 +188,14 @@ class Proxy:
         while True:
             await asyncio.sleep(_SWEEP_S)
             now_s = self._loop.time()
-            if self._steering.tick():
-                self._dispatcher.policy = self._steering.policy
+            self._steer()
             self._dispatcher.sweep(now_s)
             self._ports.sweep(now_s)
             self._garbage.sweep(now_s, idle=not self._dispatcher.running)
+
+    def _steer(self) -> None:
+        if self._steering.tick():
+            self._dispatcher.policy = self._steering.policy
 
     # -- backends that come and go ----------------------------------------------
 

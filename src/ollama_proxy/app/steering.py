@@ -91,13 +91,16 @@ class Steering:
         self.supply = judge_supply(self.supply, found.on_battery, found.percent)
 
     def _steer(self) -> None:
-        mode = self.effective_mode
-        quiet = mode == "Quiet"
-        policy = build_policy(self.mode if not quiet else mode, self._base, self.supply)
-        policy = msgspec.structs.replace(policy, name=self.mode, power_set=self._choose_set(quiet=quiet))
+        policy = self.policy_in(self.mode)
         # The same policy must stay the same object: what is remembered of backends goes by it.
         if policy != self.policy:
             self.policy = policy
+
+    def policy_in(self, mode: str) -> Policy:
+        """The policy that a mode, by its own spelling, would be now."""
+        quiet = effective_mode(mode, self.supply, quiet=self._is_quiet_hour()) == "Quiet"
+        policy = build_policy("Quiet" if quiet else mode, self._base, self.supply)
+        return msgspec.structs.replace(policy, name=mode, power_set=self._choose_set(quiet=quiet))
 
     def _choose_set(self, *, quiet: bool) -> PowerSet | None:
         if not (quiet or self._cap_watts):

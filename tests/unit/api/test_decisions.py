@@ -16,6 +16,7 @@ from ollama_proxy.domain.call import Call, Dialect, Generation, Operation
 from ollama_proxy.net.asgi import AsgiApp
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.origins import Origins
+from ollama_proxy.routing.policies import build_policy
 from ollama_proxy.routing.record import read_record, replay, write_record
 from tests.support.http1 import serve
 from tests.unit.app.test_dispatch import MODEL, Stage
@@ -27,7 +28,8 @@ def ask(
     stage: Stage, path: str, body: Any = None, headers: dict[str, str] | None = None, method: str = ""
 ) -> tuple[int, str]:
     """Status and body; a body that is no bytes goes as JSON."""
-    front = Front([DecisionApi(Desk(stage.dispatcher))], cast(AsgiApp, None), lambda: "id", Origins(local_only=True))
+    desk = Desk(stage.dispatcher, build_policy)
+    front = Front([DecisionApi(desk)], cast(AsgiApp, None), lambda: "id", Origins(local_only=True))
     sent = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     method = method or ("GET" if body is None else "POST")
     found: list[str] = []
