@@ -243,6 +243,8 @@ def test_every_rejection_names_a_limit_that_is_truly_violated(
             Limit.UNHEALTHY: not view.health.serves,
             Limit.MODEL_MISSING: request.model not in (view.models or {}),
             Limit.POWER: not view.spec.power_watts or view.spec.power_watts > request.annotations.max_power_watts,
+            Limit.POWER_NOW: sum(one.spec.power_watts for one in fleet.backends if one.in_flight or one is view)
+            > request.annotations.max_power_watts,
             Limit.CAPABILITY: not request.needs <= view.capabilities,
             Limit.SYSTEM_POWER: policy.power_set is not None
             and (rejection.backend not in policy.power_set.active or rejection.backend in policy.power_set.brief),

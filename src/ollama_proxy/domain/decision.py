@@ -24,6 +24,7 @@ class Limit(enum.Enum):
     MODEL_TOO_LARGE = "model too large"
     CAPABILITY = "capability missing"
     POWER = "over the power limit"
+    POWER_NOW = "over the power limit while others run"
     SYSTEM_POWER = "outside what the system's power cap allows"
     LATENCY = "over the latency limit"
     STAND_IN = "stand-in not needed"

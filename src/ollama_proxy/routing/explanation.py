@@ -16,6 +16,7 @@ from ollama_proxy.domain.decision import (
     Scored,
 )
 from ollama_proxy.domain.device import FleetView
+from ollama_proxy.routing.limits import draw_of_others
 
 _MAX_REASON_CHARS = 200
 _MAX_NAME_CHARS = 100
@@ -111,8 +112,24 @@ def explain_refusal(
     if able and all(rejection.limit is Limit.MODEL_MISSING for rejection in able) and not targeted:
         return _refuse_unknown_model(request, fleet, rejections)
     listed = "; ".join(f"{rejection.backend}: {rejection.detail}" for rejection in told)
-    message = f"no backend can take this request within its limits: {listed}"
-    return Refusal(RefusalKind.LIMITS, message, rejections, fleet.version)
+    message = f"no backend can take this request within its limits: {listed}{_tell_least_power(told, fleet)}"
+    if all(rejection.limit is not Limit.POWER_NOW for rejection in told):
+        return Refusal(RefusalKind.LIMITS, message, rejections, fleet.version)
+    # What others draw they draw no longer once they are done.
+    done_s = min((wait.mean_s for wait in fleet.waits if wait is not None), default=0.0)
+    return Refusal(RefusalKind.BUSY, message, rejections, fleet.version, retry_after_s=done_s)
+
+
+def _tell_least_power(told: Sequence[Rejection], fleet: FleetView) -> str:
+    """The nearest power limit that would be kept, where one is in the way and the draws are known."""
+    views = {view.spec.id: view for view in fleet.backends}
+    over = [(views[one.backend], one.limit) for one in told if one.limit in (Limit.POWER, Limit.POWER_NOW)]
+    least_w = [
+        view.spec.power_watts + (draw_of_others(view, fleet) if limit is Limit.POWER_NOW else 0.0)
+        for view, limit in over
+        if view.spec.power_watts
+    ]
+    return f"; the least power limit that is kept is {min(least_w):g} W" if least_w else ""
 
 
 def _refuse_unknown_model(request: RoutingRequest, fleet: FleetView, rejections: tuple[Rejection, ...]) -> Refusal:

@@ -95,12 +95,17 @@ def check_power(spec: BackendSpec, limit_watts: float) -> Rejection | None:
 
 def check_system_power(view: BackendView, fleet: FleetView, limit_watts: float) -> Rejection | None:
     """The power limit of a request that means the whole system: what works now, and this backend beside it."""
-    others_w = sum(other.spec.power_watts for other in fleet.backends if other.in_flight and other is not view)
+    others_w = draw_of_others(view, fleet)
     if not limit_watts or others_w + view.spec.power_watts <= limit_watts:
         return None
     own_w = view.spec.power_watts
     detail = f"others draw {others_w:.1f} W; with its {own_w:.1f} W the system is over the limit {limit_watts:g} W"
-    return Rejection(view.spec.id, Limit.SYSTEM_POWER, detail)
+    return Rejection(view.spec.id, Limit.POWER_NOW, detail)
+
+
+def draw_of_others(view: BackendView, fleet: FleetView) -> float:
+    """Watts of all other backends that have something to do."""
+    return sum(other.spec.power_watts for other in fleet.backends if other.in_flight and other is not view)
 
 
 def check_power_set(backend: str, prefill_s: float, power_set: PowerSet) -> Rejection | None:

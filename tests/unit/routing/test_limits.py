@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.decision import Decision, Limit, Refusal
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts
+from ollama_proxy.domain.decision import Decision, Limit, Refusal, RefusalKind
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Wait
 from ollama_proxy.domain.names import canonical_model, remembered
 from ollama_proxy.routing.decide import decide
 from ollama_proxy.routing.limits import check_limits
-from tests.support.fleets import DOWN, POLICY, SMALL, SPECS, shipped, view, wants
+from tests.support.fleets import DOWN, LARGE, POLICY, SMALL, SPECS, shipped, view, wants
 
 NOBODY: frozenset[str] = frozenset()
 PLAIN = BackendSpec("a", "ollama", "a", "cpu", 20, 500, 10)
@@ -192,3 +192,19 @@ def test_a_limit_for_the_whole_system_counts_what_others_draw() -> None:
     assert {one.backend for one in verdict.ranking} == {"ollama-npu", "ollama-nvidia"}
     told = {one.backend: one.detail for one in verdict.rejections}
     assert told["ollama-igpu"] == "others draw 55.0 W; with its 12.0 W the system is over the limit 60 W"
+
+
+def test_a_limit_that_only_others_break_is_one_to_come_again_for() -> None:
+    busy = shipped(cpu={"in_flight": 1})
+    waiting = msgspec.structs.replace(busy, waits=tuple(Wait(8.0) if one.in_flight else None for one in busy.backends))
+    refusal = decide(wants(LARGE, max_power_watts=20, power_scope="system"), waiting, POLICY)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.kind, refusal.retry_after_s) == (RefusalKind.BUSY, 8.0)
+    assert refusal.message.endswith("; the least power limit that is kept is 28 W")
+
+
+def test_a_power_limit_below_all_is_refused_for_good_and_names_the_nearest() -> None:
+    refusal = decide(wants(LARGE, max_power_watts=5), shipped(), POLICY)
+    assert isinstance(refusal, Refusal)
+    assert refusal.kind is RefusalKind.LIMITS
+    assert refusal.message.endswith("; the least power limit that is kept is 12 W")
