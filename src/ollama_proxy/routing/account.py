@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from ollama_proxy.domain.annotations import Annotations
+from ollama_proxy.domain.annotations import Annotations, Priority
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.routing.decide import expect_tokens
@@ -15,6 +15,8 @@ _COLUMNS = ("backend", "wait s", "load s", "prefill s", "decode s", "end s", "in
 #: Differences that are not worth a word: seconds, joules.
 _LEAST_S = 0.005
 _LEAST_J = 0.05
+#: A refusal names every backend.
+_MOST_REFUSED_CHARS = 10_000
 
 
 def tell(record: Record) -> str:
@@ -72,14 +74,17 @@ def _name_wishes(wishes: Annotations, policy: Policy) -> Iterator[str]:
         probability = wishes.latency_probability or policy.probability
         yield f"the {what} token within {wishes.max_latency_ms} ms, with probability {probability:g}"
     if wishes.max_power_watts:
-        yield f"at most {wishes.max_power_watts:g} W"
+        whole = ", all that work at once together" if wishes.power_scope == "system" else ""
+        yield f"at most {wishes.max_power_watts:g} W{whole}"
+    if wishes.priority is not Priority.NORMAL:
+        yield f"priority {wishes.priority.name.lower().replace('_', '-')}"
     if wishes.on_infeasible:
         yield f"if nobody can be in time: {wishes.on_infeasible}"
 
 
-def _clean(text: str) -> str:
+def _clean(text: str, most: int = 200) -> str:
     """One line, and nothing that a terminal would obey."""
-    return "".join(char if char.isprintable() else "?" for char in text)[:200]
+    return "".join(char if char.isprintable() else "?" for char in text[:most])
 
 
 # -- who won ----------------------------------------------------------------------------
@@ -88,9 +93,10 @@ def _clean(text: str) -> str:
 def _tell_verdict(record: Record) -> Iterator[str]:
     verdict, policy = record.verdict, record.policy
     if verdict.refusal is not None:
-        yield f"Refused ({verdict.refusal.value}): {_clean(verdict.reason)}"
-    else:
-        yield f"Chosen: {verdict.backend}: {_clean(verdict.reason)}"
+        # What would be possible stands at its end.
+        yield f"Refused ({verdict.refusal.value}): {_clean(verdict.reason, _MOST_REFUSED_CHARS)}"
+        return
+    yield f"Chosen: {verdict.backend}: {_clean(verdict.reason)}"
     if verdict.stand_in:
         yield f"It answers with model {_clean(verdict.model)} instead of the one asked for."
     if verdict.runner_up:
@@ -110,12 +116,21 @@ def _among_whom(record: Record) -> str:
     probability = record.request.annotations.latency_probability or record.policy.probability
     if _is_best_effort(record):
         return f", but nobody is in time as surely as asked ({probability:.0%}), so the best chance does"
+    if _is_lost(record):
+        return ", since nobody can be expected to be in time any more"
     return f" among those in time as surely as asked ({probability:.0%})"
 
 
 def _is_best_effort(record: Record) -> bool:
     candidates = record.verdict.candidates
     return bool(candidates) and is_best_effort(record.request, record.policy, candidates[0].chance)
+
+
+def _is_lost(record: Record) -> bool:
+    """Whether the latency limit is kept by nobody, and costs were compared in spite of it."""
+    wishes, candidates = record.request.annotations, record.verdict.candidates
+    chance = candidates[0].chance if candidates else None
+    return chance is not None and chance < (wishes.latency_probability or record.policy.probability)
 
 
 # -- the candidates ---------------------------------------------------------------------
@@ -222,7 +237,8 @@ def _tell_rejections(record: Record) -> Iterator[str]:
     if rejections:
         yield "Ruled out:"
     for one in rejections:
-        detail = "" if one.detail == one.limit.value else f": {_clean(one.detail)}"
+        told = _clean(one.detail).removeprefix("tried: ")
+        detail = "" if told == one.limit.value else f": {told}"
         yield f"  {one.backend}: {one.limit.value}{detail}"
 
 
@@ -231,13 +247,13 @@ def _tell_rejections(record: Record) -> Iterator[str]:
 
 def _tell_outcome(record: Record) -> Iterator[str]:
     found = record.outcome
-    if record.supposed or (record.verdict.refusal is not None and found is None):
+    if record.supposed or record.verdict.refusal is not None:
         return
     if found is None:
         yield "What happened: it still runs."
         return
     if found.result != "ok":
-        after = "" if found.e2e_s is None or found.result == "refused" else f" after {found.e2e_s:.2f} s"
+        after = "" if found.e2e_s is None else f" after {found.e2e_s:.2f} s"
         yield f"What happened: {found.result}{after}" + (f": {_clean(found.error)}" if found.error else "")
         return
     yield f"What happened: {record.verdict.backend} answered."

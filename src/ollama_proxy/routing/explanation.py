@@ -16,6 +16,7 @@ from ollama_proxy.domain.decision import (
     Scored,
 )
 from ollama_proxy.domain.device import FleetView
+from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.limits import draw_of_others
 
 _MAX_REASON_CHARS = 200
@@ -54,9 +55,7 @@ def _explain_cost(request: RoutingRequest, scored: Sequence[Scored], lambda_watt
         return f"lowest cost ({cost_j:.1f} J with seconds at {lambda_watts:g} W) among {len(scored)}"
     among = _among(request, len(scored))
     if chance is not None and chance < (wishes.latency_probability or policy.probability):
-        return (
-            f"best chance ({chance:.0%}) to keep {wishes.max_latency_ms} ms, which nobody does surely, of {len(scored)}"
-        )
+        return _explain_lateness(wishes.max_latency_ms, scored, lambda_watts)
     if wishes.latency_critical:
         both = "latency before power efficiency: " if wishes.prefer_power_efficiency else ""
         first_ms = _first_ms(scored[0])
@@ -68,6 +67,15 @@ def _explain_cost(request: RoutingRequest, scored: Sequence[Scored], lambda_watt
     if frugal and all(joules <= other[5] for other in scored):
         return f"fewest predicted joules ({joules:.1f} J) {among}"
     return f"lowest cost ({cost_j:.1f} J with seconds at {lambda_watts:g} W) {among}"
+
+
+def _explain_lateness(limit_ms: int, scored: Sequence[Scored], lambda_watts: float) -> str:
+    """Why it was chosen although nobody keeps the latency limit as surely as is asked."""
+    cost_j, *_, chance = scored[0]
+    if chance is not None and chance >= HOPELESS:
+        return f"best chance ({chance:.0%}) to keep {limit_ms} ms, which nobody does surely, of {len(scored)}"
+    cost = f"lowest cost ({cost_j:.1f} J with seconds at {lambda_watts:g} W)"
+    return f"{limit_ms} ms cannot be kept any more: {cost} of {len(scored)}"
 
 
 def _first_ms(scored: Scored) -> int:

@@ -18,6 +18,7 @@ from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.decision import Candidate, Decision, Policy, Refusal, RefusalKind, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendView, FleetView, ModelFacts
 from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
+from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.decide import decide, price_of_seconds
 from ollama_proxy.routing.prospect import Fitness
 
@@ -259,7 +260,7 @@ def _describe(verdict: Decision | Refusal, request: RoutingRequest, policy: Poli
 def is_best_effort(request: RoutingRequest, policy: Policy, best_chance: float | None) -> bool:
     """Whether nobody keeps the latency limit as surely as is asked, so that chances were compared and not costs."""
     asked = request.annotations.latency_probability or policy.probability
-    return policy.rule == "predictive" and best_chance is not None and best_chance < asked
+    return policy.rule == "predictive" and best_chance is not None and HOPELESS <= best_chance < asked
 
 
 def _show(one: Candidate, kind: str) -> CandidateRecord:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from ollama_proxy.domain.annotations import Priority
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView, Rates
 from ollama_proxy.routing.account import tell
@@ -68,6 +69,33 @@ def test_a_deadline_shows_chances_and_says_when_nobody_keeps_it() -> None:
     assert missed.count("its chance to be in time is") == missed.count("Why not ") > 0
     assert "dearer" not in missed
     assert "in time" not in line_of(tell(record_of()), "  backend")
+
+
+def test_a_limit_that_is_lost_is_not_said_to_have_been_compared() -> None:
+    late = msgspec.structs.replace(wants(SMALL, 50, max_latency_ms=4000), spent_s=3.9)
+    given: Inputs = (late, shipped(), POLICY, frozenset(), "", False)
+    record = make_record("d-r-1", 1_700_000_000.0, given, decide_again(given))
+    costs_j = [one.cost_j for one in record.verdict.candidates]
+    assert costs_j == sorted(costs_j)
+    text = tell(record)
+    assert "Chosen: ollama-" in text
+    assert ": 4000 ms cannot be kept any more: lowest cost (" in text
+    assert "since nobody can be expected to be in time any more." in text
+    assert "chance to be in time" not in text
+    assert text.count("Why not ") == text.count(" J dearer in all") == len(costs_j) - 1
+
+
+def test_all_wishes_are_told() -> None:
+    text = tell(record_of(max_power_watts=60, power_scope="system", priority=Priority.BEST_EFFORT))
+    assert "Wishes: at most 60 W, all that work at once together; priority best-effort" in text
+    assert "priority" not in tell(record_of())
+
+
+def test_a_refusal_is_told_once_and_to_its_end_where_the_nearest_limit_is() -> None:
+    text = tell(record_of(max_latency_ms=1))
+    assert "; the least limit that is kept now is about " in line_of(text, "Refused (")
+    assert line_of(text, "Refused (").endswith(" ms")
+    assert "The least wins" not in text
 
 
 def test_a_refusal_has_no_winner_and_all_reasons() -> None:
