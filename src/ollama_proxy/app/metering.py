@@ -37,7 +37,7 @@ def read_options(source: MeterSource, environ: Mapping[str, str]) -> MeterOption
         preset=source.preset,
         pointer=source.pointer,
         unit=source.unit,
-        token=environ.get(source.token_env, "") if source.token_env else "",
+        token=environ.get(source.token_env, "").strip() if source.token_env else "",
         command=source.command,
         timeout_s=source.timeout_seconds,
         interval_s=source.interval_seconds,

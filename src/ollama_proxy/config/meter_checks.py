@@ -73,9 +73,19 @@ def _check_http(source: MeterSource, path: str, environ: Mapping[str, str]) -> l
     if source.token_env and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", source.token_env):
         message = "must be the name of a variable in capitals, such as HASS_TOKEN, never the token itself"
         problems.append(Problem(f"{path}.token_env", message))
-    elif source.token_env and not environ.get(source.token_env):
-        problems.append(Problem(f"{path}.token_env", f"the variable {source.token_env} is not set"))
+    elif source.token_env:
+        problems += _check_token(source.token_env, path, environ)
     return problems
+
+
+def _check_token(name: str, path: str, environ: Mapping[str, str]) -> list[Problem]:
+    token = environ.get(name, "").strip()
+    if not token:
+        return [Problem(f"{path}.token_env", f"the variable {name} is not set")]
+    # Told without the token itself: a library that refuses it later would put it into the log.
+    if not re.fullmatch(r"[!-~]+", token):
+        return [Problem(f"{path}.token_env", f"what {name} holds cannot stand in a header: printable ASCII, no blanks")]
+    return []
 
 
 def _check_command(source: MeterSource, path: str) -> list[Problem]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ollama_proxy.app.metering import build_meters, find_busy_source, find_sources
+from ollama_proxy.app.metering import build_meters, find_busy_source, find_sources, read_options
 from ollama_proxy.app.registry import METERS, SENSORS, load_kind
 from ollama_proxy.config.schema import Backend, Meters, MeterSource
 from ollama_proxy.domain.metering import Source
@@ -40,6 +40,7 @@ def test_a_configured_type_is_not_found_once_more() -> None:
         meters = build_meters(Meters(sources=(source, plug)), {"PLUG": "secret"}, sysfs.root)
         ids = [one.id for meter in meters for one in meter.describe()]
     assert ids == ["rapl/package-0", "plug"]
+    assert read_options(plug, {"PLUG": "secret\n"}).token == "secret"
 
 
 PACKAGE = Source("package-0", "powercap", "package", "", hardware=("cpu", "igpu", "npu"))

@@ -57,6 +57,9 @@ def test_what_is_wrong_is_told_at_its_place(source: str, expected: list[str]) ->
 def test_a_token_comes_from_a_variable_that_is_set() -> None:
     source = "{id: a, type: http, url: 'http://x', preset: tasmota, token_env: ABC}"
     assert places(source, {"ABC": "secret"}) == []
+    assert places(source, {"ABC": "secret\n"}) == []
+    assert places(source, {"ABC": " \n"}) == [".token_env"]
+    assert places(source, {"ABC": "secret\nX: y"}) == [".token_env"]
 
 
 def test_an_id_is_given_once() -> None:

@@ -6,8 +6,10 @@ round their energy totals coarsely, so presets read power. The question is asked
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -93,17 +95,31 @@ class HttpMeter:
         if self._options.token:
             request.add_header("Authorization", f"Bearer {self._options.token}")
         try:
+            until_s = time.monotonic() + self._options.timeout_s
             with self._opener.open(request, timeout=self._options.timeout_s) as answer:
-                body = answer.read(_LIMIT_BYTES + 1)
+                body = _read_body(answer, until_s)
         except urllib.error.HTTPError as error:
             error.close()
             raise MeterAnswerError(f"it answers with status {error.code}") from None
+        except (ValueError, http.client.HTTPException) as error:
+            # Without its text, which may repeat what was sent, the token included.
+            raise MeterAnswerError(f"it cannot be asked by HTTP ({type(error).__name__})") from None
         if len(body) > _LIMIT_BYTES:
             raise MeterAnswerError(f"its answer is larger than {_LIMIT_BYTES} bytes")
         try:
             return json.loads(body)
         except (ValueError, RecursionError):
             raise MeterAnswerError("its answer is not JSON") from None
+
+
+def _read_body(answer: http.client.HTTPResponse, until_s: float) -> bytes:
+    """At most a byte more than the limit. Raises `TimeoutError`: the socket's own limit is for a single piece only."""
+    body = b""
+    while len(body) <= _LIMIT_BYTES and (piece := answer.read1(_LIMIT_BYTES + 1 - len(body))):
+        body += piece
+        if time.monotonic() > until_s:
+            raise TimeoutError("it took too long to answer")
+    return body
 
 
 def complete_url(url: str, path: str) -> str:

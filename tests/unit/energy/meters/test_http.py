@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -100,8 +102,6 @@ def test_other_answers_are_told_in_words(httpserver: HTTPServer, response: Respo
 
 
 def test_a_plug_that_does_not_answer_ends_with_the_timeout(httpserver: HTTPServer) -> None:
-    import threading
-
     release = threading.Event()
 
     def hang(request: Request) -> Response:
@@ -116,8 +116,26 @@ def test_a_plug_that_does_not_answer_ends_with_the_timeout(httpserver: HTTPServe
         release.set()
 
 
-def test_a_token_is_kept_out_of_words() -> None:
+def test_a_plug_that_sends_byte_by_byte_ends_with_the_timeout(httpserver: HTTPServer) -> None:
+    release = threading.Event()
+
+    def drip() -> Iterator[bytes]:
+        while not release.wait(0.02):
+            yield b" "
+
+    httpserver.expect_request("/any").respond_with_handler(lambda request: Response(drip()))
+    try:
+        with pytest.raises(TimeoutError, match="too long"):
+            make(httpserver, "/any", pointer="/w", unit="W", timeout_s=0.2).read(1.0)
+    finally:
+        release.set()
+
+
+def test_a_token_is_kept_out_of_words(httpserver: HTTPServer) -> None:
     assert "secret" not in repr(MeterOptions(id="plug", url="http://plug/", token="secret"))
+    with pytest.raises(MeterAnswerError, match="ValueError") as refused:
+        make(httpserver, "/any", pointer="/w", unit="W", token="secret\n").read(1.0)
+    assert "secret" not in str(refused.value)
 
 
 def test_the_path_of_a_preset_is_used_for_bare_addresses_only() -> None:
