@@ -188,9 +188,10 @@ class Sampler:
             task.failures += 1
             period_s = min(_LONGEST_WAIT_S, max(period_s, self._idle_period_s) * 2 ** min(task.failures, 6))
         else:
-            if task.failures:
+            # Nothing told is no recovery: a meter that leaves a sleeping card alone would go back and forth.
+            if task.failures and readings:
                 _log.info("meter %s answers again", type(task.meter).__name__)
-            task.failures = 0
+                task.failures = 0
         task.due_s = asked_s + period_s
 
     def _take(self, meter: Meter, readings: Sequence[Reading], period_s: float) -> None:

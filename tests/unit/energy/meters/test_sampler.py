@@ -129,6 +129,28 @@ def test_a_meter_that_raises_is_logged_once_and_asked_more_rarely(caplog: pytest
     assert sampler.watts("bad") == pytest.approx(10.0)
 
 
+class WakingCard(SteadyMeter):
+    """Left alone while nobody works, so that it tells nothing then, error or not."""
+
+    def read(self, now_s: float, active: bool = True) -> tuple[Reading, ...]:
+        return super().read(now_s, active) if active else ()
+
+
+def test_a_meter_that_is_left_alone_has_not_recovered(caplog: pytest.LogCaptureFixture) -> None:
+    clock, card = Clock(), WakingCard()
+    card.error = OSError("no library")
+    sampler = Sampler([card], clock=clock, active_period_s=0.5, idle_period_s=2.0)
+    with caplog.at_level(logging.INFO, "ollama_proxy.meters"):
+        for round_ in range(4):
+            sampler.set_active(round_ % 2 == 0)
+            run(sampler, clock, clock.now_s + 100.0)
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        card.error = None
+        sampler.set_active(True)
+        run(sampler, clock, clock.now_s + 100.0)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
 def test_a_counter_that_vanishes_is_stale_and_counts_on_when_it_is_back(sysfs: FakeSysfs) -> None:
     sysfs.add_zone("intel-rapl:0", "package-0", 1_000_000)
     clock = Clock()
