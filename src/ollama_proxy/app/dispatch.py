@@ -20,7 +20,7 @@ from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.ports import AnswerSink, Backend, QueuePlace
 from ollama_proxy.energy.budget import HourlyBudget
-from ollama_proxy.fleet.admission import Admission
+from ollama_proxy.fleet.admission import Admission, name_class
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, State
@@ -93,7 +93,7 @@ class Dispatcher:
                 place,
                 one.owner.call.request_id,
                 one.request.requested_model,
-                one.request.annotations.priority.name.lower(),
+                name_class(one.rank),
                 round(now_s - one.arrived_s, 3),
                 None if one.wait_s is None else round(one.wait_s, 3),
                 one.planned_at,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -60,13 +61,21 @@ class Memory:
         except FileNotFoundError:
             return
         except (OSError, ValueError, msgspec.DecodeError, RecursionError) as error:
-            _log.warning("%s is left alone, learning starts anew: %s", self._path, error)
+            _log.warning("%s is put aside as %s, learning starts anew: %s", self._path, self._put_aside(), error)
             return
         age_s = max(0.0, time.time() - found.saved_unix_s)
         dispatcher = self._dispatcher
         dispatcher.fleet_state.restore_rates(found.rates, age_s, dispatcher.clock())
         dispatcher.lengths.restore(found.lengths)
         dispatcher.prompts.restore(found.tokens_per_byte)
+
+    def _put_aside(self) -> str:
+        """Keep what cannot be read, as the next save takes its place; the name that it has now."""
+        aside = self._path.with_name(f"{self._path.name}.unread")
+        with contextlib.suppress(OSError):
+            if self._path.is_file():
+                self._path.replace(aside)
+        return aside.name
 
     async def run(self) -> None:
         """Save now and then."""

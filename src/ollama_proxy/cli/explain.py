@@ -34,10 +34,20 @@ def explain(
     url: Annotated[str, typer.Option(help="The running proxy.")] = DEFAULT_URL,
 ) -> None:
     """Tell why a request went where it went; or, with --model, where one would go, without sending it."""
-    if ident is not None and (model or prompt):
+    if ident is not None and model:
         fail(_COMMAND, "either the ID of a decision or --model with --prompt, not both")
-    if prompt and not model:
-        fail(_COMMAND, "--prompt needs --model")
+    supposed = {
+        "--prompt": prompt,
+        "--prompt-bytes": prompt_bytes,
+        "--max-tokens": max_tokens,
+        "--embed": embed,
+        "--without": without,
+        "--cap": cap,
+        "--mode": mode,
+        "--wish": wish,
+    }
+    if not model and any(supposed.values()):
+        fail(_COMMAND, f"{next(name for name, value in supposed.items() if value)} needs --model")
     accept = "application/json" if as_json else "text/plain"
     if model:
         question = {

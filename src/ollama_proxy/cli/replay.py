@@ -54,6 +54,8 @@ def replay(
         pairs.append((before, after))
     if out:
         _write(out, written)
+    if not pairs and not unreadable:
+        fail(_COMMAND, f"{file or url}: there is no decision to replay")
     if mode or policy:
         typer.echo(compare(pairs, " and ".join(filter(None, (mode and f"mode {mode}", policy and f"rule {policy}")))))
     else:

@@ -80,6 +80,11 @@ class Waiting:
         return -rank, self.due_s, self.tag, self.arrived_s
 
 
+def name_class(rank: int) -> str:
+    """The class of a request as annotations spell it; what is latency_critical has at least `critical`."""
+    return Priority(rank).name.lower().replace("_", "-")
+
+
 _NEVER = float("inf")
 _Kind = tuple[str, frozenset[Need], str, float, frozenset[str]]
 

@@ -72,7 +72,7 @@ def test_an_emulated_device_teaches_nothing_of_the_real_one(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"version": 1}', b'{"version": 9, "x": 1}', b"\xff" * 100])
-def test_a_file_that_cannot_be_used_is_told_and_left_alone(
+def test_a_file_that_cannot_be_used_is_told_and_put_aside(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "learned.json"
@@ -81,7 +81,9 @@ def test_a_file_that_cannot_be_used_is_told_and_left_alone(
     with caplog.at_level(logging.WARNING):
         memory(path, after).recall()
     assert "learning starts anew" in caplog.text
-    assert path.read_bytes() == content
+    memory(path, after).save()
+    assert "is put aside as learned.json.unread" in caplog.text
+    assert (tmp_path / "learned.json.unread").read_bytes() == content
     assert after.fleet_state.look("a").rates == {}
 
 

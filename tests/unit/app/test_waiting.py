@@ -114,6 +114,17 @@ def test_backends_whose_slots_nobody_holds_are_sent_all_at_once() -> None:
     assert len(opened(stage)) == 3
 
 
+def test_the_queue_shows_the_class_in_which_a_request_is_served() -> None:
+    async def play() -> None:
+        stage = Stage("a", held_slots=1)
+        for wishes in ({}, {"latency_critical": True}, {"priority": Priority.BEST_EFFORT}, {"priority": Priority.HIGH}):
+            submit(stage, Client(), **wishes)
+        classes = [place.priority for place in stage.dispatcher.queue()]
+        assert classes == ["critical", "high", "best-effort"]
+
+    run(play())
+
+
 def test_a_client_that_leaves_while_it_waits_is_out_of_the_queue() -> None:
     async def play() -> None:
         stage = Stage("a", held_slots=1)

@@ -191,6 +191,22 @@ def test_a_time_that_is_none_is_refused(path: Path, tmp_path: Path, since: str) 
     assert "neither a span such as 7d nor a date" in " ".join(err.replace("│", " ").split())
 
 
+def test_a_span_may_go_back_beyond_all_time(path: Path, tmp_path: Path) -> None:
+    code, out, _ = run("--file", str(path), "--since", "999999w", folder=tmp_path)
+    assert code == 0
+    assert "1970-01-01" in out
+
+
+def test_a_damaged_ledger_is_told_in_words(path: Path, tmp_path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE requests")
+    connection.execute("CREATE TABLE rest (id)")
+    connection.close()
+    code, _, err = run("--file", str(path), folder=tmp_path)
+    assert code == 2
+    assert "cannot be read: no such table" in err
+
+
 def test_no_ledger_and_no_ledger_at_all(tmp_path: Path) -> None:
     code, _, err = run("--file", str(tmp_path / "none"), folder=tmp_path)
     assert code == 1

@@ -93,3 +93,10 @@ def test_what_cannot_be_is_refused_in_a_sentence(recorded: Path, flags: tuple[st
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert run(tmp_path / "none.jsonl")[0] == 2
+
+
+def test_of_nothing_nothing_is_claimed(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_bytes(b"")
+    code, told = run(tmp_path / "empty.jsonl")
+    assert code == 2
+    assert "there is no decision to replay" in told
