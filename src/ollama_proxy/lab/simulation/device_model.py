@@ -53,7 +53,7 @@ class DeviceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     on_package: bool
     bandwidth_gb_s: NonNegative
     idle_w: NonNegative = 0
-    slots: Annotated[int, msgspec.Meta(ge=1)] = 1
+    slots: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 1
     batch_exponent: Share = 0.8
     batch_power_share: NonNegative = 0.03
     noise: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.03

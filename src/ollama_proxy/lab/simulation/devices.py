@@ -144,9 +144,9 @@ def _base(item: Any, place: str, problems: list[Problem]) -> DeviceModel | None:
     """The default device that an entry is `like`; the key is taken out."""
     if not isinstance(item, dict) or "like" not in item:
         return None
-    name = item.pop("like")
+    name = str(item.pop("like"))
     if name not in _BY_NAME:
-        problems.append(Problem(f"{place}.like", f"{name!r} is not a default device{_nearest(str(name), _BY_NAME)}"))
+        problems.append(Problem(f"{place}.like", f"{name!r} is not a default device{_nearest(name, _BY_NAME)}"))
     return _BY_NAME.get(name)
 
 

@@ -117,3 +117,14 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         read_devices(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize("name", ["[a]", "{a: 1}", "3", "null"])
+def test_a_device_can_only_be_like_one_that_has_a_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="is not a default device"):
+        read(tmp_path, f"devices:\n  - like: {name}\n")
+
+
+def test_more_slots_than_any_server_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="slots"):
+        read(tmp_path, "devices:\n  - {like: ollama-cpu, slots: 1000000000}\n")
