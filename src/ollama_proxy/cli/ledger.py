@@ -26,6 +26,8 @@ def ledger(
     config: Annotated[str | None, typer.Option(help="Configuration file.", metavar="FILE")] = None,
 ) -> None:
     """Show the energy that requests took, what it cost and what was saved. Changes nothing."""
+    import sqlite3
+
     from ollama_proxy.cli.ledger_report import as_document, render_summary
     from ollama_proxy.config.load import find_config, load_config
     from ollama_proxy.config.problems import ConfigError
@@ -45,8 +47,13 @@ def ledger(
         typer.echo(f"ollama-proxy ledger: there is no ledger at {path} yet; it begins with the first request", err=True)
         raise typer.Exit(1)
     tariff = Tariff(energy.price_per_kwh, energy.currency, energy.carbon_g_per_kwh)
-    summary = summarise(connection, by, *span, accounting)
-    connection.close()
+    try:
+        summary = summarise(connection, by, *span, accounting)
+    except sqlite3.Error as error:
+        typer.echo(f"ollama-proxy ledger: the ledger {path} cannot be read: {error}", err=True)
+        raise typer.Exit(2) from None
+    finally:
+        connection.close()
     if as_json:
         from msgspec import json
 
@@ -58,7 +65,7 @@ def ledger(
 def _read_time(text: str, now_unix_s: float, option: str) -> float:
     """Unix seconds of `7d` (ago) or of a local date or time."""
     if span := re.fullmatch(r"(\d{1,6})([mhdw])", text):
-        return now_unix_s - int(span[1]) * _SECONDS[span[2]]
+        return max(0.0, now_unix_s - int(span[1]) * _SECONDS[span[2]])
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):

@@ -29,6 +29,7 @@ from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.energy.ledger.summary import Accounting, By, KindShare, Summary, Tariff, summarise
 from ollama_proxy.energy.ledger.writer import MAX_WAITING, Ledger
 from tests.support.processes import ROOT
+from tests.support.sysfs import FakeSysfs, as_nobody
 
 NOON = 1_796_040_000.0
 DAY = 86_400.0
@@ -188,6 +189,25 @@ def test_a_place_that_cannot_be_is_said(tmp_path: Path) -> None:
         open_for_writing(tmp_path / "file" / "ledger.sqlite")
     with pytest.raises(LedgerError, match="cannot be opened"):
         open_for_writing(tmp_path)
+
+
+def test_a_place_without_rights_is_said_and_a_read_only_one_is_read() -> None:
+    with FakeSysfs() as open_to_all:
+        folder = open_to_all.root / "kept"
+        made = Ledger(folder / "ledger.sqlite")
+        made.record(row())
+        made.close()
+        (folder / "ledger.sqlite").chmod(0o644)
+        folder.chmod(0o555)
+        with as_nobody():
+            connection = open_for_reading(folder / "ledger.sqlite")
+            assert connection is not None
+            assert connection.execute("SELECT COUNT(*) FROM requests").fetchone() == (1,)
+            connection.close()
+        folder.chmod(0)
+        with as_nobody(), pytest.raises(LedgerError, match="Permission denied"):
+            open_for_reading(folder / "ledger.sqlite")
+        folder.chmod(0o700)
 
 
 def test_no_file_and_an_empty_file_are_no_ledger_yet(tmp_path: Path) -> None:

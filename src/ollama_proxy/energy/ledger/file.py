@@ -76,11 +76,11 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 def open_for_reading(path: Path) -> sqlite3.Connection | None:
     """The ledger at `path`, beside a writer if there is one; None where there is none yet. Raises `LedgerError`."""
-    if not path.exists():
-        return None
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_WAIT_S)
-    except sqlite3.Error as error:
+        if not path.exists():
+            return None
+        connection = _connect(path)
+    except (OSError, sqlite3.Error) as error:
         raise LedgerError(f"the ledger {path} cannot be opened: {error}") from None
     try:
         if _check(connection, path):
@@ -93,6 +93,21 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
         raise
     connection.close()
     return None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """For reading only. Where nothing may be written, no log can be made beside the file; without one nobody writes,
+    and the file is read as it lies."""
+    place = f"file:{quote(str(path))}"
+    connection = sqlite3.connect(f"{place}?mode=ro", uri=True, timeout=_WAIT_S)
+    try:
+        connection.execute("PRAGMA user_version").fetchall()
+    except sqlite3.OperationalError:
+        if os.access(path.parent, os.W_OK, effective_ids=True) or path.with_name(f"{path.name}-wal").exists():
+            return connection
+        connection.close()
+        connection = sqlite3.connect(f"{place}?mode=ro&immutable=1", uri=True)
+    return connection
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> bool:
