@@ -80,6 +80,7 @@ def simulate(
     except (TraceError, ConfigError) as error:
         _fail(str(error))
     setting = Setting(devices=models, host=host, seed=seed, cap_w=cap or 0.0)
+    _check_cap(setting)
     figures = _run_all(names, like, arrivals, setting)
     meta = Meta(
         seed=seed,
@@ -133,6 +134,17 @@ def _read_part(text: str) -> tuple[int, int]:
     if match is None:
         _fail(f"--slice: expected K/N like 1/3, not {text}")
     return int(match[1]), int(match[2])
+
+
+def _check_cap(setting: Setting) -> None:
+    from ollama_proxy.lab.simulation.run import choose_within
+
+    if setting.cap_w and not choose_within(setting).active:
+        base_w = sum(one.idle_w for one in setting.devices if not one.suspend_after_s)
+        least = min(setting.devices, key=lambda one: one.decode_w)
+        least_w = base_w + least.decode_w
+        nearest = f"the least that allows one, {least.name}, is {least_w:g} W"
+        _fail(f"--cap: no device may run within {setting.cap_w:g} W; {nearest}")
 
 
 def _read_rows(trace: Path | None, synthetic: str | None, requests: int | None, part: str, seed: int) -> Sequence[Row]:

@@ -129,7 +129,19 @@ def _check_placement(config: Config) -> list[Problem]:
 def _check_routing(config: Config) -> list[Problem]:
     default = config.routing.default_backend
     enabled = [backend.id for backend in config.backends if backend.enabled]
+    problems = []
     if default and default not in enabled:
         message = f"no enabled backend is called {default}; enabled are {', '.join(enabled) or 'none'}"
-        return [Problem("routing.default_backend", message)]
-    return []
+        problems.append(Problem("routing.default_backend", message))
+    return problems + _check_cap(config)
+
+
+def _check_cap(config: Config) -> list[Problem]:
+    """A cap under which nobody may run; who does not tell its draw never may."""
+    cap_w = config.routing.system_cap_watts
+    draws_w = [one.characteristics.power_watts for one in config.backends if one.enabled]
+    least_w = min(filter(None, draws_w), default=None)
+    if not cap_w or (least_w is not None and least_w <= cap_w):
+        return []
+    why = "no enabled backend tells its power_watts" if least_w is None else f"the least draw is {least_w:g} W"
+    return [Problem("routing.system_cap_watts", f"no backend may run under {cap_w:g} W: {why}")]

@@ -7,7 +7,7 @@ import pytest
 from ollama_proxy.config.checks import check_config, is_loopback
 from ollama_proxy.config.load import parse_config
 from ollama_proxy.config.problems import ConfigError, render_problems
-from ollama_proxy.config.schema import ApiKey, Auth, Backend, Cache, Config, Pipelines, Routing, Server
+from ollama_proxy.config.schema import ApiKey, Auth, Backend, Cache, Characteristics, Config, Pipelines, Routing, Server
 
 A = Backend(id="a", endpoint="http://localhost:1")
 
@@ -70,6 +70,15 @@ def test_the_default_backend_must_exist() -> None:
 def test_the_default_backend_must_be_on() -> None:
     off = Backend(id="a", endpoint="x", enabled=False)
     assert places(Config(backends=(off,), routing=Routing(default_backend="a"))) == ["routing.default_backend"]
+
+
+def test_a_cap_under_which_nobody_may_run_names_the_nearest_that_lets_one() -> None:
+    thirsty = Backend(id="b", endpoint="http://localhost:2", characteristics=Characteristics(power_watts=12))
+    (problem,) = check_config(Config(backends=(A, thirsty), routing=Routing(system_cap_watts=11)), {})
+    assert problem.where == "routing.system_cap_watts"
+    assert problem.message.endswith("the least draw is 12 W")
+    assert places(Config(backends=(A, thirsty), routing=Routing(system_cap_watts=12))) == []
+    assert places(Config(backends=(A,), routing=Routing(system_cap_watts=12))) == ["routing.system_cap_watts"]
 
 
 def test_a_variable_of_a_key_must_be_set_unless_its_backend_is_off() -> None:

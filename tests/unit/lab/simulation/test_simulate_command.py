@@ -122,3 +122,10 @@ def test_a_bound_that_cannot_be_is_told_and_leaves_no_figures(tmp_path: Path) ->
     assert result.exit_code == 0
     assert "no schedule meets the deadlines" in result.stderr
     assert json.loads(out.read_text())["policies"] == {"bound": {}}
+
+
+def test_a_cap_under_which_nobody_may_run_is_refused_with_the_nearest(trace: Path) -> None:
+    result = simulate("--trace", trace, "--cap", 2)
+    assert result.exit_code == 2
+    assert "the least that allows one, ollama-npu, is 3.3 W" in " ".join(result.output.split())
+    assert simulate("--trace", trace, "--cap", 3.3, "--policy", "greenest").exit_code == 0
