@@ -109,8 +109,9 @@ class Steering:
         if quiet:
             views = [view for view in views if view.spec.power_watts <= self._quiet_watts] or views
         if not self._cap_watts:
-            return PowerSet(frozenset(view.id for view in views), cap_watts=self._quiet_watts)
-        return choose_power_set([_draw_of(view) for view in views], self._cap_watts)
+            return PowerSet(frozenset(view.id for view in views), quiet_watts=self._quiet_watts)
+        chosen = choose_power_set([_draw_of(view) for view in views], self._cap_watts)
+        return msgspec.structs.replace(chosen, quiet_watts=self._quiet_watts) if quiet else chosen
 
     def _is_quiet_hour(self) -> bool:
         if self._quiet_hours is None:

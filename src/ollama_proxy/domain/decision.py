@@ -25,7 +25,7 @@ class Limit(enum.Enum):
     CAPABILITY = "capability missing"
     POWER = "over the power limit"
     POWER_NOW = "over the power limit while others run"
-    SYSTEM_POWER = "outside what the system's power cap allows"
+    SYSTEM_POWER = "not among those that may run now"
     LATENCY = "over the latency limit"
     STAND_IN = "stand-in not needed"
 
@@ -52,12 +52,14 @@ class RoutingRequest(msgspec.Struct, frozen=True):
 class PowerSet(msgspec.Struct, frozen=True):
     """Those that may run under the system's power cap, and those of them that may read only short prompts.
 
-    The latter draw more while they read, and may exceed the cap only for a moment (`cap_watts` is told to clients).
+    The latter draw more while they read, and may exceed the cap only for a moment. `cap_watts` and, in mode Quiet,
+    what each may draw by itself (`quiet_watts`) are told to clients; 0 is without.
     """
 
     active: frozenset[str]
     brief: frozenset[str] = frozenset()
     cap_watts: float = 0.0
+    quiet_watts: float = 0.0
 
 
 class Policy(msgspec.Struct, frozen=True):

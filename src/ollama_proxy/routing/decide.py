@@ -193,7 +193,7 @@ def _check(
         rejection = check_system_power(view, fleet, request.annotations.max_power_watts)
     if rejection is None and policy.power_set is not None:
         rejection = check_power_set(
-            view.spec.id, one.overhead_s + request.prompt_tokens * one.s_per_prompt_token, policy.power_set
+            view.spec, one.overhead_s + request.prompt_tokens * one.s_per_prompt_token, policy.power_set
         )
     if rejection is None and one.stands_in:
         rejection = _check_stand_in(view, request, fleet, tried, wanted)

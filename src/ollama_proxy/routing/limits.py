@@ -108,8 +108,16 @@ def draw_of_others(view: BackendView, fleet: FleetView) -> float:
     return sum(other.spec.power_watts for other in fleet.backends if other.in_flight and other is not view)
 
 
-def check_power_set(backend: str, prefill_s: float, power_set: PowerSet) -> Rejection | None:
-    """The system's power cap, as the set of those that may run together."""
+def check_power_set(spec: BackendSpec, prefill_s: float, power_set: PowerSet) -> Rejection | None:
+    """Mode Quiet and the system's power cap, as the set of those that may run together."""
+    backend, quiet_w = spec.id, power_set.quiet_watts
+    if backend not in power_set.active and 0 < quiet_w < spec.power_watts:
+        detail = f"draws {spec.power_watts:.1f} W, and mode Quiet leaves alone what draws more than {quiet_w:g} W"
+        return Rejection(backend, Limit.SYSTEM_POWER, detail)
+    if backend not in power_set.active and not power_set.cap_watts:
+        return Rejection(
+            backend, Limit.SYSTEM_POWER, "has come back a moment ago, and is taken into account in a second"
+        )
     if backend not in power_set.active:
         detail = f"not among those that may run together within {power_set.cap_watts:g} W"
         return Rejection(backend, Limit.SYSTEM_POWER, detail)

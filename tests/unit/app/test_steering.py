@@ -9,7 +9,8 @@ from ollama_proxy.config.schema import Config, Efficiency, Routing
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.energy.meters.supply import PowerSupply
-from tests.support.fleets import shipped
+from ollama_proxy.routing.decide import decide
+from tests.support.fleets import shipped, wants
 
 
 class Machine:
@@ -76,3 +77,18 @@ def test_a_clock_that_jumps_changes_the_hour_and_nothing_else() -> None:
         machine.hour = hour
         assert not steering.tick()
     assert steering.policy is before
+
+
+def test_mode_quiet_and_the_cap_are_told_apart() -> None:
+    machine = Machine()
+    machine.fleet = shipped()
+
+    def why(steering: Steering) -> dict[str, str]:
+        verdict = decide(wants(), machine.fleet, steering.policy)
+        return {one.backend.removeprefix("ollama-"): one.detail for one in verdict.rejections}
+
+    louder = "draws 55.0 W, and mode Quiet leaves alone what draws more than 30 W"
+    assert why(machine.steer(mode="Quiet")) == {"nvidia": louder}
+    beyond = "not among those that may run together within 16 W"
+    assert why(machine.steer(mode="Quiet", cap_w=16)) == {"nvidia": louder, "cpu": beyond}
+    assert why(machine.steer(cap_w=16)) == {"nvidia": beyond, "cpu": beyond}
