@@ -15,7 +15,7 @@ import msgspec
 
 from ollama_proxy.app.bill import Bill
 from ollama_proxy.app.lessons import teach
-from ollama_proxy.app.settlement import Timing, describe_route, sum_up
+from ollama_proxy.app.settlement import Timing, believe, describe_route, sum_up
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route
 from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.decision import Decision, Refusal, RefusalKind, RoutingRequest
@@ -311,6 +311,7 @@ class Job:
         """The attempt has ended well: close it and keep the books."""
         owner, call, life, decision = self._owner, self.call, self.life, self._decision
         assert decision is not None
+        finished = believe(finished)
         # Job and attempt know each other; let go, they are freed at once and not by the collector.
         self._attempt = None
         self._close()

@@ -26,6 +26,12 @@ _LEAST_GAP_S = 0.02
 #: What Ollama calls loading takes some milliseconds for a model that is in memory.
 _LEAST_LOAD_S = 0.5
 _MAX_MODEL_CHARS = 200
+#: No answer has more tokens, and none takes more than a year.
+_MOST_TOKENS = 10**9
+_MOST_NS = 366 * 86_400 * 10**9
+_MOST = dict.fromkeys(("prompt_tokens", "output_tokens", "cached_tokens"), _MOST_TOKENS) | dict.fromkeys(
+    ("total_ns", "load_ns", "prompt_ns", "decode_ns"), _MOST_NS
+)
 
 
 class Timing(msgspec.Struct, frozen=True, gc=False):
@@ -57,6 +63,23 @@ def describe_route(call: Call, life: Life, decision: Decision, view: BackendView
         decision.model,
         decision.stand_in,
     )
+
+
+def believe(finished: Finished) -> Finished:
+    """The same without counts and times that no answer has: a server's mistake must not reach sums and filters."""
+    usage = finished.usage
+    if (
+        0 <= (usage.prompt_tokens or 0) <= _MOST_TOKENS
+        and 0 <= (usage.output_tokens or 0) <= _MOST_TOKENS
+        and 0 <= (usage.cached_tokens or 0) <= _MOST_TOKENS
+        and 0 <= (usage.decode_ns or 0) <= _MOST_NS
+        and 0 <= (usage.load_ns or 0) <= _MOST_NS
+        and 0 <= (usage.prompt_ns or 0) <= _MOST_NS
+        and 0 <= (usage.total_ns or 0) <= _MOST_NS
+    ):
+        return finished
+    absurd = {name: None for name, limit in _MOST.items() if not 0 <= (getattr(usage, name) or 0) <= limit}
+    return msgspec.structs.replace(finished, usage=msgspec.structs.replace(usage, **absurd))
 
 
 def sum_up(finished: Finished, timing: Timing, figure: Figure) -> Outcome:

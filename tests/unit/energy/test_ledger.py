@@ -264,6 +264,16 @@ def test_what_waits_is_bounded_and_the_loss_counted(path: Path, monkeypatch: pyt
     assert read_rows(path)[-1].request_id == str(MAX_WAITING + 9)
 
 
+def test_a_row_that_no_column_takes_does_not_hold_up_the_others(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = Ledger(path, unix_clock=lambda: NOON)
+    for one in (row("1"), row("2", output_tokens=10**20), row("3", model="\ud800"), row("4")):
+        made.record(one)
+    made.close()
+    assert [one.request_id for one in read_rows(path)] == ["1", "4"]
+    assert made.dropped == 2
+    assert "cannot be written and is lost" in caplog.text
+
+
 def test_where_it_lies_by_default() -> None:
     assert default_path({"XDG_STATE_HOME": "/state"}) == Path("/state/ollama-proxy/ledger.sqlite")
     assert default_path({"XDG_STATE_HOME": "relative"}) == default_path({})

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -96,15 +96,30 @@ class Ledger:
 
     def _write_batch(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH_ROWS))]
+        size = len(batch)
+        while batch:
+            try:
+                self._insert(batch[:size])
+            except sqlite3.Error:
+                self._waiting.extendleft(reversed(batch))
+                raise
+            except (ValueError, OverflowError) as error:
+                if size > 1:
+                    size = 1
+                    continue
+                # A row with what no column takes would hold up all that come after it.
+                self.dropped += 1
+                _log.error("a row of the ledger cannot be written and is lost: %s", error)
+            del batch[:size]
+
+    def _insert(self, rows: Sequence[LedgerRow]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(_INSERT, map(msgspec.structs.astuple, batch))
+            self._connection.executemany(_INSERT, map(msgspec.structs.astuple, rows))
             self._connection.execute("COMMIT")
-        except sqlite3.Error:
-            self._waiting.extendleft(reversed(batch))
+        finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            raise
 
     def _clean(self) -> None:
         now_unix_s = self._unix_clock()
