@@ -191,7 +191,7 @@ class Accounting:
             MeterStatus(
                 source.id,
                 tuple(member.backend for member in meter.plan.members),
-                "apportioned" if meter.shared and source in meter.plan.sources else source.kind,
+                meter.kind_of(source),
                 self._sampler.watts(source.id),
                 stale=not meter.trust.trusted,
             )

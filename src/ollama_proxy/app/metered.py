@@ -56,6 +56,12 @@ class Meter:
         """Since when any of the devices is at work; None while all are idle."""
         return min((since for time in self._times.values() if (since := time.busy_since()) is not None), default=None)
 
+    def kind_of(self, source: Source) -> FigureKind:
+        """What figures from one of its sources are."""
+        if self.plan.emulated:
+            return "emulated"
+        return "apportioned" if self.shared and source in self.plan.sources else source.kind
+
     def settle(self, now_s: float) -> None:
         """Take what the meter has seen since the last call. While it is not believed, that is left out."""
         trusted = self.trust.look(now_s, stale=self._is_stale(now_s), busy_since_s=self.busy_since_s)

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from ollama_proxy.cli.doctor_report import BackendRow, Examination, MeterRow, SensorRow, render_examination
-from ollama_proxy.config.schema import Config
-from ollama_proxy.domain.metering import Energy, Meter, Reading, Source
+from ollama_proxy.config.schema import Backend, Config
+from ollama_proxy.domain.metering import Energy, FigureKind, Meter, Reading, Source
 from ollama_proxy.energy.meters.series import Series
 
 #: An NPU may be asked once a second.
@@ -22,11 +22,12 @@ _BETWEEN_S = 1.1
 def doctor(
     config: Annotated[str | None, typer.Option(help="Configuration file.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    root: Annotated[Path, typer.Option(help="Where /sys and /proc are.", metavar="DIR")] = Path("/"),
+    root: Annotated[Path | None, typer.Option(help="Where /sys and /proc are.", metavar="DIR")] = None,
 ) -> None:
     """Look for power meters, temperatures and fans; say what can be read, and how to allow what cannot."""
     from msgspec import json
 
+    from ollama_proxy.app.energy_desk import find_root
     from ollama_proxy.config.load import find_config, load_config
     from ollama_proxy.config.problems import ConfigError
 
@@ -36,7 +37,7 @@ def doctor(
         loaded = load_config(path, os.environ)
     except ConfigError as error:
         loaded, fault = Config(), str(error)
-    found = examine(loaded, os.environ, root, time.monotonic, time.sleep)
+    found = examine(loaded, os.environ, root or find_root(), time.monotonic, time.sleep)
     if as_json:
         typer.echo(json.format(json.encode(found), indent=2).decode())
     else:
@@ -151,17 +152,21 @@ def _assign(config: Config, rows: Sequence[MeterRow]) -> tuple[BackendRow, ...]:
 
     sources = [row.as_source() for row in rows]
     enabled = [backend for backend in config.backends if backend.enabled]
-    found = {backend.id: tuple(one.id for one in find_sources(backend, sources)) for backend in enabled}
-    return tuple(
-        BackendRow(
-            id=backend.id,
-            measured_by=found[backend.id],
-            shared_with=tuple(
-                name for name, ids in found.items() if name != backend.id and set(ids) & set(found[backend.id])
-            ),
-            configured_watts=backend.characteristics.power_watts or None,
-        )
-        for backend in enabled
+    found = {backend.id: find_sources(backend, sources) for backend in enabled}
+    return tuple(_describe_backend(backend, found) for backend in enabled)
+
+
+def _describe_backend(backend: Backend, found: Mapping[str, Sequence[Source]]) -> BackendRow:
+    own = found[backend.id]
+    ids = {one.id for one in own}
+    shared = tuple(name for name, sources in found.items() if name != backend.id and ids & {one.id for one in sources})
+    kind: FigureKind = "apportioned" if shared else "measured"
+    return BackendRow(
+        id=backend.id,
+        measured_by=tuple(one.id for one in own),
+        shared_with=shared,
+        kind=("emulated" if any(one.kind == "emulated" for one in own) else kind) if own else None,
+        configured_watts=backend.characteristics.power_watts or None,
     )
 
 

@@ -32,7 +32,7 @@ class MeterRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def as_source(self) -> Source:
         """The source it was made from, as far as it matters here."""
-        names = ("id", "meter", "domain", "covers", "readable", "inside", "backends", "hardware")
+        names = ("id", "meter", "domain", "covers", "kind", "readable", "inside", "backends", "hardware")
         return Source(**{name: getattr(self, name) for name in names})
 
 
@@ -52,6 +52,8 @@ class BackendRow(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     measured_by: tuple[str, ...] = ()
     shared_with: tuple[str, ...] = ()
+    #: What its figures are, where something measures it.
+    kind: FigureKind | None = None
     configured_watts: float | None = None
 
 
@@ -132,8 +134,8 @@ def _render_backends(found: Examination) -> str:
     rows = []
     for row in found.backends:
         if row.measured_by:
-            shared = f", shared with {', '.join(row.shared_with)}: apportioned" if row.shared_with else ": measured"
-            rows.append((row.id, " + ".join(row.measured_by) + shared))
+            shared = f", shared with {', '.join(row.shared_with)}" if row.shared_with else ""
+            rows.append((row.id, f"{' + '.join(row.measured_by)}{shared}: {row.kind}"))
         elif row.configured_watts:
             rows.append((row.id, f"no meter; modelled from {row.configured_watts:g} W in the configuration"))
         else:

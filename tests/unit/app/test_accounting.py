@@ -8,18 +8,21 @@ import pytest
 
 from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.bill import Bill
+from ollama_proxy.app.meter_plan import Member, Plan
+from ollama_proxy.app.metered import Meter as SharedMeter
 from ollama_proxy.config.schema import Backend
 from ollama_proxy.domain.annotations import NO_ANNOTATIONS
 from ollama_proxy.domain.answer import Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation
 from ollama_proxy.domain.decision import Decision, Policy, RoutingRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
-from ollama_proxy.domain.metering import Meter
+from ollama_proxy.domain.metering import Meter, Source
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.energy.meters.npu import NpuMeter
 from ollama_proxy.energy.meters.powercap import PowercapMeter
 from ollama_proxy.energy.meters.sampler import Sampler
+from ollama_proxy.energy.model import SharedTime
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.routing.decide import decide
 from tests.support.sysfs import FakeSysfs
@@ -302,3 +305,11 @@ def test_a_server_that_never_answered_shares_nobodys_meter() -> None:
         machine.fleet.probed("npu", ProbeReport({MODEL: ModelFacts(MODEL)}, frozenset({MODEL})), 0)
         machine.run(1.0)
         assert {one.backends for one in machine.accounting.meters()} == {("cpu", "npu")}
+
+
+@pytest.mark.parametrize(("emulated", "kind"), [(True, "emulated"), (False, "apportioned")])
+def test_a_meter_that_is_shared_tells_what_its_figures_are(emulated: bool, kind: str) -> None:
+    plug = Source("plug", "command", "other", "", kind="emulated" if emulated else "measured")
+    times = {name: SharedTime() for name in ("a", "b")}
+    plan = Plan((plug,), tuple(Member(name, 10.0) for name in times), emulated)
+    assert SharedMeter(plan, times, Sampler(())).kind_of(plug) == kind

@@ -78,6 +78,27 @@ def test_backends_are_told_what_measures_them(sysfs: FakeSysfs) -> None:
     assert "its energy is unknown" in text
 
 
+def test_what_an_emulated_meter_tells_is_never_called_measured(sysfs: FakeSysfs) -> None:
+    plug = MeterSource(
+        id="plug", type="command", command=("echo", "33"), unit="W", emulated=True, backends=("far", "cloud")
+    )
+    config = Config(backends=(CLOUD, FAR), meters=Meters(sources=(plug,)))
+    found = examine(config, {}, sysfs.root, lambda: 1.0, lambda _: None)
+    assert [(row.id, row.measured_by, row.kind) for row in found.backends] == [
+        ("cloud", ("plug",), "emulated"),
+        ("far", ("plug",), "emulated"),
+    ]
+    text = render_examination(found)
+    assert "plug, shared with cloud: emulated" in text
+    assert "measured" not in text.partition("Where the joules")[2]
+
+
+def test_the_folder_of_the_proxy_is_the_doctors_too(sysfs: FakeSysfs, monkeypatch: pytest.MonkeyPatch) -> None:
+    sysfs.add_temperatures()
+    monkeypatch.setenv("OLLAMA_PROXY_SYSFS_ROOT", str(sysfs.root))
+    assert "2,400 rpm" in CliRunner().invoke(app, ["doctor"]).stdout
+
+
 def test_a_machine_with_nothing_is_told_so_plainly(sysfs: FakeSysfs) -> None:
     sysfs.set("proc/cpuinfo", "processor: 0\nflags\t\t: fpu hypervisor lahf_lm")
     time = Time(sysfs)
