@@ -69,6 +69,8 @@ class Dispatcher:
         self._serial = 0
         #: While true, a request that finds no healthy backend waits: one is about to start.
         self.starting = False
+        #: Looks again at what sets the policy, and sets it.
+        self.resteer: Callable[[], None] = lambda: None
         self._prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)
 

@@ -345,6 +345,9 @@ class Job:
         self._close_decision("failed", failure.message)
         error = life.failed(failure)
         if error is None:
+            if owner.policy.power_set is not None:
+                # Others may run under the cap now that this one is down.
+                owner.resteer()
             self.advance()
         else:
             self._end_with(error)

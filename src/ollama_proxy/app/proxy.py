@@ -98,6 +98,7 @@ class Proxy:
         )
         #: Where the pages about decisions ask.
         self.inquiry = Desk(self._dispatcher, self._steering.policy_in)
+        self._dispatcher.resteer = self._steer
         self._memory = Memory(config.learning, self._dispatcher)
         health = config.health
         self._prober = Prober(

@@ -27,13 +27,26 @@ _BAR_WIDTH = 30
 Progress = Callable[[int], None]
 
 
+def read_rate(text: str) -> float:
+    """Requests a minute; `5/min` says the same as `5`. Raises `BadParameter`."""
+    try:
+        rate = float(str(text).removesuffix("/min"))
+    except ValueError:
+        rate = 0.0
+    if not 0.001 <= rate <= 1e6:
+        raise typer.BadParameter(f"{text!r} is no number of requests a minute between 0.001 and 1000000")
+    return rate
+
+
 def simulate(
     trace: Annotated[
         Path | None,
         typer.Option(help="CSV, plain or gzip: TIMESTAMP,ContextTokens,GeneratedTokens.", metavar="FILE"),
     ] = None,
     synthetic: Annotated[str | None, typer.Option(help="conv or code: a generated workload, no trace.")] = None,
-    rate: Annotated[float, typer.Option(help="Requests a minute, in the mean.", min=0.001, max=1e6)] = 5.0,
+    rate: Annotated[
+        float, typer.Option(help="Requests a minute, in the mean.", parser=read_rate, metavar="R[/min]")
+    ] = 5.0,
     requests: Annotated[
         int | None, typer.Option(help="How many requests; default: the whole slice, or 1,500 synthetic ones.", min=1)
     ] = None,

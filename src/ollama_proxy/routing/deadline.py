@@ -56,16 +56,19 @@ def _chance_within(
 def keep_limit(scored: list[Scored], request: RoutingRequest, policy: Policy) -> tuple[list[Scored], list[Scored]]:
     """Those that keep the latency limit as surely as asked, and those that do not.
 
-    If nobody does and a best effort is wanted, all are kept, the best chance first, but for those whose first token
-    alone is too late: for a request that has just come the wait counts, so that an overload is told at once and not
-    after it; one that has waited is served. A request whose chances are all but none is not to take a fast device's
-    time from those that can still be served in time: it goes where it costs least.
+    If nobody does and a best effort is wanted, all are kept, the best chance first. Where the request does not say so
+    itself, those are left out whose first token alone is too late: for one that has just come the wait counts, so that
+    an overload is told at once and not after it; one that has waited is served. A request whose chances are all but
+    none is not to take a fast device's time from those that can still be served in time: it goes where it costs least.
     """
     wishes = request.annotations
     wanted = wishes.latency_probability or policy.probability
     kept = [one for one in scored if _chance(one) >= wanted]
     if kept or infeasible(wishes, policy) != "best_effort":
         return kept, [one for one in scored if _chance(one) < wanted]
+    if wishes.on_infeasible:
+        # It says itself that late is better than not at all.
+        return sorted(scored, key=_least_chance_last), []
     limit_s, waits = wishes.max_latency_ms / 1000, not request.spent_s
     late: list[Scored] = []
     for one in scored:
@@ -107,13 +110,17 @@ def tell_feasible(refusal: Refusal, late: list[Scored], request: RoutingRequest,
     limit_s = request.annotations.max_latency_ms / 1000 - request.spent_s
     nearest_s = min(_least_limit(one, request, policy, wanted) for one in late)
     told = f"{refusal.message}; the least limit that is kept now is about {math.ceil(nearest_s * 10) * 100} ms"
-    later = [
-        one[2]
-        for one in late
-        if one[2] and _chance_within(limit_s, request, one[1], policy, (0.0, 0.0), one[3]) >= wanted
-    ]
+    later = [one[2] for one in late if one[2] and _would_do(one, limit_s, request, policy)]
     kind = RefusalKind.BUSY if later else refusal.kind
     return msgspec.structs.replace(refusal, kind=kind, message=told, retry_after_s=min(later, default=0.0))
+
+
+def _would_do(one: Scored, limit_s: float, request: RoutingRequest, policy: Policy) -> bool:
+    """Whether a candidate would be taken if nobody were before it."""
+    if infeasible(request.annotations, policy) == "best_effort":
+        return bool(one[1].load_s + one[3] <= limit_s)
+    wanted = request.annotations.latency_probability or policy.probability
+    return _chance_within(limit_s, request, one[1], policy, (0.0, 0.0), one[3]) >= wanted
 
 
 def _least_limit(one: Scored, request: RoutingRequest, policy: Policy, wanted: float) -> float:

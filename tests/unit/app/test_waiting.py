@@ -15,6 +15,7 @@ from ollama_proxy.app.dispatch import Job
 from ollama_proxy.domain.annotations import Annotations, Priority
 from ollama_proxy.domain.answer import Finished, TextDelta, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation
+from ollama_proxy.domain.decision import Policy, PowerSet
 from ollama_proxy.domain.device import Health, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
@@ -365,5 +366,24 @@ def test_when_the_hours_energy_is_spent_a_request_is_told_when_to_come_back() ->
         stage.now_s += 3661
         submit(stage, looker)
         assert stage.view("a").in_flight == 1
+
+    run(play())
+
+
+def test_under_a_cap_a_failure_lets_others_run() -> None:
+    async def play() -> None:
+        stage = Stage("a", "b")
+
+        def steer() -> None:
+            serving = frozenset(one.id for one in stage.fleet.view().backends if one.health.serves)
+            stage.dispatcher.policy = Policy(power_set=PowerSet(serving, cap_watts=10))
+
+        stage.dispatcher.policy = Policy(power_set=PowerSet(frozenset(("a",)), cap_watts=10))
+        stage.dispatcher.resteer = steer
+        client = Client()
+        submit(stage, client)
+        opened(stage, "a")[0].sink.on_failure(Failure(FailureKind.REFUSED, "connection refused"))
+        assert client.error is None
+        assert stage.view("b").in_flight == 1
 
     run(play())

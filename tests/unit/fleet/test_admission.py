@@ -129,7 +129,7 @@ def test_whatever_happens_slots_hold_and_nobody_is_lost(
     hall.serve_all()
     assert len(hall.queue) == 0
     assert sorted(hall.begun) == sorted(set(hall.begun))
-    assert len(hall.begun) + left == arrived
+    assert len(hall.begun) + left + len(hall.refused) == arrived
 
 
 def test_a_free_slot_that_gains_a_request_does_not_stay_free() -> None:

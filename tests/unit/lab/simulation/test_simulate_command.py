@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from ollama_proxy.cli.main import app
+from ollama_proxy.cli.simulate import read_rate
 
 TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(
     f"2023-11-16 18:{number // 60:02}:{number % 60:02}.1234567,{100 + 37 * number % 900},{20 + 13 * number % 300}\n"
@@ -129,3 +131,14 @@ def test_a_cap_under_which_nobody_may_run_is_refused_with_the_nearest(trace: Pat
     assert result.exit_code == 2
     assert "the least that allows one, ollama-npu, is 3.3 W" in " ".join(result.output.split())
     assert simulate("--trace", trace, "--cap", 3.3, "--policy", "greenest").exit_code == 0
+
+
+@pytest.mark.parametrize(("text", "rate"), [("5", 5.0), ("5/min", 5.0), ("0.25/min", 0.25)])
+def test_a_rate_may_say_its_unit(text: str, rate: float) -> None:
+    assert read_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "5/s", "", "many"])
+def test_a_rate_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="no number of requests a minute"):
+        read_rate(text)
