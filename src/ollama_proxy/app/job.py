@@ -140,7 +140,10 @@ class Job:
         """Whether there is anything left of the hour's energy; ends the request if not."""
         budget, now_s = self._owner.budget, self._owner.clock()
         wait_s = budget.wait_s(now_s)
-        if not wait_s or self.call.operation in _COST_NOTHING:
+        call = self.call
+        # Nothing to read: a model is to be loaded or unloaded.
+        is_empty = call.operation in (Operation.GENERATE, Operation.CHAT) and not call.prompt_bytes
+        if not wait_s or is_empty or call.operation in _COST_NOTHING:
             return True
         self.life.ended()
         told = f"the energy budget of {budget.limit_j / 3600:g} Wh an hour is spent; there is more in {wait_s:.0f} s"

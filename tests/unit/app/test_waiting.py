@@ -25,9 +25,15 @@ from tests.unit.app.test_dispatch import MODEL, Client, ScriptedAttempt, Stage
 
 
 def submit(
-    stage: Stage, client: Client, operation: Operation = Operation.GENERATE, model: str = MODEL, **wishes: Any
+    stage: Stage,
+    client: Client,
+    operation: Operation = Operation.GENERATE,
+    model: str = MODEL,
+    prompt_bytes: int = 5,
+    **wishes: Any,
 ) -> Job:
     call = Call("r", Dialect.OLLAMA, operation, model, True, stage.now_s, Generation, annotations=Annotations(**wishes))
+    call.prompt_bytes = prompt_bytes
     if operation is Operation.EMBED:
         call.needs = frozenset((Need.EMBED,))
     return stage.dispatcher.submit(call, client)
@@ -355,7 +361,10 @@ def test_when_the_hours_energy_is_spent_a_request_is_told_when_to_come_back() ->
         stage = Stage("a")
         budget = stage.dispatcher.budget = HourlyBudget(1)
         budget.spend(3600, stage.now_s)
-        poor, looker = Client(), Client()
+        poor, looker, unloader = Client(), Client(), Client()
+        submit(stage, unloader, prompt_bytes=0)
+        assert unloader.error is None
+        end_well(opened(stage)[0])
         submit(stage, poor)
         assert poor.error is not None
         assert poor.error.kind is ErrorKind.OVERLOADED
