@@ -178,7 +178,7 @@ def test_thousands_of_requests_and_streams_leave_nothing() -> None:
     uvloop.run(scene(10_000, 2_000, 4 << 20))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_million_requests_and_ten_thousand_streams_leave_nothing() -> None:
     uvloop.run(scene(1_000_000, 10_000, 4 << 20))
