@@ -30,7 +30,7 @@ WEIGHTS = st.builds(Weights, st.floats(0, 10), st.floats(0, 10), st.floats(0, 10
 
 
 @given(EVENTS, WEIGHTS, st.none() | st.floats(0, 50), st.sampled_from([0.0, 0.1, 1.0]))
-@settings(max_examples=400, deadline=None, database=None)
+@settings(max_examples=150, deadline=None, database=None)
 def test_what_is_given_adds_up_to_the_meter(
     events: list[tuple[float, tuple[object, ...]]], weights: Weights, floor_w: float | None, lag_s: float
 ) -> None:

@@ -24,7 +24,7 @@ from ollama_proxy.routing import many, ranking
 from ollama_proxy.routing.decide import decide
 from tests.properties.test_decide import MODELS, learned, specs, waits
 
-several = settings(max_examples=100, deadline=None)
+several = settings(max_examples=60, deadline=None)
 
 BOTH = {"m:1b": ModelFacts("m:1b", size_bytes=4 * 10**8), "m:7b": ModelFacts("m:7b", size_bytes=5 * 10**9)}
 #: Few kinds of device, so that many are equal; most of them are fit, or there would be no choice.
