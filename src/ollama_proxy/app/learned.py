@@ -13,6 +13,7 @@ import msgspec
 
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.config.schema import Learning
+from ollama_proxy.energy.ledger.file import default_path
 from ollama_proxy.fleet.lengths import SavedLengths
 from ollama_proxy.fleet.state import SavedBackend
 
@@ -33,18 +34,12 @@ class Learned(msgspec.Struct, frozen=True):
     tokens_per_byte: dict[str, float]
 
 
-def state_folder() -> Path:
-    """Where state is kept: `ollama-proxy` in XDG_STATE_HOME or ~/.local/state."""
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "ollama-proxy"
-
-
 class Memory:
     """Reads the file at the start, writes it now and then and at the end. A file that cannot be used is said, once."""
 
     def __init__(self, config: Learning, dispatcher: Dispatcher) -> None:
         self._keep = config.keep
-        self._path = Path(config.path) if config.path else state_folder() / "learned.json"
+        self._path = Path(config.path) if config.path else default_path(os.environ).with_name("learned.json")
         self._dispatcher = dispatcher
         self._told = False
 

@@ -134,13 +134,11 @@ class Admission:
         """It waits no longer."""
         self._waiting.pop(waiting, None)
 
-    def place_of(self, waiting: Waiting, now_s: float) -> int:
-        """How many are before it."""
-        return self._sorted(now_s).index(waiting)
-
     def line(self, now_s: float) -> list[Waiting]:
         """All that wait, whoever is served first at the front."""
-        return self._sorted(now_s)
+        if len(self._waiting) == 1 or not self._in_order:
+            return list(self._waiting)
+        return sorted(self._waiting, key=lambda one: one.order(now_s))
 
     def expect_wait(self, now_s: float) -> float:
         """How long the last in the queue will probably wait: all that is to be done, shared by all slots."""
@@ -159,7 +157,7 @@ class Admission:
         waits = [_wait_of(one) for one in slots]
         found: list[tuple[Waiting, Verdict]] = []
         stuck: set[_Kind] = set()
-        for place, waiting in enumerate(self._sorted(now_s)):
+        for place, waiting in enumerate(self.line(now_s)):
             if place >= _MOST_PLANNED and None not in waits:
                 break
             if place >= _MOST_PLANNED and _kind_of(waiting) in stuck:
@@ -201,11 +199,6 @@ class Admission:
                 other.tag = max(other.tag, tag)
         if len(self._tags) > 4096:
             self._tags = {name: tag for name, tag in self._tags.items() if tag > self._virtual}
-
-    def _sorted(self, now_s: float) -> list[Waiting]:
-        if len(self._waiting) == 1 or not self._in_order:
-            return list(self._waiting)
-        return sorted(self._waiting, key=lambda one: one.order(now_s))
 
 
 def _kind_of(waiting: Waiting) -> _Kind:

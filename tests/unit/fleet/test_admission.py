@@ -298,7 +298,7 @@ def test_one_who_comes_back_after_a_failed_attempt_keeps_its_place() -> None:
         hall.wait(name)
     hall.plan()
     hall.queue.add(first, hall.now_s)
-    assert hall.queue.place_of(first, hall.now_s) == 0
+    assert hall.queue.line(hall.now_s).index(first) == 0
 
 
 # -- backends that come and go -----------------------------------------------------
@@ -377,10 +377,10 @@ def test_what_is_removed_waits_no_longer_and_twice_is_no_trouble() -> None:
     hall.wait("1")
     hall.plan()
     gone, stays = hall.wait("2"), hall.wait("3")
-    assert hall.queue.place_of(stays, hall.now_s) <= 1
+    assert hall.queue.line(hall.now_s).index(stays) <= 1
     hall.queue.remove(gone)
     hall.queue.remove(gone)
-    assert hall.queue.place_of(stays, hall.now_s) == 0
+    assert hall.queue.line(hall.now_s).index(stays) == 0
     assert hall.end("1") == ["3"]
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from ollama_proxy.domain.metering import DISCOVERED, MeterOptions, Reading, Source
+from ollama_proxy.energy.meters.choice import describe_configured
 from ollama_proxy.energy.meters.unit import to_reading
 
 _LIMIT_BYTES = 4096
@@ -30,16 +31,8 @@ class CommandMeter:
     def __init__(self, root: Path = Path("/"), options: MeterOptions = DISCOVERED) -> None:
         self._options = options
         self.min_period_s = options.interval_s
-        self._source = Source(
-            id=options.id,
-            meter="command",
-            domain="other",
-            covers=f"what {options.command[0] if options.command else 'the command'} tells",
-            kind="emulated" if options.emulated else "measured",
-            backends=options.backends,
-            max_rate=options.max_watts or 5000.0,
-            update_s=options.interval_s,
-        )
+        covers = f"what {options.command[0] if options.command else 'the command'} tells"
+        self._source = describe_configured(options, "command", "other", covers)
 
     def describe(self) -> tuple[Source, ...]:
         """The command; whether it works is known only by running it."""

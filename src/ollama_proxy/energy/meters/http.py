@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ollama_proxy.domain.metering import DISCOVERED, MeterOptions, Reading, Source
+from ollama_proxy.energy.meters.choice import describe_configured
 from ollama_proxy.energy.meters.unit import JOULES, WATTS, to_reading
 
 _LIMIT_BYTES = 256 * 1024
@@ -62,16 +63,7 @@ class HttpMeter:
         self._preset = PRESETS.get(options.preset, Preset("", options.pointer, options.unit))
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
         self.min_period_s = options.interval_s
-        self._source = Source(
-            id=options.id,
-            meter="http",
-            domain="wall",
-            covers=f"what {urlsplit(options.url).hostname} measures",
-            kind="emulated" if options.emulated else "measured",
-            backends=options.backends,
-            max_rate=options.max_watts or 5000.0,
-            update_s=options.interval_s,
-        )
+        self._source = describe_configured(options, "http", "wall", f"what {urlsplit(options.url).hostname} measures")
 
     def describe(self) -> tuple[Source, ...]:
         """The plug; whether it answers is known only by asking it."""
