@@ -47,6 +47,9 @@ class ProxyProcess:
             character = backend["characteristics"]
             character["avg_latency_ms"] /= speed
             character["max_tokens_per_second"] *= speed
+            if speed != 1:
+                # What is guessed of a load by the model's size is in life's seconds.
+                character["load_seconds"] = 0.3 / speed
         for section, values in (changes or {}).items():
             if isinstance(values, dict):
                 config[section] = config.get(section, {}) | values
