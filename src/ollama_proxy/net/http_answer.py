@@ -13,6 +13,7 @@ from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, 
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.ports import Ticket
 from ollama_proxy.net.http1.exchange import Exchange, Header
+from ollama_proxy.net.http1.status import retry_after
 
 _EVENTS = (b"text/event-stream", b"application/x-ndjson")
 
@@ -164,7 +165,7 @@ class HttpAnswer:
     def _error_headers(self, error: ProxyError) -> list[Header]:
         found = self._headers()
         if error.retry_after_s > 0:
-            found.append((b"Retry-After", b"%d" % max(1, round(error.retry_after_s))))
+            found.append(retry_after(error.retry_after_s))
         if error.nearest:
             found.append((b"X-Nearest-Models", _join_nearest(error)))
         return found

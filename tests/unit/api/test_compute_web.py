@@ -14,8 +14,12 @@ import pytest
 import uvloop
 
 from ollama_proxy.api.compute.rest import accepts_events
+from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.proxy import Proxy
 from ollama_proxy.config.schema import Config
+from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.ports import AnswerSink
 
 SERVICE = "/compute.v1.ComputeService/"
 BAD = {"prompt": "hi", "model": "nobody-has-it"}
@@ -169,3 +173,19 @@ def test_a_call_leaves_the_collector_nothing(name: str) -> None:
         await writer.wait_closed()
 
     run(play)
+
+
+@pytest.mark.parametrize("name", ["rest", "connect error"])
+def test_who_comes_too_soon_is_told_whole_seconds_that_are_enough(name: str) -> None:
+    def refuse(dispatcher: Dispatcher, call: Call, sink: AnswerSink) -> None:
+        sink.fail(ProxyError(ErrorKind.OVERLOADED, "full", retry_after_s=2.2))
+
+    async def play(port: int) -> None:
+        answer = await ask(port, CALLS[name])
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"\r\nRetry-After: 3\r\n" in answer
+        assert b"\r\nRetry-After-Ms: 2200\r\n" in answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dispatcher, "submit", refuse)
+        run(play)

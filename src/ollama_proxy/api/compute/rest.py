@@ -99,13 +99,8 @@ class RestCall(HttpCall):
             self.exchange.respond(200, _JSON, body, self.head_fields(self.initial))
 
     def _refuse_stream(self, code: int, message: str, trailers: Sequence[Header]) -> None:
-        fields = self.head_fields(self.initial)
-        fields += [field for field in self.head_fields(trailers) if field not in fields]
-        wait_ms = next((value for name, value in trailers if name == b"retry-after-ms"), None)
-        if wait_ms is not None:
-            fields.append((b"Retry-After", b"%d" % max(1, round(int(wait_ms) / 1000))))
         body = msgspec.json.encode(describe_error(code, message, self.exchange.request_id)) + b"\n"
-        self.exchange.respond(code_status(code), _JSON, body, fields)
+        self.exchange.respond(code_status(code), _JSON, body, self.error_fields(trailers))
 
 
 def describe_error(code: int, message: str, request_id: str) -> dict[str, str]:

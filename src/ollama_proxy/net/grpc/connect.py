@@ -73,12 +73,11 @@ class ConnectUnaryCall(ConnectCall):
         return inflate(body, INVALID_ARGUMENT) if is_gzip(self.exchange.header(b"content-encoding")) else body
 
     def _answer_whole(self, answer: bytes | None, code: int, message: str, trailers: Sequence[Header]) -> None:
-        fields = self.head_fields(self.initial)
         if answer is None:
-            fields += [field for field in self.head_fields(trailers) if field not in fields]
             body = msgspec.json.encode(describe_error(code, message))
-            self.exchange.respond(code_status(code), _JSON, body, fields)
+            self.exchange.respond(code_status(code), _JSON, body, self.error_fields(trailers))
             return
+        fields = self.head_fields(self.initial)
         fields += [(b"Trailer-" + name.title(), value) for name, value in trailers]
         self.exchange.respond(200, self._media_type, self._write_payload(answer), fields)
 

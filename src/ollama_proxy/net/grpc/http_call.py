@@ -16,6 +16,7 @@ from ollama_proxy.net.grpc.metadata import decode_metadata, encode_metadata
 from ollama_proxy.net.grpc.route import read_field
 from ollama_proxy.net.grpc.status import DEADLINE_EXCEEDED, INTERNAL
 from ollama_proxy.net.http1.exchange import Exchange, Header
+from ollama_proxy.net.http1.status import retry_after
 from ollama_proxy.net.timers import Expiring, TimerWheel
 
 _log = logging.getLogger(__name__)
@@ -115,6 +116,15 @@ class HttpCall(ABC):
         fields = [(spell(name), value) for name, value in metadata if name != _REQUEST_ID]
         if self.exchange.header(b"origin") is not None:
             fields.append(_EXPOSED)
+        return fields
+
+    def error_fields(self, trailers: Sequence[Header]) -> list[Header]:
+        """The header fields of a call that has failed as a whole, with HTTP's own word for when to come again."""
+        fields = self.head_fields(self.initial)
+        fields += [field for field in self.head_fields(trailers) if field not in fields]
+        wait_ms = next((value for name, value in trailers if name == b"retry-after-ms"), None)
+        if wait_ms is not None:
+            fields.append(retry_after(int(wait_ms) / 1000))
         return fields
 
     # -- how this protocol writes -----------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import math
 import time
 from email.utils import formatdate
 
@@ -23,6 +24,11 @@ def head_begin(status: int, content_type: bytes) -> bytes:
             head_begins.clear()
         head_begins[status, content_type] = begin
     return begin
+
+
+def retry_after(wait_s: float) -> tuple[bytes, bytes]:
+    """The field that tells a client to come again in `wait_s`: whole seconds, never so few that it comes too early."""
+    return b"Retry-After", b"%d" % max(1, math.ceil(wait_s))
 
 
 class _Clock:
