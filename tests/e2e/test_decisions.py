@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -39,6 +40,26 @@ def test_an_answer_can_be_explained_by_its_decision_id(lab_proxy: ProxyProcess) 
     assert "Chosen: ollama-npu" in done.stdout
     assert "What happened: ollama-npu answered.\n" in done.stdout
     assert "d-explained-1" in command("explain", "--url", lab_proxy.url).stdout
+
+
+WAYS_IN = ("/api/generate", "/v1/completions", "/compute/v1/generate", "/compute.v1.ComputeService/Generate")
+
+
+def test_a_refusal_can_be_explained_by_its_decision_id(lab_proxy: ProxyProcess) -> None:
+    for number, path in enumerate(WAYS_IN):
+        for model, status in ((MODEL, 400), ("nobody-has-it", 404)):
+            ident = f"refused-{number}-{status}"
+            headers = {"Content-Type": "application/json", "X-Request-ID": ident, "X-Max-Power-Watts": "1"}
+            body = json.dumps({"model": model, "prompt": "x"}).encode()
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(urllib.request.Request(lab_proxy.url + path, body, headers), timeout=30)
+            with caught.value as refused:
+                assert refused.code == status
+                assert refused.headers.get_all("X-Decision-ID") == [f"d-{ident}-1"]
+    done = command("explain", "d-refused-0-400-1", "--url", lab_proxy.url)
+    assert done.returncode == 0, done.stderr
+    assert "Refused (limits exclude all): " in done.stdout
+    assert "  ollama-npu: over the power limit: " in done.stdout
 
 
 def test_what_if_without_the_card_and_under_a_cap(lab_proxy: ProxyProcess) -> None:

@@ -168,7 +168,7 @@ class Job:
         elif came_up or not self._must_wait(verdict):
             self._open(verdict, given)
         else:
-            self._wait(given)
+            self._wait(verdict, given)
 
     def _settle_refusal(self, refusal: Refusal, given: Inputs) -> None:
         owner = self._owner
@@ -188,7 +188,7 @@ class Job:
             return False
         return one.full or len(self._owner.admission) > 0
 
-    def _wait(self, given: Inputs) -> None:
+    def _wait(self, decision: Decision, given: Inputs) -> None:
         owner = self._owner
         request, *_, given_up, substitute = given
         self._waiting = Waiting(self, request, self.call.arrived_s, "", self.life.tried)
@@ -197,8 +197,9 @@ class Job:
             owner.admission.add(self._waiting, owner.clock())
         except Full as full:
             self._waiting = None
+            self._taken = owner.decisions.take(self.call.request_id, self.life.attempts + 1, given, decision)
             self.life.ended()
-            self._end_with(ProxyError(ErrorKind.OVERLOADED, str(full), retry_after_s=max(1.0, full.wait_s)))
+            self._end_with(ProxyError(ErrorKind.OVERLOADED, str(full), retry_after_s=max(1.0, full.wait_s)), "refused")
             return
         owner.plan_soon()
 
@@ -374,6 +375,11 @@ class Job:
 
     def _end_with(self, error: ProxyError, result: str = "failed") -> None:
         self._owner.running.discard(self)
+        attempts = self.life.attempts
+        if self._taken is not None:
+            error.decision_id = self._taken.id
+        elif attempts:
+            error.decision_id = f"d-{self.call.request_id}-{attempts}"
         self._close_decision(result, error.message)
         self._owner.books.failed(self.call, self.life, error)
         self._sink.fail(error)

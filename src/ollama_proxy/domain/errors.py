@@ -61,7 +61,8 @@ class ProxyError(Exception):
     `status`, `body` and `content_type` are set when a backend refused the request itself, or when all that were asked
     failed with the same answer: an API of the same dialect passes them on as they came. `told` says that the client has
     read of it in the stream already.
-    `nearest` are names of models that resemble one that was not found.
+    `nearest` are names of models that resemble one that was not found. `decision_id` names the decision that it came
+    of, as `X-Decision-ID` does; "" where none was taken.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class ProxyError(Exception):
         self.retry_after_s = retry_after_s
         self.told = told
         self.nearest = nearest
+        self.decision_id = ""
 
 
 class FailureKind(enum.Enum):

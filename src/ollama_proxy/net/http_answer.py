@@ -16,6 +16,7 @@ from ollama_proxy.net.http1.exchange import Exchange, Header
 from ollama_proxy.net.http1.status import retry_after
 
 _EVENTS = (b"text/event-stream", b"application/x-ndjson")
+_DECISION = b"X-Decision-ID"
 
 
 class Writer(Protocol):
@@ -164,10 +165,10 @@ class HttpAnswer:
 
     def _error_headers(self, error: ProxyError) -> list[Header]:
         found = self._headers()
+        # A route tells it already.
+        found += [field for field in hint_fields(error) if self._route is None or field[0] != _DECISION]
         if error.retry_after_s > 0:
             found.append(retry_after(error.retry_after_s))
-        if error.nearest:
-            found.append((b"X-Nearest-Models", _join_nearest(error)))
         return found
 
 
@@ -199,13 +200,14 @@ def _watts_line(watts: float) -> str:
     return f"X-Estimated-Power-Watts: {watts:.1f}\r\n" if watts else ""
 
 
-def nearest_lines(error: ProxyError) -> bytes:
-    """What an error knows of models that are called nearly as asked, as the line of a head; or nothing."""
-    return b"X-Nearest-Models: %b\r\n" % _join_nearest(error) if error.nearest else b""
-
-
-def _join_nearest(error: ProxyError) -> bytes:
-    return header_text(", ".join(error.nearest))
+def hint_fields(error: ProxyError) -> list[Header]:
+    """What helps to understand an error: the decision that it came of, models that are called nearly as asked."""
+    found = []
+    if error.decision_id:
+        found.append((_DECISION, header_text(error.decision_id)))
+    if error.nearest:
+        found.append((b"X-Nearest-Models", header_text(", ".join(error.nearest))))
+    return found
 
 
 def header_text(value: str) -> bytes:

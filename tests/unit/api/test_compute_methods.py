@@ -267,8 +267,10 @@ def test_an_embedding_is_one_vector() -> None:
 
 def test_a_wait_is_told_in_milliseconds() -> None:
     call = RecordedCall()
-    GenerateAnswer(call, "r1").fail(ProxyError(ErrorKind.OVERLOADED, "full", retry_after_s=1.5))
-    assert (call.code, call.trailers["retry-after-ms"]) == (8, "1500")
+    error = ProxyError(ErrorKind.OVERLOADED, "full", retry_after_s=1.5)
+    error.decision_id = "d-r1-1"
+    GenerateAnswer(call, "r1").fail(error)
+    assert (call.code, call.trailers["retry-after-ms"], call.trailers["x-decision-id"]) == (8, "1500", "d-r1-1")
 
 
 def test_reasons_are_made_fit_for_metadata() -> None:

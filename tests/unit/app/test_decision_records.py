@@ -72,6 +72,17 @@ def test_the_end_of_all_attempts_is_a_refusal_on_record() -> None:
     assert refused.id == "d-r1-2"
     assert outcome(refused)[0] == "refused"
     assert refused.make_record().verdict.backend == ""
+    assert stage.client.error is not None
+    assert stage.client.error.decision_id == refused.id
+
+
+def test_an_error_names_the_last_attempt_where_nobody_decided_behind_it() -> None:
+    stage = Stage("a")
+    stage.submit()
+    stage.attempt.sink.on_failure(Failure(FailureKind.REJECTED, "it is no JSON", 400, b"{}"))
+    (taken,) = records(stage)
+    assert stage.client.error is not None
+    assert stage.client.error.decision_id == taken.id == "d-r1-1"
 
 
 def test_a_client_that_leaves_closes_its_decision() -> None:

@@ -169,6 +169,10 @@ def test_more_than_may_wait_are_told_when_to_come_back() -> None:
         # Two typical answers at ten tokens a second are before it.
         assert refused.error.retry_after_s > 10
         assert "2 requests wait already" in refused.error.message
+        taken = stage.dispatcher.decisions.find(refused.error.decision_id)
+        assert taken is not None
+        assert taken.outcome is not None
+        assert (taken.outcome.result, taken.outcome.error) == ("refused", refused.error.message)
         assert job.life.state is State.OVER
         assert job not in stage.dispatcher.running
         assert [client.error for client in kept] == [None] * 3

@@ -35,6 +35,8 @@ CODES = {
 def fail_call(call: GrpcCall, error: ProxyError, request_id: str, route: Route | None = None) -> None:
     """End a call with the code of an error."""
     trailers = encode_route(route, request_id)
+    if error.decision_id and route is None:
+        trailers += encode_metadata([("x-decision-id", error.decision_id)])
     if error.retry_after_s > 0:
         trailers += encode_metadata([("retry-after-ms", str(round(error.retry_after_s * 1000)))])
     call.finish(CODES[error.kind], error.message, trailers)

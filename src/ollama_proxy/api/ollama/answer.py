@@ -9,7 +9,7 @@ from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Ticket
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.http_answer import HttpAnswer, nearest_lines
+from ollama_proxy.net.http_answer import HttpAnswer, hint_fields
 
 _NOT_FOUND = ErrorKind.MODEL_NOT_FOUND
 #: Gets the exchange and the call of a request whose model nobody has, and answers.
@@ -35,7 +35,7 @@ class NativeAnswer(HttpAnswer):
         on_missing, exchange = self._on_missing, self._exchange
         if error.kind is _NOT_FOUND and on_missing is not None and not exchange.started:
             self._given_away = True
-            exchange.fixed_lines += nearest_lines(error)
+            exchange.fixed_lines += b"".join([b"%b: %b\r\n" % field for field in hint_fields(error)])
             exchange.on_disconnect = exchange.on_pause = exchange.on_resume = None
             on_missing(exchange, self._call)
         else:

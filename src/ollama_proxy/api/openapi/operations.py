@@ -37,6 +37,9 @@ _RPC_ERRORS = (400, 401, 403, 404, 413, 415, 429, 499, 500, 501, 503, 504)
 _GRPC_WEB = {"application/grpc-web+proto": {"type": "string", "format": "binary"}}
 _STREAMS = {"lines": "One JSON object a line", "events": "Server-sent events, their data JSON"}
 _ECHO = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
+#: Those that a decision may have led to, which their head then names.
+_DECIDED = frozenset((400, 404, 429, 500, 502, 503, 504, 529))
+_DECISION = {"X-Decision-ID": {"$ref": "#/components/headers/X-Decision-ID"}}
 
 
 class Operations:
@@ -73,7 +76,8 @@ class Operations:
         name = f"{'connect' if rpc else self._dialect}{status}"
         if name not in self._responses:
             error = {"application/json": "ConnectError"} if rpc else self._error
-            self._responses[name] = _write_answer({"text": _STATUSES[status], **error}, _ECHO)
+            headers = _ECHO | _DECISION if status in _DECIDED else _ECHO
+            self._responses[name] = _write_answer({"text": _STATUSES[status], **error}, headers)
         return {"$ref": f"#/components/responses/{name}"}
 
 

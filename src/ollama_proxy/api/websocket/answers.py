@@ -119,6 +119,8 @@ def describe_error(request_id: str, error: ProxyError, route: Route | None = Non
         told["retry_after_ms"] = round(error.retry_after_s * 1000)
     if error.nearest:
         told["nearest"] = error.nearest
+    if error.decision_id:
+        told["decision_id"] = error.decision_id
     found: dict[str, Any] = {"request_id": request_id, "error": told, "done": True}
     backend = route.backend if route is not None else error.backend
     return found | {"backend": backend} if backend else found
