@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NOBODY = 65534
+#: In memory, as the kernel's are: a disk's file system may write each change through, milliseconds each time.
+_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 
 
 class FakeSysfs:
     """Context manager; `root` is what readers are given instead of `/`, open to every user."""
 
     def __init__(self) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="sysfs-"))
+        self.root = Path(tempfile.mkdtemp(prefix="sysfs-", dir=_MEMORY))
         self.root.chmod(0o755)
 
     def __enter__(self) -> FakeSysfs:
