@@ -187,8 +187,14 @@ def test_a_place_that_cannot_be_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="cannot be opened"):
         open_for_writing(tmp_path / "file" / "ledger.sqlite")
-    with pytest.raises(LedgerError, match="cannot be opened"):
-        open_for_writing(tmp_path)
+
+
+def test_what_is_no_file_is_refused_before_anybody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place, what in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path, "a folder")):
+        for open_it in (open_for_writing, open_for_reading):
+            with pytest.raises(LedgerError, match=f"is .*{what}.* and no ledger"):
+                open_it(place)
 
 
 def test_a_place_without_rights_is_said_and_a_read_only_one_is_read() -> None:

@@ -48,6 +48,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_what_is_no_file(path)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         # Only the holder of the writer's lock uses it, whichever thread that is.
         connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
@@ -79,6 +80,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
     try:
         if not path.exists():
             return None
+        _refuse_what_is_no_file(path)
         connection = _connect(path)
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(f"the ledger {path} cannot be opened: {error}") from None
@@ -93,6 +95,13 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
         raise
     connection.close()
     return None
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    """Whoever opens a pipe waits for its other end, and SQLite would wait for ever. Raises `LedgerError`."""
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe, a socket or a device"
+        raise LedgerError(f"{path} is {what} and no ledger; name a file")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
