@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +54,49 @@ def test_one_that_hangs_ends_with_its_children() -> None:
     with pytest.raises(CommandFailedError, match="longer than"):
         make("sleep 60 & sleep 60", timeout_s=0.2).read(1.0)
     assert set(psutil.Process().children(recursive=True)) <= before
+
+
+def test_what_left_the_group_ends_with_the_session() -> None:
+    import psutil
+
+    # With job control each job has a group of its own.
+    with pytest.raises(CommandFailedError, match="longer than"):
+        make("set -m; sleep 61.5 & sleep 61.5", timeout_s=0.2).read(1.0)
+    assert ["sleep", "61.5"] not in [one.info["cmdline"] for one in psutil.process_iter(["cmdline"])]
+
+
+#: Root's command, and then a meter without root's rights, as it is with `sudo`: what is begun as root outlives it.
+_AS_SUDO = """
+import os, sys, threading, time
+from ollama_proxy.domain.metering import MeterOptions
+from ollama_proxy.energy.meters.command import CommandFailedError, CommandMeter
+
+command = ("/bin/sh", "-c", "echo begun >> %s; while [ ! -e %s ]; do sleep 0.02; done" % (sys.argv[1], sys.argv[2]))
+meter = CommandMeter(options=MeterOptions(id="own", command=command, unit="W", timeout_s=0.2))
+threading.Timer(0.1, os.setresuid, (65534, 65534, 0)).start()
+for round in range(3):
+    try:
+        meter.read(1.0)
+    except CommandFailedError as error:
+        print(error)
+os.setresuid(0, 0, 0)
+open(sys.argv[2], "w").close()
+while meter._left.poll() is None:
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start what others cannot kill")
+def test_one_that_cannot_be_killed_is_told_once_and_gets_no_second_beside_it(tmp_path: Path) -> None:
+    begun, stop = tmp_path / "begun", tmp_path / "stop"
+    words = [sys.executable, "-c", _AS_SUDO, str(begun), str(stop)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout.splitlines() == [
+        "it took longer than 0.2 s",
+        *["the one that was started before still runs and cannot be killed"] * 2,
+    ]
+    assert done.stderr.count("cannot be killed") == 1
+    assert begun.read_text().splitlines() == ["begun"]
 
 
 def test_one_that_never_stops_talking_costs_little() -> None:
