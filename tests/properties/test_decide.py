@@ -116,6 +116,7 @@ policies = st.builds(
     probability=st.sampled_from((0.5, 0.95)),
     metric=st.sampled_from(("e2e", "ttft")),
     on_infeasible=st.sampled_from(("best_effort", "reject")),
+    efficient_patience=st.sampled_from((1.0, 3.0, 10.0)),
     power_set=st.none() | st.builds(PowerSet, active=id_sets, brief=id_sets, cap_watts=st.just(40.0)),
 )
 tries = id_sets
@@ -268,7 +269,11 @@ def test_removing_a_loser_never_changes_the_winner(
     if policy.rule == "round-robin":
         return  # whose turn it is depends on how many there are
     verdict = decide(request, fleet, policy, tried)
+    slow = impatient(request, policy, verdict)
+    soonest = min(verdict.ranking, key=lambda one: one.estimate.e2e_s).backend if slow else ""
     for loser in ids(verdict)[1:]:
+        if loser == soonest:
+            continue  # its end is what others were too late for
         rest = keep(fleet, [place for place, view in enumerate(fleet.backends) if view.id != loser])
         assert ids(decide(request, rest, policy, tried))[0] == ids(verdict)[0]
 
@@ -367,8 +372,29 @@ def test_what_is_shown_is_what_was_scored(
         assert wait is None or found.wait_s == wait.mean_s
         assert found.chance is None or 0 <= found.chance <= 1
     if policy.rule == "predictive" and not request.annotations.max_latency_ms:
-        costs = [one.cost_j for one in verdict.ranking]
-        assert costs == sorted(costs)
+        slow = impatient(request, policy, verdict)
+        for late in (False, True):
+            costs = [one.cost_j for one in verdict.ranking if (one.backend in slow) is late]
+            assert costs == sorted(costs)
+        assert set(ids(verdict)[len(ids(verdict)) - len(slow) :]) == slow
+        assert (
+            f"{policy.efficient_patience:g} times the soonest" in verdict.reason or not slow or wished_target(request)
+        )
+
+
+def wished_target(request: RoutingRequest) -> bool:
+    """The reason is then the target."""
+    return bool(request.annotations.target)
+
+
+def impatient(request: RoutingRequest, policy: Policy, verdict: Decision | Refusal) -> set[str]:
+    """Those that a frugal request is not to wait for."""
+    wishes = request.annotations
+    frugal = wishes.prefer_power_efficiency and not wishes.latency_critical and not wishes.max_latency_ms
+    if not frugal or policy.rule != "predictive" or not isinstance(verdict, Decision):
+        return set()
+    ends_s = {one.backend: one.estimate.e2e_s for one in verdict.ranking}
+    return {name for name, end_s in ends_s.items() if end_s > policy.efficient_patience * min(ends_s.values())}
 
 
 @many
@@ -382,3 +408,30 @@ def test_rules_change_the_order_and_nothing_else(
     verdicts = [decide(free, fleet, msgspec.structs.replace(policy, rule=rule), tried) for rule in POLICY_RULES]
     assert len({tuple(sorted(ids(verdict))) for verdict in verdicts}) == 1
     assert len({verdict.rejections for verdict in verdicts}) == 1
+
+
+@many
+@cases
+def test_a_frugal_request_is_never_sent_beyond_its_patience(
+    request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
+) -> None:
+    own = msgspec.structs.replace(policy, rule="predictive", power_set=None)
+    asked = msgspec.structs.replace(request, annotations=Annotations(prefer_power_efficiency=True))
+    verdict = decide(
+        asked, make_able(fleet), own, tried if len(tried) == 1 and len(fleet.backends) > 1 else frozenset()
+    )
+    assert isinstance(verdict, Decision)
+    soonest_s = min(one.estimate.e2e_s for one in verdict.ranking)
+    assert verdict.chosen.estimate.e2e_s <= own.efficient_patience * soonest_s
+
+
+def make_able(fleet: FleetView) -> FleetView:
+    """All of them well, with every model and skill: what is left is the choice."""
+    models = {name: ModelFacts(name, size_bytes=4 * 10**8) for name in MODELS}
+
+    def heal(view: BackendView, wait: Wait | None) -> tuple[BackendView, Wait | None]:
+        spec = msgspec.structs.replace(view.spec, excluded_patterns=(), max_model_size_gb=0.0)
+        able = {"spec": spec, "health": Health.HEALTHY, "models": models, "capabilities": frozenset(Need)}
+        return msgspec.structs.replace(view, memory={}, **able), wait
+
+    return changed(fleet, heal)

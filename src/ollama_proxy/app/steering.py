@@ -47,6 +47,7 @@ class Steering:
             probability=routing.latency_probability,
             metric=routing.latency_metric,
             on_infeasible=routing.on_infeasible,
+            efficient_patience=routing.efficient_patience,
         )
         self.mode: str = config.efficiency.default_mode
         self.supply = Supply.MAINS

@@ -176,6 +176,15 @@ class Routing(Section, frozen=True):
             "of the model first"
         ),
     ] = "best_effort"
+    efficient_patience: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=1e9,
+            description="requests that wish power efficiency do not go where they would end later than so many times "
+            "the soonest end",
+        ),
+    ] = 10
     system_cap_watts: Annotated[
         float, Meta(ge=0, le=1e9, description="only backends that fit under it together are used; 0 = no cap")
     ] = 0

@@ -78,6 +78,8 @@ class Policy(msgspec.Struct, frozen=True):
     #: The price of a second for the two wishes.
     critical_watts: float = 100.0
     efficient_watts: float = 1.0
+    #: How many times the soonest end a request waits at most that wishes power efficiency.
+    efficient_patience: float = 10.0
     #: A latency limit, where the request says nothing else: how surely it is kept, of what, and what if it cannot be.
     probability: float = 0.95
     metric: str = "e2e"

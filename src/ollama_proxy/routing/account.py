@@ -9,7 +9,7 @@ from ollama_proxy.domain.annotations import Annotations, Priority
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.routing.decide import expect_tokens
-from ollama_proxy.routing.record import AttemptOutcome, CandidateRecord, Record, is_best_effort
+from ollama_proxy.routing.record import AttemptOutcome, CandidateRecord, Record, find_impatience, is_best_effort
 
 _COLUMNS = ("backend", "wait s", "load s", "prefill s", "decode s", "end s", "in time", "joules", "watts", "cost J")
 #: Differences that are not worth a word: seconds, joules.
@@ -112,7 +112,8 @@ def _tell_verdict(record: Record) -> Iterator[str]:
 
 def _among_whom(record: Record) -> str:
     if not record.request.annotations.max_latency_ms:
-        return ""
+        patience = record.policy.efficient_patience
+        return f" among those that end within {patience:g} times the soonest" if any(_find_slow(record)) else ""
     probability = record.request.annotations.latency_probability or record.policy.probability
     if _is_best_effort(record):
         return f", but nobody is in time as surely as asked ({probability:.0%}), so the best chance does"
@@ -195,8 +196,20 @@ def _tell_losers(record: Record) -> Iterator[str]:
     winner, *losers = record.verdict.candidates or (None,)
     if winner is None:
         return
-    for loser in losers:
-        yield f"Why not {loser.backend}: {_why_not(record, winner, loser)}"
+    slow = _find_slow(record)[1:]
+    for loser, is_slow in zip(losers, slow, strict=True):
+        why = _tell_slow(record, winner, loser) if is_slow else _why_not(record, winner, loser)
+        yield f"Why not {loser.backend}: {why}"
+
+
+def _find_slow(record: Record) -> list[bool]:
+    return find_impatience([one.e2e_s for one in record.verdict.candidates], record.request, record.policy)
+
+
+def _tell_slow(record: Record, winner: CandidateRecord, loser: CandidateRecord) -> str:
+    soonest_s = min(one.e2e_s for one in record.verdict.candidates)
+    limit = f"{record.policy.efficient_patience:g} times the soonest end ({soonest_s:.2f} s)"
+    return f"it ends later than {limit}, beyond the patience of a frugal request; it {_compare(loser, winner)}."
 
 
 def _why_not(record: Record, winner: CandidateRecord, loser: CandidateRecord) -> str:

@@ -19,6 +19,7 @@ from ollama_proxy.domain.lengths import make_typical_lengths
 from ollama_proxy.routing.deadline import chance_of, infeasible, keep_limit, tell_feasible, tell_too_late
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
 from ollama_proxy.routing.limits import check_limits, check_power_set, check_system_power, find_model
+from ollama_proxy.routing.patience import is_bounded, put_slow_last
 from ollama_proxy.routing.prospect import Prospect, Tail, look_ahead, subject_of
 from ollama_proxy.routing.ranking import is_free, rank_large
 from ollama_proxy.routing.rules import RULES
@@ -61,6 +62,8 @@ def decide(
     if scored and wishes.max_latency_ms and (policy.rule == "predictive" or infeasible(wishes, policy) == "reject"):
         scored, late = keep_limit(scored, request, policy)
         rejections.extend([tell_too_late(one, request, policy) for one in late])
+    if wishes.prefer_power_efficiency and is_bounded(wishes, policy):
+        scored = put_slow_last(scored, policy.efficient_patience)
     if len(rejections) > 1:
         rejections.sort(key=_backend_of)
     if not scored:

@@ -18,6 +18,7 @@ from ollama_proxy.domain.decision import (
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.limits import draw_of_others
+from ollama_proxy.routing.patience import end_of, find_slow, is_bounded
 
 _MAX_REASON_CHARS = 200
 _MAX_NAME_CHARS = 100
@@ -63,6 +64,13 @@ def _explain_cost(request: RoutingRequest, scored: Sequence[Scored], lambda_watt
             return f"{both}lowest predicted latency ({first_ms} ms) {among}"
         end_s = wait_s + device.load_s + prefill_s + decode_s
         return f"{both}soonest predicted end ({end_s:.1f} s) at {lambda_watts:g} J a second {among}"
+    if is_bounded(wishes, policy):
+        ends_s = [end_of(one) for one in scored]
+        quick = find_slow(ends_s, policy.efficient_patience).count(False)
+        if quick < len(scored):
+            scored = scored[:quick]
+            soonest = f"{policy.efficient_patience:g} times the soonest ({min(ends_s):.1f} s)"
+            among = f"{_among(request, quick)} that end within {soonest}"
     frugal = chance is not None or wishes.prefer_power_efficiency
     if frugal and all(joules <= other[5] for other in scored):
         return f"fewest predicted joules ({joules:.1f} J) {among}"

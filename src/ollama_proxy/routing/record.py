@@ -8,7 +8,7 @@ bytes again. No prompt and no custom annotation is in it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from ollama_proxy.domain.device import BackendView, FleetView, ModelFacts
 from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
 from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.decide import decide, price_of_seconds
+from ollama_proxy.routing.patience import find_slow, is_bounded
 from ollama_proxy.routing.prospect import Fitness
 
 FORMAT = 1
@@ -243,6 +244,8 @@ def _describe(verdict: Decision | Refusal, request: RoutingRequest, policy: Poli
     ranking = verdict.ranking
     second = ranking[1] if len(ranking) > 1 else None
     compared = policy.rule == "predictive" and not is_best_effort(request, policy, ranking[0].estimate.chance)
+    if second is not None and find_impatience([one.estimate.e2e_s for one in ranking], request, policy)[1]:
+        compared = False
     return Verdict(
         verdict.backend,
         verdict.reason,
@@ -255,6 +258,13 @@ def _describe(verdict: Decision | Refusal, request: RoutingRequest, policy: Poli
         verdict.model,
         verdict.stand_in,
     )
+
+
+def find_impatience(ends_s: Sequence[float], request: RoutingRequest, policy: Policy) -> list[bool]:
+    """Of each predicted end, in seconds, whether it was put last for being beyond the request's patience."""
+    if not is_bounded(request.annotations, policy):
+        return [False] * len(ends_s)
+    return find_slow(ends_s, policy.efficient_patience)
 
 
 def is_best_effort(request: RoutingRequest, policy: Policy, best_chance: float | None) -> bool:

@@ -52,6 +52,31 @@ def test_the_price_of_a_second_and_where_it_comes_from() -> None:
         assert line.startswith(f"A second sooner is worth {price} J (lambda {price} W): {origin}")
 
 
+def test_a_frugal_request_does_not_wait_for_ever_and_is_told_so() -> None:
+    # The three that are ahead of it at the frugal device cost it no joules, and the seconds next to nothing.
+    fleet = shipped(npu={"in_flight": 3}, igpu=DOWN, cpu=DOWN)
+    record = record_of(fleet, prefer_power_efficiency=True)
+    winner, npu = record.verdict.candidates
+    soonest_s = winner.e2e_s
+    assert (winner.backend, npu.backend) == ("ollama-nvidia", "ollama-npu")
+    assert npu.cost_j < winner.cost_j
+    text = tell(record)
+    assert f"among 1 that end within 10 times the soonest ({soonest_s:.1f} s)" in record.verdict.reason
+    assert "The least wins among those that end within 10 times the soonest." in text
+    limit = f"10 times the soonest end ({soonest_s:.2f} s)"
+    assert f"it ends later than {limit}, beyond the patience" in line_of(text, "Why not ollama-npu: ")
+    # A latency limit says itself how long it waits; and a runner-up that is cheaper is not called dearer.
+    patient = msgspec.structs.replace(POLICY, efficient_patience=1000.0)
+    for wishes, policy in (({}, patient), ({"max_latency_ms": 10_000_000}, POLICY)):
+        record = record_of(fleet, policy, prefer_power_efficiency=True, **wishes)
+        assert record.verdict.backend == "ollama-npu"
+        assert "the soonest" not in tell(record)
+    impatient = msgspec.structs.replace(POLICY, efficient_patience=1.0)
+    record = record_of(policy=impatient, prefer_power_efficiency=True)
+    assert record.verdict.margin_j is None
+    assert "dearer in cost" not in tell(record)
+
+
 def test_each_that_was_ruled_out_has_its_reason() -> None:
     text = tell(record_of(shipped(cpu=DOWN), max_power_watts=20))
     assert "  ollama-nvidia: over the power limit: draws 55.0 W, limit 20 W\n" in text

@@ -220,8 +220,8 @@ def test_a_latency_reason_that_is_not_the_least_latency_says_what_it_is() -> Non
 
 
 def test_an_efficient_reason_that_is_not_the_fewest_joules_says_what_it_is() -> None:
-    frugal = view(BackendSpec("frugal", "ollama", "frugal", "npu", 1, 1000, 1))
-    quick = view(BackendSpec("quick", "ollama", "quick", "igpu", 100, 100, 100))
+    frugal = view(BackendSpec("frugal", "ollama", "frugal", "npu", 0.5, 1000, 10))
+    quick = view(BackendSpec("quick", "ollama", "quick", "igpu", 5, 100, 100))
     decision = choose(FleetView(1, (frugal, quick)), prefer_power_efficiency=True)
     assert decision.chosen.backend == "quick"
     assert decision.reason.startswith("lowest cost (")
