@@ -6,6 +6,7 @@ count less, by half after `_HALF_LIFE` newer ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -35,7 +36,7 @@ class SavedLengths(msgspec.Struct, frozen=True):
 
 
 class _Histogram:
-    __slots__ = ("counts", "due", "parent", "table", "total", "unit")
+    __slots__ = ("counts", "left", "parent", "table", "total", "unit")
 
     def __init__(self) -> None:
         self.counts = [0.0] * BINS
@@ -45,17 +46,21 @@ class _Histogram:
         self.table: Lengths | None = None
         #: What the table leans on.
         self.parent: Lengths | None = None
-        self.due = 0.0
+        #: How many more answers make the table too old; the first does where there is none.
+        self.left = 0
 
-    def count(self, tokens: float) -> None:
-        self.counts[bin_of(tokens)] += self.unit
-        self.total += self.unit
-        self.unit *= _GROWTH
-        self.due += 1
-        if self.unit > _TOO_LARGE:
-            self.counts = [one / self.unit for one in self.counts]
-            self.total /= self.unit
+    def count(self, place: int) -> bool:
+        """One more answer in a bin; whether the table is too old now."""
+        unit = self.unit
+        self.counts[place] += unit
+        self.total += unit
+        self.unit = unit = unit * _GROWTH
+        if unit > _TOO_LARGE:
+            self.counts = [one / unit for one in self.counts]
+            self.total /= unit
             self.unit = 1.0
+        self.left -= 1
+        return self.left <= 0
 
     @property
     def answers(self) -> float:
@@ -63,26 +68,45 @@ class _Histogram:
         return self.total / self.unit
 
 
+class _Chain:
+    """The histograms of a kind of request, most general first, and what they come to."""
+
+    __slots__ = ("histograms", "seen", "table")
+
+    def __init__(self, histograms: tuple[_Histogram, ...]) -> None:
+        self.histograms = histograms
+        self.table: Lengths | None = None
+        #: The book's count of changes that the table has seen.
+        self.seen = -1
+
+
 class LengthBook:
-    """All histograms: of everything, by model, by model and way in, by model, way in and caller."""
+    """All histograms: of everything, by model, by model and way in, and by caller besides where there is one."""
 
     def __init__(self) -> None:
         self._kinds: dict[Kind, _Histogram] = {}
-        #: The four of a kind of request, most general first: looked up once a request.
-        self._chains: dict[tuple[str, str, str], tuple[_Histogram, ...]] = {}
+        self._chains: dict[tuple[str, str, str], _Chain] = {}
+        #: Grows whenever some table has become too old.
+        self._changes = 0
 
     def learn(self, model: str, way_in: str, caller: str, tokens: int) -> None:
         """An answer had this many tokens."""
-        for one in self._chain(model, way_in, caller):
-            one.count(tokens)
+        place = bin_of(tokens)
+        for one in self._find(model, way_in, caller).histograms:
+            if one.count(place):
+                self._changes += 1
 
     def expect(self, model: str, way_in: str, caller: str) -> Lengths:
         """The distribution for a kind of request; the same object until it has changed enough."""
-        best = make_typical_lengths()
-        for one in self._chain(model, way_in, caller):
-            if one.total:
-                best = _refresh(one, best)
-        return best
+        chain = self._chains.get((model, way_in, caller)) or self._find(model, way_in, caller)
+        table = chain.table
+        if table is None or chain.seen != self._changes:
+            table = make_typical_lengths()
+            for one in chain.histograms:
+                if one.total:
+                    table = _refresh(one, table)
+            chain.table, chain.seen = table, self._changes
+        return table
 
     def save(self) -> list[SavedLengths]:
         """What was learned; weights are in units of the next answer's."""
@@ -98,15 +122,18 @@ class LengthBook:
             if len(one.counts) == BINS and min(one.counts) >= 0:
                 found = self._kinds.setdefault(tuple(one.kind), _Histogram())
                 found.counts, found.total = list(one.counts), sum(one.counts)
+        self._changes += 1
 
-    def _chain(self, model: str, way_in: str, caller: str) -> tuple[_Histogram, ...]:
+    def _find(self, model: str, way_in: str, caller: str) -> _Chain:
         found = self._chains.get((model, way_in, caller))
         if found is None:
             if len(self._chains) >= _MOST_KINDS:
                 self._chains.clear()
                 self._kinds = {(): self._kinds[()]}
-            kinds: tuple[Kind, ...] = ((), (model,), (model, way_in), (model, way_in, caller))
-            found = tuple([self._kinds.setdefault(kind, _Histogram()) for kind in kinds])
+            kinds: list[Kind] = [(), (model,), (model, way_in)]
+            if caller:
+                kinds.append((model, way_in, caller))
+            found = _Chain(tuple([self._kinds.setdefault(kind, _Histogram()) for kind in kinds]))
             self._chains[model, way_in, caller] = found
         return found
 
@@ -114,8 +141,9 @@ class LengthBook:
 def _refresh(found: _Histogram, parent: Lengths) -> Lengths:
     table, answers = found.table, found.answers
     outdated = found.parent is not parent and answers < _LEANING
-    if table is None or outdated or found.due >= min(_REFRESH, 1 + _SOONER * answers):
-        found.due = 0
+    if table is None or outdated or found.left <= 0:
+        # The first k with k >= 1 + _SOONER * (answers + k).
+        found.left = min(_REFRESH, math.ceil((1 + _SOONER * answers) / (1 - _SOONER)))
         found.parent = parent
         scale = _PARENT_WEIGHT * found.unit / sum(parent.weights)
         weights = [own + scale * share for own, share in zip(found.counts, parent.weights, strict=True)]
