@@ -47,7 +47,10 @@ class Lengths:
         cumulated[-1] = 1.0
         survive = [1 - share for share in cumulated]
         later = survive[1:]
-        self._area = [0.0, *accumulate([half * (one + next_) for half, one, next_ in zip(_HALVES, survive, later)])]
+        self._area = [
+            0.0,
+            *accumulate([half * (one + next_) for half, one, next_ in zip(_HALVES, survive, later, strict=False)]),
+        ]
         twice = map(add, map(mul, _BY_LEFT, survive), map(mul, _BY_RIGHT, later))
         self._squared = [0.0, *accumulate(twice)]
 
