@@ -139,7 +139,8 @@ class Accounting:
         if learned is None or bill.usage.output_tokens is None:
             return model(bill)
         kind = "emulated" if device.emulated or meter.plan.emulated else "modelled"
-        return Figure(bill.expect(learned), kind)
+        joules = bill.expect(learned)
+        return Figure(joules, kind, meter.add_floor(bill.decision.backend, joules, bill.own_s))
 
     # -- a few times a second ----------------------------------------------------
 
@@ -259,7 +260,7 @@ class Accounting:
         doubt_j = joules * told.sigma_j / told.joules * 1.65 if told is not None and told.joules > 0 else None
         assert bill.meter is not None
         kind = "emulated" if bill.device.emulated or bill.meter.plan.emulated else "modelled"
-        return Figure(joules, kind, None, doubt_j)
+        return Figure(joules, kind, bill.meter.add_floor(bill.decision.backend, joules, bill.own_s), doubt_j)
 
     def _learn(self, bill: Bill, energy: RequestEnergy) -> None:
         backend, name = bill.decision.backend, bill.request.model

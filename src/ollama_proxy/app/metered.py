@@ -101,6 +101,11 @@ class Meter:
         kind = self._kind if self.plan.emulated or seen >= _MEASURED else "modelled"
         return Figure(joules, kind, energy.joules / seen, doubt_j)
 
+    def add_floor(self, backend: str, joules: float, own_s: float) -> float | None:
+        """Joules above the floor, with the floor's in an attempt's own part of the time; None until that is known."""
+        floor_w = self.books[backend].floor_w
+        return None if floor_w is None else joules + floor_w * own_s
+
     def _share(self, apportioning: Apportioning, from_s: float, to_s: float, whole: Energy) -> None:
         zones: dict[str, Energy] = {}
         busy_s: dict[str, float] = {}

@@ -11,6 +11,11 @@ from ollama_proxy.energy.ledger.summary import Group, Summary, Tariff
 #: Up to so much of a name is shown.
 _NAME_CHARS = 40
 _UNKNOWN = "-"
+#: Why an attempt may have the other figure only, and which that is.
+_OTHER = {
+    "marginal": ("the meter had not seen yet what is drawn when idle", "full"),
+    "full": ("what is drawn when idle was not known", "marginal"),
+}
 
 Span = tuple[float, float]
 
@@ -74,6 +79,7 @@ def _group_document(group: Group, tariff: Tariff) -> dict[str, Any]:
         "carbon_g": group.carbon_g(tariff),
         "kinds": {kind: {"attempts": one.attempts, "joules": one.joules} for kind, one in group.kinds.items()},
         "attempts_without_figure": group.unknown,
+        "attempts_with_other_figure_only": group.otherwise_known,
         "static_j": group.static_j,
         "saved_j": group.saved_j,
         "attempts_compared": group.compared,
@@ -87,8 +93,12 @@ def _notes(summary: Summary) -> str:
         if summary.accounting == "marginal"
         else "Energy has a share of the idle draw in it (full)."
     ]
-    if total.unknown:
-        notes.append(f"{_count(total.unknown, 'attempt')} without a figure: nobody knows what their backends draw.")
+    if total.unknown > total.otherwise_known:
+        without = _count(total.unknown - total.otherwise_known, "attempt")
+        notes.append(f"{without} without a figure: nobody knows what their backends draw.")
+    if total.otherwise_known:
+        left_out, other = _OTHER[summary.accounting]
+        notes.append(f"{_count(total.otherwise_known, 'attempt')} left out: {left_out}. See --accounting {other}.")
     if total.compared:
         notes.append(
             f"Saved: against what the static rule would have spent, modelled, on {total.compared:,} of "

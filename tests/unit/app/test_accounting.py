@@ -219,6 +219,25 @@ def test_a_meter_that_is_lost_at_work_gives_way_to_the_model(fault: str) -> None
     assert (back.kind, back.marginal_j) == ("measured", pytest.approx(2.0 * 24.0, rel=0.05))
 
 
+def test_what_is_modelled_while_the_meter_is_lost_has_its_share_of_the_floor() -> None:
+    with FakeSysfs() as sysfs:
+        machine = Machine(sysfs, "cpu")
+        for tokens in (20, 40, 60, 80, 40, 20):
+            machine.ask("cpu", tokens / 10, IDLE_W + 24.0, tokens)
+        bills = [machine.open("cpu") for _ in range(2)]
+        machine.watts, machine.moves = 30.0, False
+        sysfs.fail(f"{PACKAGE}/energy_uj")
+        machine.run(5.0)
+        told = [machine.accounting.close(bill, "ok", machine.now_s, bill.begun_s + 1, Usage(100, 40)) for bill in bills]
+        machine.run(25.0)
+        lost = machine.rows[-2:]
+    assert {row.kind for row in lost} == {"modelled"}
+    # Each has half of the device's five seconds.
+    own_j = IDLE_W * 2.5
+    assert [(row.full_j or 0) - (row.marginal_j or 0) for row in lost] == [pytest.approx(own_j, rel=0.02)] * 2
+    assert [(one.full_j or 0) - (one.joules or 0) for one in told] == [pytest.approx(own_j, rel=0.02)] * 2
+
+
 def test_a_long_request_alone_is_told_what_the_meter_shows_so_far() -> None:
     with FakeSysfs() as sysfs:
         machine = Machine(sysfs, "cpu")

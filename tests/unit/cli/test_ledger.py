@@ -117,6 +117,17 @@ def test_what_nobody_said_has_no_column(path: Path) -> None:
     assert "2026-11-2" in render(path, Tariff(), "day").splitlines()[3]
 
 
+def test_what_a_sum_leaves_out_is_said(path: Path) -> None:
+    write(path, (change(request_id="5", full_j=None), change(request_id="6", marginal_j=None)))
+    unknown = "\n1 attempt without a figure: nobody knows what their backends draw.\n"
+    for accounting, left_out in (("marginal", "idle. See --accounting full."), ("full", "See --accounting marginal.")):
+        text = render(path, Tariff(), accounting=accounting)  # type: ignore[arg-type]
+        assert unknown in text
+        (line,) = [line for line in text.splitlines() if line.startswith("1 attempt left out: ")]
+        assert line.endswith(left_out)
+        assert "unknown for 2" in text
+
+
 def test_names_cannot_steer_a_terminal(path: Path) -> None:
     write(path, (change(model="\x1b[2J" + "x" * 100),))
     text = render(path, Tariff())

@@ -50,8 +50,9 @@ class Group(msgspec.Struct, frozen=True):
     joules: float | None
     plus_minus_j: float | None
     kinds: dict[str, KindShare]
-    #: Attempts that nobody has a figure of.
+    #: Attempts that have no figure of the kind that is summed, and those of them that have one of the other kind.
     unknown: int
+    otherwise_known: int
     compared: int
     static_j: float | None
     saved_j: float | None
@@ -94,11 +95,11 @@ def summarise(
     return Summary(by, accounting, tuple(groups), total[0] if total else _NOTHING)
 
 
-_NOTHING = Group("total", 0, 0, 0, 0, 0.0, None, None, {}, 0, 0, None, None)
+_NOTHING = Group("total", 0, 0, 0, 0, 0.0, None, None, {}, 0, 0, 0, None, None)
 
 
 def _group(ledger: sqlite3.Connection, name: str, accounting: Accounting, span: tuple[float, float]) -> list[Group]:
-    joules = "marginal_j" if accounting == "marginal" else "full_j"
+    joules, other = ("marginal_j", "full_j") if accounting == "marginal" else ("full_j", "marginal_j")
     # The static rule's joules are marginal ones, whichever are summed beside them.
     both = "static_j IS NOT NULL AND marginal_j IS NOT NULL"
     kinds: dict[str, dict[str, KindShare]] = {}
@@ -112,6 +113,7 @@ def _group(ledger: sqlite3.Connection, name: str, accounting: Accounting, span: 
         f"""SELECT {name} AS name, COUNT(DISTINCT request_id), COUNT(*),
             COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(output_tokens), 0), SUM(seconds),
             SUM({joules}), SUM(CASE WHEN {joules} IS NOT NULL THEN plus_minus_j END), COUNT(*) - COUNT({joules}),
+            SUM({joules} IS NULL AND {other} IS NOT NULL),
             SUM({both}), SUM(CASE WHEN {both} THEN static_j END), SUM(CASE WHEN {both} THEN static_j - marginal_j END)
         FROM requests WHERE unix_s >= ? AND unix_s < ? GROUP BY 1 ORDER BY 1""",
         span,
