@@ -50,6 +50,8 @@ specs = st.builds(
     prefill_tokens_per_second=numbers,
     prefill_watts=numbers,
     load_seconds=numbers,
+    wake_seconds=numbers,
+    wake_joules=numbers,
     max_model_size_gb=st.sampled_from((0.0, 1.0, 8.0)),
     preferred_models=st.sampled_from(((), ("m:7b",))),
     excluded_patterns=st.sampled_from(((), ("*:7b",))),
@@ -100,6 +102,7 @@ def fleets(draw: st.DrawFn) -> FleetView:
                 rates=draw(st.dictionaries(st.sampled_from((*MODELS, "tiny:latest")), rates)),
                 capabilities=draw(st.sampled_from((frozenset(Need), frozenset((Need.GENERATE,))))),
                 emulated=draw(st.booleans()),
+                asleep=draw(st.booleans()),
                 requests_per_minute=7,
                 memory={},
             )

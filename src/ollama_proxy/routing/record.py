@@ -217,6 +217,7 @@ def _restrict(view: BackendView, request: RoutingRequest, *, with_names: bool) -
         capabilities=view.capabilities,
         emulated=view.emulated,
         memory={},
+        asleep=view.asleep,
     )
 
 
