@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from ollama_proxy.app.bill import Bill, compare_with_static, learn_from, model, tell_begin, tell_end
 from ollama_proxy.app.meter_plan import Plan, describe_here, plan_meters
 from ollama_proxy.app.metered import ASKED_FROM_S, Device, Meter
@@ -28,7 +30,7 @@ from ollama_proxy.energy.attribution import PATIENCE_S
 from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.energy.meters.sampler import Sampler
 from ollama_proxy.energy.model import UNKNOWN, Figure
-from ollama_proxy.energy.regression import Coefficients, Regressions
+from ollama_proxy.energy.regression import Coefficients, Regression, Regressions, SavedRegression
 from ollama_proxy.fleet.state import Fleet
 
 _log = logging.getLogger(__name__)
@@ -46,6 +48,13 @@ _MOVED = 0.01
 _WEIGHED_FROM = 10
 _NO_USAGE = Usage()
 _UNBILLED = frozenset((Operation.SHOW, Operation.COUNT))
+
+
+class SavedJoules(msgspec.Struct, frozen=True):
+    """What requests cost a backend, by model. An emulated device teaches nothing of the real one behind its name."""
+
+    emulated: bool
+    models: dict[str, SavedRegression]
 
 
 class Accounting:
@@ -200,6 +209,21 @@ class Accounting:
             for source in meter.plan.used
         )
 
+    def save_joules(self) -> dict[str, SavedJoules]:
+        """What requests were found to cost, by backend."""
+        found = {name: self._regressions.save(name) for name in self._devices}
+        return {name: SavedJoules(self._devices[name].emulated, one) for name, one in found.items() if one}
+
+    def restore_joules(self, saved: Mapping[str, SavedJoules], age_s: float, now_s: float) -> None:
+        """Take up what was found `age_s` ago, of backends that are still there and not known to be others now."""
+        for view in self._fleet.view().backends:
+            before = saved.get(view.id)
+            if before is None or (view.health.serves and view.emulated is not before.emulated):
+                continue
+            device = self._devices.setdefault(view.id, Device(view))
+            for name, one in before.models.items():
+                self._use(device, view.id, name, self._regressions.restore(view.id, name, one, age_s), now_s)
+
     def _tell_attempts(self) -> bool:
         """Tell the books what attempts have done since; whether some are left for another round."""
         for bill in self._opened:
@@ -269,16 +293,23 @@ class Accounting:
             return
         regression = self._regressions.pair(backend, name, bill.prior())
         regression.learn(*seen)
+        found = self._use(bill.device, backend, name, regression, bill.ended_s)
+        if found is not None and regression.samples >= _WEIGHED_FROM and bill.meter is not None:
+            bill.meter.books[backend].weights = learn_weights(found)
+
+    def _use(
+        self, device: Device, backend: str, name: str, regression: Regression, now_s: float
+    ) -> Coefficients | None:
+        """Tell the decision what such requests are found to cost; None while too few have shown it."""
         found = regression.coefficients
         if found is None or regression.samples < _LEARNED_FROM:
-            return
-        if regression.samples >= _WEIGHED_FROM and bill.meter is not None:
-            bill.meter.books[backend].weights = learn_weights(found)
-        learned = bill.device.learned
+            return None
+        learned = device.learned
         before = learned.get(name)
         if before is None or _has_moved(before, found):
             learned[name] = found
-            self._fleet.teach_energy(backend, name, found.fixed_j, found.prefill_j, found.decode_j, bill.ended_s)
+            self._fleet.teach_energy(backend, name, found.fixed_j, found.prefill_j, found.decode_j, now_s)
+        return found
 
     # -- who is measured by what ---------------------------------------------------
 

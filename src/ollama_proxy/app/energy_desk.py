@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.climate import Climate
 from ollama_proxy.app.metering import build_meters
 from ollama_proxy.config.schema import Config
+from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.energy.ledger.file import LedgerError, default_path
 from ollama_proxy.energy.ledger.row import LedgerRow
+from ollama_proxy.energy.ledger.spending import read_spending
 from ollama_proxy.energy.ledger.writer import Ledger
 from ollama_proxy.energy.meters.sampler import Sampler
 from ollama_proxy.fleet.state import Fleet
@@ -23,6 +26,8 @@ _log = logging.getLogger(__name__)
 _ROOT_VARIABLE = "OLLAMA_PROXY_SYSFS_ROOT"
 #: A meter that hangs in a read is not waited for at the end.
 _STOP_S = 0.5
+#: An hour, and the piece of it by which a budget counts.
+_BUDGET_S = 3660.0
 
 
 def find_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -74,6 +79,19 @@ class EnergyDesk:
                 _log.warning("no ledger: %s", error)
         if self._sampler is not None:
             self._sampler.start()
+
+    def recall_spending(self, budget: HourlyBudget, now_s: float) -> None:
+        """Book what the ledger has of the last hour, so that no restart makes a budget anew."""
+        if self._ledger is None or not budget.limit_j:
+            return
+        now_unix_s = time.time()
+        try:
+            spent = read_spending(self._ledger.path, now_unix_s - _BUDGET_S, now_unix_s)
+        except LedgerError as error:
+            _log.warning("the energy budget begins anew: %s", error)
+            return
+        for unix_s, joules in spent:
+            budget.spend(joules, now_s - (now_unix_s - unix_s))
 
     def stop(self, now_s: float) -> None:
         """Settle what has ended, write it, and end all threads."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from ollama_proxy.app.accounting import SavedJoules
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.config.schema import Learning
 from ollama_proxy.energy.ledger.file import default_path
@@ -25,13 +26,15 @@ _MOST_BYTES = 64_000_000
 
 
 class Learned(msgspec.Struct, frozen=True):
-    """The file. `rates` by backend."""
+    """The file. `rates` and `joules` by backend; `spent_j` of the last hour's energy budget."""
 
     version: int
     saved_unix_s: float
     rates: dict[str, SavedBackend]
     lengths: list[SavedLengths]
     tokens_per_byte: dict[str, float]
+    joules: dict[str, SavedJoules] = {}
+    spent_j: float = 0.0
 
 
 class Memory:
@@ -63,6 +66,14 @@ class Memory:
         dispatcher.fleet_state.restore_rates(found.rates, age_s, dispatcher.clock())
         dispatcher.lengths.restore(found.lengths)
         dispatcher.prompts.restore(found.tokens_per_byte)
+        dispatcher.accounting.restore_joules(found.joules, age_s, dispatcher.clock())
+        self._recall_spending(found.spent_j, dispatcher.clock() - age_s)
+
+    def _recall_spending(self, joules: float, saved_s: float) -> None:
+        """What the budget's hour had cost, where no ledger told it already: as if all of it had been spent at last."""
+        budget = self._dispatcher.budget
+        if not budget.spent_wh(self._dispatcher.clock()):
+            budget.spend(joules, saved_s)
 
     def _put_aside(self) -> str:
         """Keep what cannot be read, as the next save takes its place; the name that it has now."""
@@ -93,6 +104,8 @@ class Memory:
                 dispatcher.fleet_state.save_rates(),
                 dispatcher.lengths.save(),
                 dispatcher.prompts.save(),
+                dispatcher.accounting.save_joules(),
+                dispatcher.budget.spent_wh(dispatcher.clock()) * 3600,
             )
         )
 

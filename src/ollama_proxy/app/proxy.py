@@ -140,6 +140,7 @@ class Proxy:
         self._dispatcher.starting = True
         await self._ports.bind()
         self._energy.start()
+        self._energy.recall_spending(self._budget, self._loop.time())
         await self._prober.probe_all()
         self._memory.recall()
         embedded = self.config.embedded.enabled
@@ -179,8 +180,8 @@ class Proxy:
             await backend.close()
         if self._passage is not None:
             await self._passage.close()
-        self._memory.save()
         self._energy.stop(self._loop.time())
+        self._memory.save()
         if self._decision_file is not None:
             self._decision_file.flush()
         self._log.flush()

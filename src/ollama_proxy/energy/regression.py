@@ -37,6 +37,10 @@ _MOST_UNSOLVED = 8
 #: The prior is corrected by a factor of at most 20.
 _MOST_FACTOR_LOG = 3.0
 MAX_PAIRS = 1024
+#: What was learned before a restart counts this much, as it may mean another driver or machine, and half of that with
+#: every week; the prior counts again as much more.
+_RESTART_SHARE = 0.5
+_HALF_LIFE_S = 7 * 86_400.0
 
 
 class Coefficients(msgspec.Struct, frozen=True):
@@ -63,6 +67,22 @@ def prior_from_config(
     decode_j = power_watts / decode_tps
     prefill_j = power_watts / prefill_tps if prefill_tps > 0 else decode_j * PREFILL_SHARE
     return Coefficients(power_watts * overhead_s, prefill_j, decode_j)
+
+
+Row = tuple[float, float, float]
+
+
+class SavedRegression(msgspec.Struct, frozen=True):
+    """A regression's state: what it began with, its sums, and how far it has left the prior."""
+
+    prior: Coefficients | None
+    matrix: tuple[Row, Row, Row]
+    vector: Row
+    square: float
+    count: float
+    samples: int
+    faith: float
+    factor_log: float
 
 
 class Regression:
@@ -112,6 +132,25 @@ class Regression:
         self._count = self._count * FORGETTING + 1
         self.samples += 1
         self._unsolved += 1
+
+    def save(self) -> SavedRegression:
+        """What is believed, to be restored after a restart."""
+        first, second, third = ((row[0], row[1], row[2]) for row in self._matrix)
+        vector = self._vector[0], self._vector[1], self._vector[2]
+        sums = (first, second, third), vector, self._square, self._count
+        return SavedRegression(self._prior, *sums, self.samples, self._faith, self._factor_log)
+
+    @classmethod
+    def restore(cls, saved: SavedRegression, age_s: float) -> Regression:
+        """What was believed `age_s` ago; the older, the sooner it is learned anew."""
+        kept = _RESTART_SHARE * 0.5 ** (max(0.0, age_s) / _HALF_LIFE_S)
+        found = cls(saved.prior)
+        found._matrix = [[kept * one for one in row] for row in saved.matrix]
+        found._vector = [kept * one for one in saved.vector]
+        found._square, found._count = kept * saved.square, kept * saved.count
+        found._faith = 1 - kept * (1 - saved.faith)
+        found.samples, found._factor_log = saved.samples, saved.factor_log
+        return found
 
     def predict(self, n_prompt: int, n_output: int) -> Prediction | None:
         """What such a request will cost; None when nothing is known of this pair."""
@@ -193,6 +232,17 @@ class Regressions:
 
     def __init__(self) -> None:
         self._pairs: OrderedDict[tuple[str, str], Regression] = OrderedDict()
+
+    def save(self, backend: str) -> dict[str, SavedRegression]:
+        """Those of a backend, by model."""
+        return {model: one.save() for (name, model), one in self._pairs.items() if name == backend and one.samples}
+
+    def restore(self, backend: str, model: str, saved: SavedRegression, age_s: float) -> Regression:
+        """Take up one of `age_s` ago, in the place of whatever is there."""
+        self._pairs.pop((backend, model), None)
+        self.pair(backend, model)
+        found = self._pairs[backend, model] = Regression.restore(saved, age_s)
+        return found
 
     def pair(self, backend: str, model: str, prior: Coefficients | None = None) -> Regression:
         """The regression of a pair, begun from `prior` when it is new."""

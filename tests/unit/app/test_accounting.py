@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 
-from ollama_proxy.app.accounting import Accounting
+from ollama_proxy.app.accounting import Accounting, SavedJoules
 from ollama_proxy.app.bill import Bill
 from ollama_proxy.app.meter_plan import Member, Plan
 from ollama_proxy.app.metered import Meter as SharedMeter
@@ -265,6 +266,26 @@ def test_what_meters_show_reaches_the_decision() -> None:
     assert rates.prefill_j is not None
     assert rates.fixed_j + 100 * rates.prefill_j + 50 * rates.decode_j == pytest.approx(24.0 * 5.0, rel=0.1)
     assert (figure.joules, figure.kind) == (pytest.approx(24.0 * 5.0, rel=0.1), "modelled")
+
+
+def test_what_meters_have_shown_outlasts_a_restart() -> None:
+    with FakeSysfs() as sysfs:
+        machine = Machine(sysfs, "cpu")
+        for tokens in (20, 40, 60, 80, 40, 20, 60):
+            machine.ask("cpu", tokens / 10, IDLE_W + 24.0, tokens)
+        before = machine.fleet.look("cpu").rates[MODEL]
+        kept = msgspec.json.encode(machine.accounting.save_joules())
+    saved = msgspec.json.decode(kept, type=dict[str, SavedJoules])
+    for emulated in (False, True):
+        fleet = Fleet()
+        fleet.add(machine.fleet.look("cpu").spec, CAN)
+        fleet.probed("cpu", ProbeReport({MODEL: ModelFacts(MODEL)}, emulated=emulated), 0)
+        Accounting(fleet).restore_joules({**saved, "gone": saved["cpu"]}, 3600.0, 5.0)
+        after = fleet.look("cpu").rates.get(MODEL)
+        assert (after is None) is emulated, "an emulated device is another one"
+        if after is not None:
+            assert after.decode_j == pytest.approx(before.decode_j, rel=0.1)
+            assert after.fixed_j == pytest.approx(before.fixed_j, rel=0.3)
 
 
 def test_the_static_rule_that_chooses_the_same_saves_nothing() -> None:

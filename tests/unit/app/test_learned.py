@@ -8,11 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.learned import Memory
 from ollama_proxy.config.schema import Learning
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendSpec
 from ollama_proxy.domain.ports import ProbeReport
+from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.rates import Observation
 from ollama_proxy.fleet.state import Fleet
@@ -29,6 +31,8 @@ class Learnt:
         self.fleet_state.probed("a", ProbeReport({}, emulated=emulated), 0)
         self.lengths = LengthBook()
         self.prompts = PromptRatio()
+        self.accounting = Accounting(self.fleet_state)
+        self.budget = HourlyBudget(10)
 
     def clock(self) -> float:
         return 1000.0
@@ -62,6 +66,20 @@ def test_what_was_learned_is_there_after_a_restart_but_less_certain(tmp_path: Pa
         before.lengths.expect("m:1b", "ollama", "").mean(), rel=0.05
     )
     assert after.prompts.expect("m:1b", 1000) == pytest.approx(before.prompts.expect("m:1b", 1000), rel=0.001)
+
+
+def test_what_the_hour_has_cost_is_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "learned.json"
+    before = Learnt()
+    before.budget.spend(7200.0, 990.0)
+    memory(path, before).save()
+    after, told = Learnt(), Learnt()
+    memory(path, after).recall()
+    assert after.budget.spent_wh(1000.0) == pytest.approx(2.0)
+    assert after.budget.spent_wh(1000.0 + 3700) == 0
+    told.budget.spend(3600.0, 900.0)
+    memory(path, told).recall()
+    assert told.budget.spent_wh(1000.0) == pytest.approx(1.0), "a ledger knows better"
 
 
 def test_an_emulated_device_teaches_nothing_of_the_real_one(tmp_path: Path) -> None:

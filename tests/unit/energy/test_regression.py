@@ -146,6 +146,30 @@ def test_figures_that_are_none_teach_nothing(joules: float) -> None:
     assert regression.predict(10, 10) == before
 
 
+def test_what_was_learned_counts_less_after_a_restart_and_less_with_every_week() -> None:
+    before = Regression(prior_from_config(56, 6))
+    for row in conversations(1, 60):
+        before.learn(*row)
+    day = 86_400.0
+    known = before.predict(1000, 200)
+    told = [Regression.restore(before.save(), days * day).predict(1000, 200) for days in (0, 7, 70, 7000)]
+    assert known is not None
+    errors = [abs(one.joules / known.joules - 1) for one in told if one is not None]
+    doubts = [known.sigma_j, *(one.sigma_j for one in told if one is not None)]
+    assert errors[0] < 0.02
+    assert errors[1] < 0.05
+    assert doubts == sorted(doubts)
+    # Who comes to a machine that has become another learns it sooner than if nothing had been forgotten.
+    rows = [(n_prompt, n_output, 2 * joules) for n_prompt, n_output, joules in conversations(2, 12)]
+    lasting, restored = before, Regression.restore(before.save(), 7 * day)
+    for row in rows:
+        lasting.learn(*row)
+        restored.learn(*row)
+    found = [one.predict(1000, 200) for one in (lasting, restored)]
+    assert all(one is not None for one in found)
+    assert found[1].joules > 1.05 * found[0].joules  # type: ignore[union-attr]
+
+
 def test_pairs_are_apart_and_bounded() -> None:
     regressions = Regressions()
     kept = regressions.pair("a", "m", prior_from_config(10, 10))
