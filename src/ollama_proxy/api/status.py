@@ -35,6 +35,7 @@ def build_status_app(control: Control) -> Starlette:
         Route("/thermal", pages.thermal),
         Route("/proxy/queue", pages.queue),
         Route("/proxy/calibration", pages.calibration),
+        Route("/proxy/reload", pages.reload, methods=["POST"]),
         Route("/efficiency", pages.efficiency, methods=["GET"]),
         Route("/efficiency", pages.set_efficiency, methods=["POST"]),
     ]
@@ -114,6 +115,13 @@ class _Pages:
     async def calibration(self, request: Request) -> Response:
         found = self._control.calibrations().items()
         return _json({"backends": {name: describe_calibration(one) for name, one in found}})
+
+    async def reload(self, request: Request) -> Response:
+        try:
+            changed = await self._control.reload()
+        except ProxyError as error:
+            return _json({"error": error.message}, error.kind.http_status)
+        return _json({"changed": changed})
 
     async def efficiency(self, request: Request) -> Response:
         current, effective, description = self._control.mode()

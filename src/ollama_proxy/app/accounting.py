@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -187,6 +187,15 @@ class Accounting:
         while self.settle(now_s):
             pass
         self._give_up(float("inf"))
+
+    def rearrange(self, entries: Mapping[str, Backend], joined: Collection[str]) -> None:
+        """Other backends are configured; of those that `joined` nothing is known, whoever had their ids before."""
+        self._entries = entries
+        for name in joined:
+            self._devices.pop(name, None)
+            self._served.discard(name)
+            self._regressions.forget(name)
+        self._matched = ()
 
     @property
     def is_active(self) -> bool:

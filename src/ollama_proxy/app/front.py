@@ -77,6 +77,10 @@ class Front:
         self._routes, prefixes = lay_routes(apis)
         self._prefixes = list(prefixes.items())
 
+    def judge_by(self, origins: Origins) -> None:
+        """Let in whom other rules let in, from the next request on."""
+        self._judge = origins.judge
+
     def handle(self, exchange: Exchange) -> None:
         """Serve one exchange."""
         verdict = self._name(exchange)

@@ -1,11 +1,17 @@
-"""The ports the program listens on: who answers on each, binding them, leaving them."""
+"""The ports the program listens on: who answers on each, opening them, moving them, leaving them."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
+import socket
 import ssl
+from collections.abc import Mapping
 from typing import Protocol
+
+import msgspec
 
 from ollama_proxy.api.compute.methods import SERVICE, ComputeApi
 from ollama_proxy.app.front import Front
@@ -17,18 +23,27 @@ from ollama_proxy.net.http2.exchange import Http2Exchange, HttpService
 from ollama_proxy.net.http2.head import RequestHead
 from ollama_proxy.net.http2.server import Http2Server
 from ollama_proxy.net.http2.stream import Stream
+from ollama_proxy.net.listening import Listener, close_all, open_sockets
 from ollama_proxy.net.port import HttpPort
 from ollama_proxy.net.tls import TlsError, make_server_context
 
 _log = logging.getLogger(__name__)
 
-_BACKLOG = 2048
 #: Scrapers come back by themselves.
 _METRICS_GRACE_S = 0.1
+_ALPN = {"http": ("h2", "http/1.1"), "grpc": ("h2",)}
 
 
 class CannotListen(Exception):
     """A port that cannot be bound, or has no certificate to show; the text says which and what to do."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where one port is, as configured. With port 0 each name has a port of its own."""
+
+    host: str
+    port: int
+    name: str = ""
 
 
 class Server(Protocol):
@@ -44,55 +59,115 @@ class Server(Protocol):
         """Take nothing new, wait, close."""
 
 
+class Move(msgspec.Struct, frozen=True):
+    """Where to listen from now on, with everything opened that this takes."""
+
+    places: Mapping[str, Place]
+    contexts: Mapping[str, ssl.SSLContext | None]
+    opened: Mapping[Place, list[socket.socket]]
+
+
 class Ports:
     """HTTP (which takes gRPC over HTTP/2 as well), gRPC, and metrics on a port of their own."""
 
-    def __init__(self, config: Config, front: Front, compute: ComputeApi) -> None:
-        self._config = config
+    def __init__(self, front: Front, compute: ComputeApi) -> None:
         grpc = GrpcServer(compute.methods(), (SERVICE,))
-        self._grpc: Server = grpc
-        self._http: Server = _build_http(front, grpc)
-        self._metrics: Server = HttpServer(front.handle, front.refuse)
-        self._listeners: list[asyncio.Server] = []
-        self.http = self.grpc = 0
+        metrics = HttpServer(front.handle, front.refuse)
+        self._servers: dict[str, Server] = {"http": _build_http(front, grpc), "grpc": grpc, "prometheus": metrics}
+        #: What this process listens on, whoever opened it.
+        self._sockets: dict[Place, list[socket.socket]] = {}
+        self._places: Mapping[str, Place] = {}
+        self._listeners: dict[str, Listener] = {}
 
-    async def bind(self) -> None:
-        """Listen. Raises `CannotListen`."""
-        server, monitoring = self._config.server, self._config.monitoring
-        self.http = await self._bind(self._http, server.http_port, "http", _make_context(server.tls, "h2", "http/1.1"))
-        self.grpc = await self._bind(self._grpc, server.grpc_port, "grpc", _make_context(server.tls, "h2"))
-        extra = monitoring.prometheus_port
-        if monitoring.enabled and extra and extra != self.http:
-            try:
-                await self._bind(self._metrics, extra, "prometheus")
-            except CannotListen as error:
-                # /metrics on the HTTP port answers as well, so this is no reason not to serve.
-                _log.warning("%s; metrics stay on port %d", error, self.http)
+    @property
+    def http(self) -> int:
+        """The HTTP port that was bound."""
+        return self._bound("http")
 
-    async def _bind(self, server: Server, port: int, name: str, tls: ssl.SSLContext | None = None) -> int:
-        host = self._config.server.host.strip("[]")
-        loop = asyncio.get_running_loop()
+    @property
+    def grpc(self) -> int:
+        """The gRPC port that was bound."""
+        return self._bound("grpc")
+
+    def _bound(self, name: str) -> int:
+        port: int = self._sockets[self._places[name]][0].getsockname()[1]
+        return port
+
+    def prepare(self, config: Config) -> Move:
+        """Open what a configuration asks for and is not open yet. Raises `CannotListen`, and then nothing is opened."""
+        wanted = _find_places(config)
+        opened: dict[Place, list[socket.socket]] = {}
         try:
-            listener = await loop.create_server(server.protocol_factory, host, port, backlog=_BACKLOG, ssl=tls)
-        except OSError:
-            raise CannotListen(_describe_taken(port, name)) from None
-        self._listeners.append(listener)
-        bound: int = listener.sockets[0].getsockname()[1]
-        return bound
+            contexts = {name: _make_context(config.server.tls, *_ALPN[name]) for name in wanted if name in _ALPN}
+            for name, place in list(wanted.items()):
+                if place in self._sockets:
+                    continue
+                try:
+                    opened[place] = _open(place, name)
+                except CannotListen as error:
+                    if name != "prometheus":
+                        raise
+                    # /metrics on the HTTP port answers as well, so this is no reason not to serve.
+                    _log.warning("%s; metrics stay on the HTTP port", error)
+                    del wanted[name]
+        except CannotListen:
+            for sockets in opened.values():
+                close_all(sockets)
+            raise
+        return Move(wanted, contexts, opened)
+
+    async def commit(self, move: Move) -> None:
+        """Accept there, and then no longer where this is not wanted any more; open connections stay."""
+        self._sockets |= move.opened
+        for name, place in move.places.items():
+            tls = move.contexts.get(name)
+            listener = self._listeners.get(name)
+            if listener is None or self._places[name] != place:
+                listener = Listener(self._servers[name].protocol_factory, self._sockets[place])
+                await listener.accept(tls)
+                if name in self._listeners:
+                    self._listeners[name].stop()
+                self._listeners[name] = listener
+            elif tls is not None or listener.tls:
+                await listener.accept(tls)
+        for name in self._listeners.keys() - move.places.keys():
+            self._listeners.pop(name).stop()
+        self._places = move.places
+        for place in self._sockets.keys() - set(move.places.values()):
+            close_all(self._sockets.pop(place))
 
     def sweep(self, now_s: float) -> None:
         """Look after late clients; call about once a second."""
-        for server in (self._http, self._grpc, self._metrics):
+        for server in self._servers.values():
             server.sweep(now_s)
 
     async def drain(self, grace_s: float) -> None:
         """Listen no more, let answers end within the grace period, close what is left."""
-        for listener in self._listeners:
-            listener.close()
+        for listener in self._listeners.values():
+            listener.stop()
+        for sockets in self._sockets.values():
+            close_all(sockets)
+        self._sockets = {}
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._http.drain(grace_s))
-            group.create_task(self._grpc.drain(grace_s))
-            group.create_task(self._metrics.drain(min(grace_s, _METRICS_GRACE_S)))
+            for name, server in self._servers.items():
+                limit_s = min(grace_s, _METRICS_GRACE_S) if name == "prometheus" else grace_s
+                group.create_task(server.drain(limit_s))
+
+
+def _find_places(config: Config) -> dict[str, Place]:
+    server, monitoring = config.server, config.monitoring
+    ports = {"http": server.http_port, "grpc": server.grpc_port}
+    if monitoring.enabled and monitoring.prometheus_port not in (0, server.http_port):
+        ports["prometheus"] = monitoring.prometheus_port
+    host = server.host.strip("[]")
+    return {name: Place(host, port, "" if port else name) for name, port in ports.items()}
+
+
+def _open(place: Place, name: str) -> list[socket.socket]:
+    try:
+        return open_sockets(place.host, place.port)
+    except OSError as error:
+        raise CannotListen(_describe(error, place, name)) from None
 
 
 def _make_context(tls: Tls, *alpn: str) -> ssl.SSLContext | None:
@@ -114,6 +189,11 @@ def _build_http(front: Front, grpc: GrpcServer) -> HttpPort:
     return HttpPort(HttpServer(front.handle, front.refuse, streams=front.streams), Http2Server(open_stream))
 
 
-def _describe_taken(port: int, name: str) -> str:
+def _describe(error: OSError, place: Place, name: str) -> str:
     flag = f"--{name}-port" if name != "prometheus" else "monitoring.prometheus_port"
-    return f"port {port} ({name}) is in use; stop the other program or choose another with {flag}"
+    if error.errno == errno.EADDRINUSE:
+        return f"port {place.port} ({name}) is in use; stop the other program or choose another with {flag}"
+    if error.errno == errno.EACCES:
+        return f"port {place.port} ({name}) is not for this user; choose another with {flag}"
+    reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else error.strerror
+    return f"{place.host} port {place.port} ({name}) cannot be listened on: {reason}"

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 
 from ollama_proxy.domain.device import Health
-from ollama_proxy.domain.ports import Backend, ProbeError
+from ollama_proxy.domain.ports import Backend, ProbeError, ProbeReport
 from ollama_proxy.fleet.state import Fleet
 
 _log = logging.getLogger(__name__)
+
+Finding = ProbeReport | ProbeError
 
 #: A backend that is not healthy is looked at this often: so a failure is confirmed and a recovery seen soon.
 SICK_INTERVAL_S = 2.0
@@ -34,8 +36,8 @@ class Prober:
     ) -> None:
         self._fleet = fleet
         self._backends = backends
-        self._interval_s = interval_s
-        self._timeout_s = timeout_s
+        self.interval_s = interval_s
+        self.timeout_s = timeout_s
         self._clock = clock
         self._probed_s: dict[str, float] = {}
         self._under_way: dict[str, asyncio.Future[None]] = {}
@@ -45,23 +47,23 @@ class Prober:
     async def run(self) -> None:
         """Probe for ever: the healthy every interval, the others more often."""
         while True:
-            await asyncio.sleep(min(SICK_INTERVAL_S, self._interval_s))
+            await asyncio.sleep(min(SICK_INTERVAL_S, self.interval_s))
             now_s = self._clock()
             self._fleet.age(now_s)
             due = [
                 name for name in list(self._backends) if now_s - self._probed_s.get(name, -1e9) >= self._wait_s(name)
             ]
-            await self._probe_many(due, self._timeout_s)
+            await self._probe_many(due, self.timeout_s)
 
     def _wait_s(self, name: str) -> float:
         view = self._fleet.find(name)
         healthy = view is not None and view.health is Health.HEALTHY
         # A little less than the interval, so that a round that comes a moment early is not skipped.
-        return 0.95 * (self._interval_s if healthy else min(SICK_INTERVAL_S, self._interval_s))
+        return 0.95 * (self.interval_s if healthy else min(SICK_INTERVAL_S, self.interval_s))
 
     async def probe_all(self) -> None:
         """One round over all backends."""
-        await self._probe_many(list(self._backends), self._timeout_s)
+        await self._probe_many(list(self._backends), self.timeout_s)
 
     async def refresh(self, changed: Collection[str] = ()) -> None:
         """One round for a client that wants fresh lists; over those that serve, and bounded.
@@ -78,7 +80,7 @@ class Prober:
             if view.health.serves and now_s - self._probed_s.get(view.id, -1e9) > _FRESH_S
             if not changed or view.id in changed
         ]
-        await self._probe_many(due, min(_REFRESH_TIMEOUT_S, self._timeout_s))
+        await self._probe_many(due, min(_REFRESH_TIMEOUT_S, self.timeout_s))
 
     async def _probe_many(self, names: list[str], timeout_s: float) -> None:
         async with asyncio.TaskGroup() as group:
@@ -101,19 +103,33 @@ class Prober:
     async def probe(self, name: str, timeout_s: float) -> None:
         """Ask one backend and book what it said."""
         backend = self._backends.get(name)
-        before = self._fleet.find(name)
-        if backend is None or before is None:
+        if backend is None or self._fleet.find(name) is None:
             return
         self._outdated.discard(name)
+        found = await self.ask(backend, timeout_s)
+        # Meanwhile a reload may have put another server in its place.
+        if self._backends.get(name) is backend:
+            self.book(name, found)
+
+    async def ask(self, backend: Backend, timeout_s: float) -> Finding:
+        """What a backend says of itself, or why it says nothing; it need not be in the fleet."""
         try:
-            report = await backend.probe(timeout_s)
+            return await backend.probe(timeout_s)
         except ProbeError as error:
-            self._fleet.probe_failed(name, str(error), int(time.time()), hard=error.hard)
+            return error
         except Exception:  # noqa: BLE001  # the root of a probe: what trips over one backend must not end the others'
-            _log.exception("the probe of %s failed", name)
-            self._fleet.probe_failed(name, "its answer could not be read", int(time.time()), hard=False)
+            _log.exception("the probe of %s failed", backend.spec.id)
+            return ProbeError("its answer could not be read")
+
+    def book(self, name: str, found: Finding) -> None:
+        """Take in what a backend of the fleet has said."""
+        before = self._fleet.find(name)
+        if before is None:
+            return
+        if isinstance(found, ProbeError):
+            self._fleet.probe_failed(name, str(found), int(time.time()), hard=found.hard)
         else:
-            self._fleet.probed(name, report, int(time.time()))
+            self._fleet.probed(name, found, int(time.time()))
         if name not in self._outdated:
             self._probed_s[name] = self._clock()
         self._tell(name, before.health)

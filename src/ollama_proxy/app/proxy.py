@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ollama_proxy.app.embedding import EmbeddedBackend
 from ollama_proxy.app.energy_desk import EnergyDesk, find_root
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.garbage import Garbage
+from ollama_proxy.app.generation import Generation, Succession, build_generation, compare, replaced
 from ollama_proxy.app.inquiry import Desk
 from ollama_proxy.app.job import Job
 from ollama_proxy.app.learned import Memory
@@ -28,12 +29,14 @@ from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports
 from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
+from ollama_proxy.app.reload import Reloader
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.steering import Steering
-from ollama_proxy.app.upstreams import build_backend, build_passage
+from ollama_proxy.app.upstreams import build_passage
 from ollama_proxy.config.checks import is_loopback
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call, RawHead, RawRequest
+from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import Calibration, FleetView
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import (
@@ -66,14 +69,14 @@ _GRACE_S = 5.0
 class Proxy:
     """Service and control of the APIs, and the life of everything behind them."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, read_config: Callable[[], Config] | None = None) -> None:
+        """`read_config` reads the configuration again for a reload; it may raise `ConfigError`."""
         self._loop = asyncio.get_running_loop()
+        self._generation = generation = build_generation(config)
         self._fleet = Fleet(config.health.unhealthy_threshold)
         self._backends: dict[str, Backend] = {}
-        for entry in config.backends:
-            if entry.enabled and not entry.transparent:
-                self._add(build_backend(entry, config.models.aliases))
+        for backend in generation.backends.values():
+            self._add(backend)
         self._metrics = Metrics(self._fleet.view, ollama_proxy.__version__)
         self._log = RequestLog(sys.stderr, enabled=config.monitoring.trace_requests)
         self._budget = HourlyBudget(config.energy.budget_wh_per_hour)
@@ -88,45 +91,50 @@ class Proxy:
             policy=self._steering.policy,
             books=Books(self._fleet, self._metrics, self._log),
             clock=self._loop.time,
-            substitutes={canonical_model(name): others for name, others in config.models.substitutes.items()},
+            substitutes=_canonical_substitutes(config),
             refresh=self._refresh_lists,
             most_waiting=config.routing.max_waiting,
             budget=self._budget,
-            max_attempts=1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS,
+            max_attempts=_max_attempts(config),
             decisions=Decisions(self._decision_file.add if self._decision_file is not None else None),
             accounting=self._energy.accounting,
         )
         #: Where the pages about decisions ask.
-        self.inquiry = Desk(self._dispatcher, self._steering.policy_in)
+        self.inquiry = Desk(self._dispatcher, self._policy_in)
         self._dispatcher.resteer = self._steer
         self._memory = Memory(config.learning, self._dispatcher)
-        health = config.health
         self._prober = Prober(
             fleet=self._fleet,
             backends=self._backends,
-            # Without health checks the healthy are left alone; the others still have to be found again.
-            interval_s=health.interval_seconds if health.enabled else math.inf,
-            timeout_s=health.timeout_seconds,
+            interval_s=_probe_interval_s(config),
+            timeout_s=config.health.timeout_seconds,
             clock=self._loop.time,
         )
         self._placement = Placement(config.models.placement, config.routing.default_backend)
         self._embedded = EmbeddedBackend(config.embedded, self._join, self._leave)
+        pages = build_status_app(self)
+        self._page_paths = frozenset(route.path.encode() for route in pages.routes if isinstance(route, Route))
+        apis = [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS]
+        self._front = Front(apis, pages, self.make_request_id, _build_origins(config))
         self._passage: Passage | None = None
-        self._ports = Ports(config, self._build_front(), ComputeApi(self))
+        self._look_through(generation)
+        self._ports = Ports(self._front, ComputeApi(self))
+        self._reloader = Reloader(self, read_config)
         self._garbage = Garbage()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _build_front(self) -> Front:
-        server = self.config.server
-        origins = Origins(server.allowed_origins, server.allowed_hosts, local_only=is_loopback(server.host))
-        apis = [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS]
-        pages = build_status_app(self)
-        front = Front(apis, pages, self.make_request_id, origins)
-        for entry in self.config.backends:
-            if entry.enabled and entry.transparent:
-                paths = frozenset(route.path.encode() for route in pages.routes if isinstance(route, Route))
-                front.passage = self._passage = build_passage(entry, self.fleet, paths, front.refuse)
-        return front
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._generation.config
+
+    def _look_through(self, now: Generation) -> None:
+        """Send what nobody else takes to the transparent backend, if there is one."""
+        if now.transparent is not None:
+            front = self._front
+            front.passage = self._passage = build_passage(now.transparent, self.fleet, self._page_paths, front.refuse)
+        else:
+            self._front.passage = self._passage = None
 
     def _spend(self, backend: str, kind: str, joules: float) -> None:
         """Joules that were booked."""
@@ -138,7 +146,7 @@ class Proxy:
     async def start(self) -> None:
         """Look at the backends, start the embedded model if it is needed, then listen. Raises `CannotListen`."""
         self._dispatcher.starting = True
-        await self._ports.bind()
+        await self._ports.commit(self._ports.prepare(self.config))
         self._energy.start()
         self._energy.recall_spending(self._budget, self._loop.time())
         await self._prober.probe_all()
@@ -157,6 +165,7 @@ class Proxy:
         self._tasks.append(spawn(self._energy.accounting.run(self._loop.time), "energy"))
         if self._decision_file is not None:
             self._tasks.append(spawn(self._decision_file.run(), "record decisions"))
+        self._reloader.begin()
 
     @property
     def http_port(self) -> int:
@@ -198,6 +207,87 @@ class Proxy:
     def _steer(self) -> None:
         if self._steering.tick():
             self._dispatcher.policy = self._steering.policy
+
+    # -- another configuration ------------------------------------------------------
+
+    async def adopt(self, config: Config) -> None:
+        """Serve by another configuration from now on. Raises `CannotListen`, and then nothing has changed.
+
+        Everything is built and everybody new has been asked before anything is exchanged, and that is done in one turn
+        of the event loop. Requests that run keep the objects that they run on.
+        """
+        before, now = self._generation, build_generation(config, self._generation)
+        who = compare(before, now)
+        asked = sorted(who.joined | who.renewed)
+        limit_s = config.health.timeout_seconds
+        found = await asyncio.gather(*(self._prober.ask(now.backends[name], limit_s) for name in asked))
+        move = self._ports.prepare(config)
+        self._succeed(before, now, who)
+        for name, one in zip(asked, found, strict=True):
+            self._prober.book(name, one)
+        self._steer()
+        self._dispatcher.plan_soon()
+        await self._ports.commit(move)
+        for backend in replaced(before, now):
+            await backend.close()
+
+    def _succeed(self, before: Generation, now: Generation, who: Succession) -> None:
+        """Put a generation in the place of the one before."""
+        config = now.config
+        for name in who.left:
+            del self._backends[name]
+            self._fleet.remove(name)
+        for name, backend in now.backends.items():
+            if name in who.joined:
+                self._add(backend)
+            elif name in who.renewed:
+                self._backends[name] = backend
+                self._fleet.renew(backend.spec, backend.capabilities)
+        self._fleet.arrange(now.backends, config.health.unhealthy_threshold)
+        self._energy.accounting.rearrange({one.id: one for one in config.backends}, who.joined)
+        self._generation = now
+        passage = self._passage
+        if now.transparent != before.transparent:
+            self._look_through(now)
+            if passage is not None:
+                spawn(passage.close(), "close the pool of a passage")
+        self._set(before.config, config)
+
+    def _set(self, before: Config, config: Config) -> None:
+        """Take up all that is no more than a value."""
+        self._front.judge_by(_build_origins(config))
+        self._log.enabled = config.monitoring.trace_requests
+        logging.getLogger().setLevel(config.monitoring.log_level.upper())
+        if config.energy.budget_wh_per_hour != before.energy.budget_wh_per_hour:
+            self._set_budget(config.energy.budget_wh_per_hour)
+        self._placement = Placement(config.models.placement, config.routing.default_backend)
+        self._prober.interval_s, self._prober.timeout_s = _probe_interval_s(config), config.health.timeout_seconds
+        mode = self._steering.mode
+        self._steering = Steering(config, self._fleet.view, partial(read_supply, find_root()))
+        if config.efficiency.default_mode == before.efficiency.default_mode:
+            # It may have been set since; what the file does not change stays.
+            self._steering.mode = mode
+        self._dispatcher.policy = self._steering.policy
+        self._dispatcher.substitutes = _canonical_substitutes(config)
+        self._dispatcher.admission.most = config.routing.max_waiting
+        self._dispatcher.max_attempts = _max_attempts(config)
+
+    def _set_budget(self, watt_hours: float) -> None:
+        """What was spent within the last hour stays spent, as far as it was counted."""
+        now_s = self._loop.time()
+        budget = HourlyBudget(watt_hours)
+        budget.spend(self._budget.spent_wh(now_s) * 3600, now_s)
+        self._budget = self._dispatcher.budget = budget
+
+    async def reload(self) -> tuple[str, ...]:
+        return await self._reloader.reload("asked for")
+
+    def request_reload(self, why: str) -> None:
+        """Reload soon; how it went is in the log."""
+        self._reloader.request(why)
+
+    def _policy_in(self, mode: str) -> Policy:
+        return self._steering.policy_in(mode)
 
     # -- backends that come and go ----------------------------------------------
 
@@ -279,3 +369,21 @@ class Proxy:
     def embedded_problem(self) -> str:
         """Why the embedded model is not there although it was wanted, or ""."""
         return self._embedded.problem
+
+
+def _probe_interval_s(config: Config) -> float:
+    """Without health checks the healthy are left alone; the others still have to be found again."""
+    return config.health.interval_seconds if config.health.enabled else math.inf
+
+
+def _max_attempts(config: Config) -> int:
+    return 1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS
+
+
+def _canonical_substitutes(config: Config) -> dict[str, tuple[str, ...]]:
+    return {canonical_model(name): others for name, others in config.models.substitutes.items()}
+
+
+def _build_origins(config: Config) -> Origins:
+    server = config.server
+    return Origins(server.allowed_origins, server.allowed_hosts, local_only=is_loopback(server.host))

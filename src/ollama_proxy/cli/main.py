@@ -54,16 +54,17 @@ def run(
     from ollama_proxy.config.load import Overrides, find_config, load_config
     from ollama_proxy.config.problems import ConfigError
 
-    path = find_config(config, os.environ, Path.cwd())
+    path = find_config(config, os.environ, Path.cwd()).absolute()
+    flags = Overrides(host, grpc_port, http_port, log_level)
     try:
-        loaded = load_config(path, os.environ, Overrides(host, grpc_port, http_port, log_level))
+        loaded = load_config(path, os.environ, flags)
     except ConfigError as error:
         typer.echo(f"ollama-proxy: {error}", err=True)
         raise typer.Exit(2) from None
     if validate_config:
         typer.echo(f"{path}: good")
         raise typer.Exit
-    raise typer.Exit(serve.serve(loaded, str(path)))
+    raise typer.Exit(serve.serve(loaded, path, lambda: load_config(path, os.environ, flags)))
 
 
 def normalise_flags(arguments: list[str]) -> list[str]:

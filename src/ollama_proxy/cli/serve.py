@@ -6,21 +6,23 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from ollama_proxy.config.schema import Config
 
 
-def serve(config: Config, config_path: str) -> int:
-    """Run until a signal; returns the exit code."""
+def serve(config: Config, config_path: Path, read_config: Callable[[], Config]) -> int:
+    """Run until a signal; returns the exit code. `read_config` reads the file again, with the same flags."""
     import uvloop
 
     from ollama_proxy.observability.logs import set_up_logging
 
     set_up_logging(config.monitoring.log_level)
-    return uvloop.run(_serve(config, config_path))
+    return uvloop.run(_serve(config, config_path, read_config))
 
 
-async def _serve(config: Config, config_path: str) -> int:
+async def _serve(config: Config, config_path: Path, read_config: Callable[[], Config]) -> int:
     from ollama_proxy.app.banner import write_banner
     from ollama_proxy.app.ports import CannotListen
     from ollama_proxy.app.proxy import Proxy
@@ -29,7 +31,8 @@ async def _serve(config: Config, config_path: str) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    proxy = Proxy(config)
+    proxy = Proxy(config, read_config)
+    loop.add_signal_handler(signal.SIGHUP, proxy.request_reload, "SIGHUP")
     starting = asyncio.ensure_future(proxy.start())  # noqa: TID251  # owned here: awaited or cancelled below
     stopping = asyncio.ensure_future(stop.wait())  # noqa: TID251  # owned here: awaited or cancelled below
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -42,7 +45,7 @@ async def _serve(config: Config, config_path: str) -> int:
                 server.host,
                 proxy.http_port,
                 proxy.grpc_port,
-                config_path,
+                str(config_path),
                 problem,
                 tls=server.tls.enabled,
             )
@@ -57,7 +60,7 @@ async def _serve(config: Config, config_path: str) -> int:
         await asyncio.wait({starting, stopping})
         logging.getLogger(__name__).debug("stopping")
         await proxy.stop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # It is ending well: who asks again while the loop is taken down must not make it a death by signal.
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)

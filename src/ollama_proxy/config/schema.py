@@ -62,6 +62,28 @@ class Server(Section, frozen=True):
     ] = ()
 
 
+class Process(Section, frozen=True):
+    """How it is told of changes, and how it ends."""
+
+    reload_on_change: Annotated[
+        bool, Meta(description="take up the file when it changes, as SIGHUP and `POST /proxy/reload` do")
+    ] = True
+    grace_seconds: Annotated[
+        float, Meta(ge=0, le=86400, description="after SIGTERM, for answers that run; what is left then gets an error")
+    ] = 30
+    drain_delay_seconds: Annotated[
+        float,
+        Meta(ge=0, le=3600, description="before that: not ready, but serving on, until load balancers have noticed"),
+    ] = 0
+    control_socket: Annotated[
+        str,
+        Meta(
+            description="where a successor (`--take-over`) asks for the listening sockets; empty takes "
+            "ollama-proxy/control-<HTTP port>.sock in XDG_RUNTIME_DIR, else in XDG_STATE_HOME or ~/.local/state"
+        ),
+    ] = ""
+
+
 class Embedded(Section, frozen=True):
     enabled: Literal["auto", "always", "never"] = "auto"
     model_path: Annotated[str, Meta(description="a GGUF file; empty takes the installed SmolLM2")] = ""
@@ -328,6 +350,7 @@ class Config(Section, frozen=True):
     """The file."""
 
     server: Server = Server()
+    process: Process = Process()
     embedded: Embedded = Embedded()
     backends: tuple[Backend, ...] = ()
     models: Models = Models()

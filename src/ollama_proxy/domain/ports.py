@@ -202,6 +202,9 @@ class Control(Protocol):
     def metrics(self) -> tuple[bytes, str]:
         """The metrics page and its content type."""
 
+    async def reload(self) -> tuple[str, ...]:
+        """Take up the configuration as it is now: the keys that have changed. Raises `ProxyError` that says why not."""
+
 
 class AttemptSink(Protocol):
     """One attempt's answer: either raw bytes in the client's dialect or events, then one end."""

@@ -256,5 +256,10 @@ class Regressions:
             self._pairs.move_to_end(key)
         return found
 
+    def forget(self, backend: str) -> None:
+        """Another server has this id now."""
+        for key in [key for key in self._pairs if key[0] == backend]:
+            del self._pairs[key]
+
     def __len__(self) -> int:
         return len(self._pairs)

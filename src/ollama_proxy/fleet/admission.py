@@ -111,7 +111,7 @@ class Admission:
     ) -> None:
         """At `most` so many wait. `in_order` false serves first come first served, whatever the class; `judge` is
         `decide`, or times it."""
-        self._most = most
+        self.most = most
         self._fleet = fleet
         self._policy = policy
         self._in_order = in_order
@@ -125,7 +125,7 @@ class Admission:
 
     def add(self, waiting: Waiting, now_s: float) -> None:
         """One more waits. Raises `Full`."""
-        if len(self._waiting) >= self._most:
+        if len(self._waiting) >= self.most:
             raise Full(len(self._waiting), self.expect_wait(now_s))
         waiting.tag = max(self._virtual, self._tags.get(waiting.caller, 0.0))
         self._waiting[waiting] = None

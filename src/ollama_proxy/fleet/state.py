@@ -5,7 +5,7 @@ Only the view of a backend that changed is made anew, and only when somebody loo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -150,6 +150,23 @@ class Fleet:
             self._ghosts[backend] = self._ghosts.get(backend, 0) + gone.in_flight
         self._touch(gone)
 
+    def renew(self, spec: BackendSpec, capabilities: frozenset[Need]) -> None:
+        """A backend is described in another way; its health, its load and what was learned of it stay."""
+        record = self._records[spec.id]
+        record.spec, record.capabilities = spec, capabilities
+        # What decisions have worked out was worked out for the old description.
+        record.memory = {}
+        if not spec.suspend_after_seconds:
+            record.asleep, record.idle_since_s = False, None
+        self._touch(record)
+
+    def arrange(self, order: Iterable[str], unhealthy_threshold: int) -> None:
+        """Put the backends in an order, those that it does not name last; failures are counted by another threshold."""
+        self._threshold = unhealthy_threshold
+        known = [name for name in order if name in self._records]
+        self._records = {name: self._records[name] for name in dict.fromkeys((*known, *self._records))}
+        self._move()
+
     def view(self) -> FleetView:
         """The backends at this moment."""
         if self._view is None:
@@ -200,10 +217,10 @@ class Fleet:
 
     def closed(self, backend: str, running: Running | None = None) -> None:
         """An attempt is over, however it ended."""
-        if self._ghosts and backend in self._ghosts:
+        record = self._records.get(backend)
+        if self._ghosts and backend in self._ghosts and not (record and running in record.running):
             self._lay_ghost(backend)
             return
-        record = self._records.get(backend)
         if record is not None and record.in_flight:
             record.in_flight -= 1
             if running is not None:

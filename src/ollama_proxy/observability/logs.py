@@ -74,13 +74,13 @@ class RequestLog:
 
     def __init__(self, stream: TextIO = sys.stderr, *, enabled: bool = True) -> None:
         self._stream = stream
-        self._enabled = enabled
+        self.enabled = enabled
         self._format: Callable[[RequestRecord], str] = format_for_people if stream.isatty() else format_as_json
         self._waiting: list[tuple[Any, ...]] = []
 
     def write(self, *fields: Any) -> None:
         """Queue the fields of a `RequestRecord`, in order; its line is out within a tenth of a second."""
-        if not self._enabled:
+        if not self.enabled:
             return
         if not self._waiting:
             asyncio.get_running_loop().call_later(_FLUSH_S, self.flush)

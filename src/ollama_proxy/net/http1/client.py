@@ -136,6 +136,7 @@ class OriginPool:
         self._idle: dict[UpstreamConnection, int] = {}
         self._period = 0
         self._expiry: asyncio.TimerHandle | None = None
+        self._closed = False
         self.open = 0
 
     @property
@@ -192,7 +193,7 @@ class OriginPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Take a connection back for the next request."""
-        if connection.is_usable() and len(self._idle) < _MAX_IDLE:
+        if connection.is_usable() and len(self._idle) < _MAX_IDLE and not self._closed:
             self._idle[connection] = self._period
             if self._expiry is None:
                 self._expiry = asyncio.get_running_loop().call_later(self._idle_s, self._expire)
@@ -217,7 +218,8 @@ class OriginPool:
         self._idle.pop(connection, None)
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections, and the others when they have carried what they carry."""
+        self._closed = True
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None

@@ -1,0 +1,87 @@
+"""Taking up a changed configuration while requests run: all of it, or nothing and a sentence why."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from ollama_proxy.app.ports import CannotListen
+from ollama_proxy.config.difference import find_changes, find_fixed
+from ollama_proxy.config.problems import ConfigError
+from ollama_proxy.config.schema import Config
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.task import spawn
+
+_log = logging.getLogger(__name__)
+
+
+class Adopter(Protocol):
+    """Who serves by a configuration."""
+
+    @property
+    def config(self) -> Config:
+        """The one in force."""
+
+    async def adopt(self, config: Config) -> None:
+        """Serve by another from now on. Raises `CannotListen`, and then nothing has changed."""
+
+
+class Reloader:
+    """One reload at a time, in the order in which they were asked for, none before the start is over."""
+
+    def __init__(self, adopter: Adopter, read: Callable[[], Config] | None) -> None:
+        """`read` reads the configuration; it may raise `ConfigError`. Without it nothing can be reloaded."""
+        self._adopter = adopter
+        self._read = read
+        self._begun = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._waits = False
+
+    def begin(self) -> None:
+        """The start is over."""
+        self._begun.set()
+
+    def request(self, why: str) -> None:
+        """Reload soon; a request that comes while another waits is the same request."""
+        if not self._waits:
+            self._waits = True
+            spawn(self._reload_soon(why), "reload")
+
+    async def _reload_soon(self, why: str) -> None:
+        try:
+            await self.reload(why)
+        except ProxyError:
+            """It is in the log already."""
+
+    async def reload(self, why: str) -> tuple[str, ...]:
+        """Take up the configuration as it is now: the keys that have changed.
+
+        Raises `ProxyError` with the words of a check for one that cannot be used; then everything is as it was.
+        """
+        await self._begun.wait()
+        async with self._turn:
+            self._waits = False
+            try:
+                return await self._reload(why)
+            except ProxyError as error:
+                _log.error("reload (%s) refused, nothing has changed: %s", why, error.message)
+                raise
+
+    async def _reload(self, why: str) -> tuple[str, ...]:
+        if self._read is None:
+            raise ProxyError(ErrorKind.UNIMPLEMENTED, "this proxy was not started from a file")
+        try:
+            config = await asyncio.to_thread(self._read)
+        except ConfigError as error:
+            raise ProxyError(ErrorKind.INVALID_REQUEST, str(error)) from None
+        changes = find_changes(self._adopter.config, config)
+        if fixed := find_fixed(changes):
+            raise ProxyError(ErrorKind.INVALID_REQUEST, f"needs a restart: {', '.join(fixed)}")
+        try:
+            await self._adopter.adopt(config)
+        except CannotListen as error:
+            raise ProxyError(ErrorKind.INVALID_REQUEST, str(error)) from None
+        _log.info("reload (%s): %s", why, "; ".join(changes) or "no key has changed")
+        return tuple(changes)
