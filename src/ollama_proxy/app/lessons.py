@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ollama_proxy.app.settlement import Timing
 from ollama_proxy.domain.answer import Finished
-from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.call import COST_NOTHING, Call
 from ollama_proxy.domain.decision import Decision, RoutingRequest
 
 if TYPE_CHECKING:
@@ -21,10 +21,13 @@ def teach(
 ) -> None:
     """Take in an answer that ended well; `request` as it was when it came."""
     usage = finished.usage
-    if request.embed:
+    quota = call.caller.quota
+    if quota is not None and call.operation not in COST_NOTHING:
+        quota.settle(call.prompt_bytes, usage.prompt_tokens, usage.output_tokens, owner.clock())
+    if request.embed or not owner.fleet_state.wants_lessons(decision.backend, timing.ended_s):
         return
     if usage.output_tokens and finished.reason not in _NOT_WRITTEN_OUT:
-        owner.lengths.learn(request.model, call.way_in, "", usage.output_tokens)
+        owner.lengths.learn(request.model, call.way_in, call.caller.name, usage.output_tokens)
     if usage.prompt_tokens and not usage.cached_tokens:
         owner.prompts.learn(request.model, call.prompt_bytes, usage.prompt_tokens)
     if usage.output_tokens:

@@ -140,7 +140,9 @@ class Books:
     def succeeded(self, call: Call, life: Life, decision: Decision, outcome: Outcome, timing: Timing) -> None:
         """An answer ended well."""
         if call.operation is not _SHOW:
-            self._fleet.succeeded(life.backend, decision.model, observe(outcome, timing), timing.ended_s)
+            teaches = self._fleet.wants_lessons(life.backend, timing.ended_s)
+            seen = observe(outcome, timing) if teaches else NOTHING_SEEN
+            self._fleet.succeeded(life.backend, decision.model, seen, timing.ended_s)
         self._metrics.succeeded(call.way_in, life.backend, outcome)
         usage, joules = outcome.finished.usage, outcome.joules
         self._log.write(
@@ -161,6 +163,7 @@ class Books:
             decision.reason,
             "",
             decision.stand_in,
+            call.caller.name,
         )
 
     def blame(self, backend: str, model: str, failure: Failure) -> None:
@@ -197,4 +200,6 @@ class Books:
             "",
             "",
             error,
+            False,
+            call.caller.name,
         )

@@ -1,6 +1,7 @@
 """The live state of all backends. One writer, the event loop; readers get immutable views.
 
-Only the view of a backend that changed is made anew, and only when somebody looks. Clock values are handed in.
+Only the view of a backend that changed is made anew, and only when somebody looks; nothing is done for each backend of
+a large fleet but copying a tuple. Clock values are handed in.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.device import BackendSpec, BackendView, Calibration, FleetView, ModelFacts, Rates, Wait
+from ollama_proxy.domain.device import BackendSpec, BackendView, Calibration, FleetView, ModelFacts, Moves, Rates, Wait
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeReport
@@ -24,8 +25,12 @@ from ollama_proxy.fleet.running import Running, Slot, forecast_slots, forecast_w
 
 #: What traffic teaches is shown this often: a decision a moment later is no worse for it, and most views then last.
 _TEACH_S = 0.1
+#: So many answers of a backend teach in that time; more of the same would say the same and cost every request.
+_MOST_LESSONS = 16
 #: Beyond so many requests at a backend, nobody works out when each will end.
 _MOST_COUNTED = 32
+#: Changes written down before the list is begun anew, and readers have to look through all backends once.
+_MOST_MOVES = 4096
 #: Share of a new request in the error rate and the mean latency.
 _SHARE = 0.1
 
@@ -46,22 +51,27 @@ class _Record:
         "in_flight",
         "judge",
         "learners",
+        "lessons",
         "loaded",
         "loaded_entries",
         "memory",
         "models",
         "now",
+        "place",
         "rates",
         "running",
         "seen",
         "spec",
         "taught",
         "taught_s",
+        "unshown",
         "version",
     )
 
     def __init__(self, spec: BackendSpec, capabilities: frozenset[Need]) -> None:
         self.spec = spec
+        #: In the order of the configuration.
+        self.place = 0
         self.capabilities = capabilities
         self.health = HealthRecord()
         self.checked_unix_s = 0
@@ -90,6 +100,9 @@ class _Record:
         #: When what traffic teaches was shown last, and whether there is more since.
         self.taught_s = 0.0
         self.taught = False
+        #: Answers that have taught since then, and the models whose rates are to be shown.
+        self.lessons = 0
+        self.unshown: dict[str, Learner] = {}
 
     def look(self) -> BackendView:
         """The backend at this moment."""
@@ -135,11 +148,21 @@ class Fleet:
         #: Attempts that still run on backends that left; one of the same id that joins must not be billed for them.
         self._ghosts: dict[str, int] = {}
         self._view: FleetView | None = None
+        #: By place: the backends, and their views as they were when somebody looked last, which was at this version.
+        self._placed: list[_Record] = []
+        self._shown: list[BackendView] = []
+        self._shown_at = 0
+        self._moves = Moves(0)
+        #: Backends that have no slot left for another request.
+        self._full: set[_Record] = set()
 
     def add(self, spec: BackendSpec, capabilities: frozenset[Need]) -> None:
         """A backend joins."""
-        self._records[spec.id] = record = _Record(spec, capabilities)
-        self._touch(record)
+        before = self._records.get(spec.id)
+        if before is not None:
+            self._full.discard(before)
+        self._records[spec.id] = _Record(spec, capabilities)
+        self._begin_anew()
 
     def remove(self, backend: str) -> None:
         """A backend leaves; what still runs there ends without being booked."""
@@ -148,7 +171,8 @@ class Fleet:
             return
         if gone.in_flight:
             self._ghosts[backend] = self._ghosts.get(backend, 0) + gone.in_flight
-        self._touch(gone)
+        self._full.discard(gone)
+        self._begin_anew()
 
     def renew(self, spec: BackendSpec, capabilities: frozenset[Need]) -> None:
         """A backend is described in another way; its health, its load and what was learned of it stay."""
@@ -158,6 +182,9 @@ class Fleet:
         record.memory = {}
         if not spec.suspend_after_seconds:
             record.asleep, record.idle_since_s = False, None
+        self._full.discard(record)
+        if spec.held and record.in_flight >= spec.slots:
+            self._full.add(record)
         self._touch(record)
 
     def arrange(self, order: Iterable[str], unhealthy_threshold: int) -> None:
@@ -165,20 +192,42 @@ class Fleet:
         self._threshold = unhealthy_threshold
         known = [name for name in order if name in self._records]
         self._records = {name: self._records[name] for name in dict.fromkeys((*known, *self._records))}
-        self._move()
+        self._begin_anew()
 
     def view(self) -> FleetView:
         """The backends at this moment."""
-        if self._view is None:
-            self._view = FleetView(self._version, tuple([one.now or one.look() for one in self._records.values()]))
-        return self._view
+        view = self._view
+        if view is None:
+            shown, placed = self._shown, self._placed
+            if not shown:
+                shown = self._show_all()
+            for place in self._moves.places[self._shown_at - self._moves.since :]:
+                record = placed[place]
+                shown[place] = record.now or record.look()
+            if len(self._moves.places) > _MOST_MOVES:
+                self._moves = Moves(self._version)
+            self._shown_at = self._version
+            view = self._view = FleetView(self._version, tuple(shown), (), self._moves)
+        return view
+
+    def _show_all(self) -> list[BackendView]:
+        """Give out the places, and look at everybody."""
+        self._placed = list(self._records.values())
+        for place, record in enumerate(self._placed):
+            record.place = place
+        self._shown = [record.now or record.look() for record in self._placed]
+        self._shown_at = self._version
+        return self._shown
 
     def view_at(self, now_s: float) -> FleetView:
         """The backends, and how long a new request would wait at those that are full."""
         view = self._view or self.view()
-        if not any(one.spec.held and one.in_flight >= one.spec.slots for one in self._records.values()):
+        if not self._full:
             return view
-        return FleetView(view.version, view.backends, tuple([_wait_at(one, now_s) for one in self._records.values()]))
+        waits: list[Wait | None] = [None] * len(self._placed)
+        for record in self._full:
+            waits[record.place] = _wait_at(record, now_s)
+        return FleetView(view.version, view.backends, tuple(waits), view.moves)
 
     def slots_at(self, now_s: float) -> list[list[Slot]]:
         """When each slot of each backend will be free, in the order of the view: heaps to plan with.
@@ -206,6 +255,8 @@ class Fleet:
         record = self._records.get(backend)
         if record is not None:
             record.in_flight += 1
+            if record.spec.held and record.in_flight >= record.spec.slots:
+                self._full.add(record)
             record.idle_since_s = None
             if running is not None:
                 record.running[running] = None
@@ -213,7 +264,7 @@ class Fleet:
                 record.asleep = False
                 self._touch(record)
             record.now = record.seen.get(record.in_flight)
-            self._move()
+            self._move(record)
 
     def closed(self, backend: str, running: Running | None = None) -> None:
         """An attempt is over, however it ended."""
@@ -223,10 +274,12 @@ class Fleet:
             return
         if record is not None and record.in_flight:
             record.in_flight -= 1
+            if record.in_flight < record.spec.slots:
+                self._full.discard(record)
             if running is not None:
                 record.running.pop(running, None)
             record.now = record.seen.get(record.in_flight)
-            self._move()
+            self._move(record)
 
     def _lay_ghost(self, backend: str) -> None:
         self._ghosts[backend] -= 1
@@ -247,16 +300,23 @@ class Fleet:
         if seen.ttft_s is not None or seen.decode_tps is not None or seen.load_s is not None:
             learner = _touch_learner(record, name, now_s)
             learner.learn(seen, now_s)
-            record.rates = {**record.rates, name: learner.rates()}
+            record.unshown[name] = learner
+            record.lessons += 1
         if record.error_rate:
             record.error_rate *= 1 - _SHARE
         if seen.ttft_s is not None:
             record.avg_latency_ms = _decayed(record.avg_latency_ms, seen.ttft_s)
         if news or not 0 <= now_s - record.taught_s < _TEACH_S:
             record.taught_s = now_s
+            record.lessons = 0
             self._touch(record)
         else:
             record.taught = True
+
+    def wants_lessons(self, backend: str, now_s: float) -> bool:
+        """Whether an answer of a backend still has something to teach, or enough have in the last moment."""
+        record = self._records.get(backend)
+        return record is None or record.lessons < _MOST_LESSONS or not 0 <= now_s - record.taught_s < _TEACH_S
 
     def teach_energy(
         self, backend: str, model: str, fixed_j: float, prefill_j: float, decode_j: float, now_s: float
@@ -374,15 +434,26 @@ class Fleet:
 
     def _touch(self, record: _Record) -> None:
         """More than a backend's load has changed."""
+        if record.unshown:
+            record.rates = {**record.rates, **{name: one.rates() for name, one in record.unshown.items()}}
+            record.unshown.clear()
         record.seen = {}
         record.now = None
         record.taught = False
-        self._move()
+        self._move(record)
 
-    def _move(self) -> None:
-        """The fleet is not what it was."""
+    def _move(self, record: _Record) -> None:
+        """A backend is not what it was."""
         self._view = None
         self._version += 1
+        self._moves.places.append(record.place)
+
+    def _begin_anew(self) -> None:
+        """Not the same backends as before: the places mean others now, and are given when somebody looks."""
+        self._view = None
+        self._version += 1
+        self._moves = Moves(self._version)
+        self._shown = []
 
 
 def _wait_at(record: _Record, now_s: float) -> Wait | None:
@@ -399,6 +470,7 @@ def _touch_learner(record: _Record, model: str, now_s: float) -> Learner:
     if len(learners) > MAX_MODELS:
         oldest = next(iter(learners))
         del learners[oldest]
+        record.unshown.pop(oldest, None)
         record.rates = {name: rates for name, rates in record.rates.items() if name != oldest}
     return learner
 
