@@ -164,6 +164,21 @@ class BackendView(msgspec.Struct, frozen=True, dict=True):
         return "emulated" if self.emulated else "configured"
 
 
+class Moves:
+    """Which places of one fleet changed, in order: one for each version after `since`. It only grows."""
+
+    __slots__ = ("places", "since")
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self.places: list[int] = []
+
+    def between(self, version: int, other: int) -> set[int]:
+        """Places that may differ between two versions, whichever is the later; neither is before `since`."""
+        first, last = (version, other) if version < other else (other, version)
+        return set(self.places[first - self.since : last - self.since])
+
+
 class FleetView(msgspec.Struct, frozen=True):
     """All backends at one moment, in the order of the configuration; `version` grows with every change."""
 
@@ -171,3 +186,5 @@ class FleetView(msgspec.Struct, frozen=True):
     backends: tuple[BackendView, ...]
     #: For each backend, in the same order, the wait for a slot; None where one is free. Empty when nobody keeps count.
     waits: tuple[Wait | None, ...] = ()
+    #: What tells two views of the same fleet apart without looking through them; None where nobody wrote it down.
+    moves: Moves | None = None

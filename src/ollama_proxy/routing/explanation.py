@@ -19,6 +19,7 @@ from ollama_proxy.domain.device import FleetView
 from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.limits import draw_of_others
 from ollama_proxy.routing.patience import end_of, find_slow, is_bounded
+from ollama_proxy.routing.ranking import LargeRanking, first_ms_of
 
 _MAX_REASON_CHARS = 200
 _MAX_NAME_CHARS = 100
@@ -59,8 +60,8 @@ def _explain_cost(request: RoutingRequest, scored: Sequence[Scored], lambda_watt
         return _explain_lateness(wishes.max_latency_ms, scored, lambda_watts)
     if wishes.latency_critical:
         both = "latency before power efficiency: " if wishes.prefer_power_efficiency else ""
-        first_ms = _first_ms(scored[0])
-        if all(first_ms <= _first_ms(other) for other in scored):
+        first_ms = first_ms_of(scored[0])
+        if _begins_soonest(scored):
             return f"{both}lowest predicted latency ({first_ms} ms) {among}"
         end_s = wait_s + device.load_s + prefill_s + decode_s
         return f"{both}soonest predicted end ({end_s:.1f} s) at {lambda_watts:g} J a second {among}"
@@ -86,9 +87,11 @@ def _explain_lateness(limit_ms: int, scored: Sequence[Scored], lambda_watts: flo
     return f"{limit_ms} ms cannot be kept any more: {cost} of {len(scored)}"
 
 
-def _first_ms(scored: Scored) -> int:
-    first_s: float = scored[2] + scored[1].load_s + scored[3]
-    return round(first_s * 1000)
+def _begins_soonest(scored: Sequence[Scored]) -> bool:
+    if isinstance(scored, LargeRanking):
+        return scored.begins_soonest()
+    first_ms = first_ms_of(scored[0])
+    return all(first_ms <= first_ms_of(other) for other in scored)
 
 
 def _among(request: RoutingRequest, count: int) -> str:

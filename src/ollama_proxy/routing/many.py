@@ -1,213 +1,214 @@
 """A sieve for large fleets: arrays find the few backends that can come first, and the loop decides among those.
 
 What `routing.prospect` promises of each backend is kept in columns, one table for each kind of request, and only what
-has changed since the last decision is written anew; so a decision over a thousand backends is a dozen operations on
-arrays. Sums are made in the order of the loop in `decide`, so they are equal to the last bit, and nothing is decided
-here: too many may pass the sieve, never too few.
+has changed since the last decision is written anew; so a decision over a thousand backends is the product of a vector
+and a matrix. Its sums are made in another order than those of the loop in `decide`, from which they differ by less than
+`_SAME`. Nothing is decided here: too many may pass the sieve, never too few.
 
-What is kept between decisions is checked by the identity of the views and changes no result. It holds on to the views
-of one fleet, the latest, and to the tables of a few kinds of request.
+What is kept between decisions is checked by what the fleet wrote down of its changes, or by the identity of the views,
+and changes no result. It holds on to the views of one fleet, the latest, and to the tables of a few kinds of request.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, count, repeat
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ollama_proxy.domain.decision import Policy, RoutingRequest
-from ollama_proxy.domain.device import BackendView, FleetView
+from ollama_proxy.domain.device import BackendView, FleetView, Moves
 from ollama_proxy.routing.prospect import Prospect, Subject, look_ahead, subject_of
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
-Item = TypeVar("Item")
 
-#: Kinds of request whose tables are kept; one of a thousand backends takes about 0.2 MB.
+#: Kinds of request whose tables are kept; one of a thousand backends takes about 0.1 MB.
 _MOST_KINDS = 16
 #: Tuples are compared in pieces of this size: by identity, in C, and looked into only where they differ.
 _PIECE = 32
 _NONE = (None,) * _PIECE
 #: Costs further apart than this (joules) differ after rounding too, which is to the millionth.
 _SAME_J = 2e-6
+#: Share by which two ways to add up the same terms, of which none is negative, may differ: 3e-15 would do.
+_SAME = 1e-13
 #: So many more than are asked for are not worth narrowing down.
 _FEW = 4
 
-#: Rows of a table; neighbours are worked on together.
-_FIXED, _PER_PROMPT_TOKEN, _PER_OUTPUT_TOKEN, _SHARED = (slice(row, row + 2) for row in (0, 2, 4, 6))
-_LOAD_S, _LOAD_JOULES, _TURNS_AHEAD = 8, 9, 10
-_TERMS = 11
-#: The tie-breakers of `Prospect.reckon_tail`, the three of yes and no as one number, and without the id.
-_TIES = 6
-_ALL_TIES = range(_TIES)
-#: Without the sooner first token and the lower draw, which only some policies look at.
-_USUAL_TIES = (0, 3, 4, 5)
+#: Rows of a table, three each: what a request takes, what each token of its prompt, and of its answer. The joules, the
+#: seconds of service, and the seconds of the rounds of all slots that are ahead.
+_SERVICE, _AHEAD, _ALL = slice(0, 6), slice(6, 9), slice(0, 9)
+_SECONDS = slice(3, 9)
+#: The draw; infinite where the request cannot be sent, or nobody knows.
+_WATTS = 9
+_TERMS = 10
+
+#: Greatest values of the load, the priority and the hash that are told apart where one number holds all tie-breakers.
+_LOADS, _PRIORITIES, _HASHES = 2**16, 2**12, 2**22
+_HASHES_IN_ONE = 2**32 // _HASHES
 
 
 class Passed:
     """What a decision's sieve saw; it can be asked again later, since nobody writes to these arrays any more."""
 
-    __slots__ = ("_costs_j", "_ties", "fit")
+    __slots__ = ("_costs_j", "_ties", "fit", "least_first_ms")
 
-    def __init__(self, costs_j: Floats, ties: Sequence[Floats], fit: int) -> None:
+    def __init__(self, costs_j: Floats, ties: Floats, fit: int, least_first_ms: tuple[int, int]) -> None:
         self._costs_j = costs_j
         self._ties = ties
         #: How many backends pass all limits.
         self.fit = fit
+        #: Between which two the soonest first token of all of them is, for a request to which latency is critical.
+        self.least_first_ms = least_first_ms
 
     def places_of_best(self, wanted: int) -> list[int]:
         """Places in the fleet among which the best `wanted` are, in no order; at most `fit`."""
         costs_j = self._costs_j
-        worst_j = _find_border(costs_j, wanted)
-        places: Places = (costs_j <= worst_j + _SAME_J).nonzero()[0]
-        if len(places) > wanted + _FEW:
-            places = self._narrow(places, wanted)
+        border_j = _find_border(costs_j, wanted)
+        near_j = _SAME_J + _SAME * border_j
+        places: Places = (costs_j <= border_j + near_j).nonzero()[0]
+        if len(places) > wanted + _FEW and border_j < np.inf:
+            places = self._narrow(places, wanted, border_j - near_j)
         found: list[int] = places.tolist()
         return found
 
-    def _narrow(self, places: Places, wanted: int) -> Places:
-        """Fewer places that still hold the best, by the rounded cost and then by one tie-breaker after the other."""
+    def _narrow(self, places: Places, wanted: int, sure_j: float) -> Places:
+        """Fewer places that still hold the best: by one tie-breaker after the other, where costs are equal."""
         sure: list[Places] = []
-        for ties in (None, *self._ties):
-            values = _round(self._costs_j[places]) if ties is None else ties.take(places)
-            border = _find_border(values, wanted)
-            if wanted > 1:
-                under = places[values < border]
-                sure.append(under)
-                wanted -= len(under)
-            places = places[values == border]
-            if len(places) <= wanted + _FEW:
-                break
+        values = self._costs_j[places]
+        if wanted > 1:
+            under = values < sure_j
+            sure.append(places[under])
+            wanted -= len(sure[0])
+            places, values = places[~under], values[~under]
+        if _is_one_when_rounded(values):
+            for ties in self._ties:
+                if len(places) <= wanted + _FEW:
+                    break
+                values = ties[places]
+                border = _find_border(values, wanted)
+                if wanted > 1:
+                    sure.append(places[values < border])
+                    wanted -= len(sure[-1])
+                places = places[values == border]
         return np.concatenate((*sure, places)) if sure else places
 
 
 def _find_border(values: Floats, wanted: int) -> float:
     """The greatest of so many of the least values."""
-    border: float = np.minimum.reduce(values) if wanted == 1 else np.partition(values, wanted - 1)[wanted - 1]
+    border: float = values[values.argmin()] if wanted == 1 else np.partition(values, wanted - 1)[wanted - 1]
     return border
 
 
-def _round(costs_j: Floats) -> Floats:
-    """As `decide` rounds: numpy does not, to the last bit. Equal devices have equal costs, so few are different."""
-    if costs_j.min() == costs_j.max():
-        return costs_j
-    raw_j = costs_j.tolist()
-    rounded = {cost_j: round(cost_j, 6) for cost_j in set(raw_j)}
-    return np.array([rounded[cost_j] for cost_j in raw_j])
+def _is_one_when_rounded(costs_j: Floats) -> bool:
+    """Whether `decide`, which rounds costs that are close, takes all of these for equal."""
+    least_j, most_j = float(costs_j[costs_j.argmin()]), float(costs_j[costs_j.argmax()])
+    return round(least_j * (1 - _SAME), 6) == round(most_j * (1 + _SAME), 6)
 
 
 class _Table:
-    """One kind of request: what each backend promises it. `ties` is copied before it changes, `terms` is not."""
+    """One kind of request under one policy: what each backend promises it."""
 
-    __slots__ = ("_added", "_easy", "_multiplied", "fit", "policy", "revision", "terms", "ties")
+    __slots__ = ("_easy", "_is_usual", "fit", "policy", "stale", "terms", "ties")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, policy: Policy) -> None:
+        self.policy = policy
+        self._is_usual = not (policy.power_aware or policy.auto_optimize_latency)
         self.terms = np.zeros((_TERMS, size))
-        self.ties = np.zeros((_TIES, size))
+        #: Tie-breakers in the order in which they are looked at; copied before they change.
+        self.ties = np.zeros((1 if self._is_usual else 4, size))
         self._easy = [False] * size
         self.fit = 0
-        self.policy: Policy | None = None
-        #: Of the fleet, as far as it is written here.
-        self.revision = 0
-        self._added = np.empty((2, size))
-        self._multiplied = np.empty((2, size))
+        #: Places that have changed since they were written here.
+        self.stale = set(range(size))
 
-    def write(self, places: Sequence[int], prospects: Iterator[Prospect]) -> None:
-        """The backends at these places have changed."""
-        rows, easy = [], self._easy
-        for place, one in zip(places, prospects, strict=True):
+    def write(self, backends: Sequence[BackendView], request: RoutingRequest, subject: Subject) -> None:
+        """Bring the table up to date with these backends."""
+        policy, easy, terms = self.policy, self._easy, self.terms
+        self.ties = ties = self.ties.copy()
+        for place in self.stale:
+            one = look_ahead(backends[place], request, subject)
+            if one.policy is not policy:
+                one.stand_under(policy)
             self.fit += one.easy - easy[place]
             easy[place] = one.easy
-            rows.append(_row_of(one))
-        columns = np.array(rows, float).T
-        self.terms[:, places] = columns[:_TERMS]
-        self.ties = self.ties.copy()
-        self.ties[:, places] = columns[_TERMS:]
+            terms[:, place] = _terms_of(one)
+            ties[:, place] = _ties_of(one)[3:] if self._is_usual else _ties_of(one)
+        self.stale = set()
 
     def reckon_costs(
         self, request: RoutingRequest, answer_tokens: float, lambda_watts: float, fleet: FleetView
     ) -> Floats:
         """Joules and priced seconds at each place, infinite where the request cannot be sent."""
-        terms, added, shared = self.terms, self._added, self._multiplied
-        # Seconds of the prompt, and the joules of it and of the request.
-        np.multiply(terms[_PER_PROMPT_TOKEN], request.prompt_tokens, out=added)
-        added += terms[_FIXED]
-        # Seconds of the answer, and the joules of everything, which both depend on who else is there.
-        np.multiply(terms[_PER_OUTPUT_TOKEN], answer_tokens, out=shared)
-        shared[1] += added[1]
-        shared *= terms[_SHARED]
-        service_s = added[0]
-        service_s += terms[_LOAD_S]
-        service_s += shared[0]
-        costs_j: Floats = terms[_TURNS_AHEAD] * service_s
-        if fleet.waits:
-            places = _find_changes(repeat(_NONE), _cut(fleet.waits))
-            costs_j[places] = [wait.mean_s for wait in fleet.waits if wait is not None]
-        costs_j += service_s
-        costs_j *= lambda_watts
-        shared[1] += terms[_LOAD_JOULES]
-        costs_j += shared[1]
+        terms, tokens = self.terms, request.prompt_tokens
+        priced = lambda_watts, lambda_watts * tokens, lambda_watts * answer_tokens
+        if not fleet.waits:
+            costs_j: Floats = np.dot((1.0, tokens, answer_tokens, *priced, *priced), terms[_ALL])
+        else:
+            costs_j = np.dot((1.0, tokens, answer_tokens, *priced), terms[_SERVICE])
+            costs_j += _put_in(fleet, np.dot(priced, terms[_AHEAD]), lambda_watts)
         return costs_j
+
+    def reckon_first_s(self, request: RoutingRequest, answer_tokens: float, fleet: FleetView) -> Floats:
+        """Seconds until the first token at each place, the wait included."""
+        terms, tokens = self.terms, request.prompt_tokens
+        ahead = 1.0, tokens, answer_tokens
+        if not fleet.waits:
+            first_s: Floats = np.dot((1.0, tokens, 0.0, *ahead), terms[_SECONDS])
+        else:
+            first_s = np.dot((1.0, tokens), terms[3:5])
+            first_s += _put_in(fleet, np.dot(ahead, terms[_AHEAD]), 1.0)
+        return first_s
+
+
+def _put_in(fleet: FleetView, values: Floats, price: float) -> Floats:
+    """Where somebody keeps count of the wait, that one at this price."""
+    places = _find_changes((_NONE,) * (len(fleet.waits) // _PIECE + 1), _cut(fleet.waits))
+    values[places] = [price * wait.mean_s for wait in fleet.waits if wait is not None]
+    return values
 
 
 class _Memory:
-    """The latest fleet, when each of its places changed, and the tables of the kinds that were asked for last."""
+    """The latest fleet, and the tables of the kinds that were asked for last."""
 
-    __slots__ = ("_backends", "_changed", "_latest", "_pieces", "_tables", "revision", "size")
+    __slots__ = ("_backends", "_moves", "_tables", "_version", "size")
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.revision = 0
-        self._backends: tuple[BackendView, ...] = ()
-        self._pieces: Iterable[tuple[BackendView | None, ...]] = repeat(_NONE)
-        self._changed = np.zeros(size, int)
-        self._latest: list[int] = []
+    def __init__(self, fleet: FleetView) -> None:
+        self.size = len(fleet.backends)
+        self._backends = fleet.backends
+        self._moves, self._version = fleet.moves, fleet.version
         self._tables: dict[Subject, _Table] = {}
 
-    def watch(self, backends: tuple[BackendView, ...]) -> None:
+    def watch(self, fleet: FleetView) -> None:
         """These are the backends now."""
-        if backends is self._backends:
-            return
-        pieces = _cut(backends)
-        changes = _find_changes(self._pieces, pieces)
-        self._backends, self._pieces = backends, pieces
-        if changes:
-            self.revision += 1
-            self._changed[changes] = self.revision
-            self._latest = changes
+        if fleet.backends is not self._backends:
+            changes = self._find_changed(fleet)
+            for table in self._tables.values():
+                table.stale |= changes
+            self._backends = fleet.backends
+        self._moves, self._version = fleet.moves, fleet.version
+
+    def _find_changed(self, fleet: FleetView) -> set[int]:
+        moves: Moves | None = fleet.moves
+        if moves is not None and moves is self._moves:
+            return moves.between(self._version, fleet.version)
+        return set(_find_changes(_cut(self._backends), _cut(fleet.backends)))
 
     def look_up(self, request: RoutingRequest, policy: Policy) -> _Table:
         """The table of a kind of request, up to date."""
         subject = subject_of(request)
-        table = self._tables.pop(subject, None) or _Table(self.size)
-        places: Sequence[int] = ()
-        if table.policy is not policy:
-            places = range(self.size)
-        elif table.revision == self.revision - 1:
-            places = self._latest
-        elif table.revision < self.revision:
-            places = (self._changed > table.revision).nonzero()[0].tolist()
-        if places:
-            table.write(places, self._prospects(places, request, subject, policy))
-        table.policy, table.revision = policy, self.revision
+        table = self._tables.pop(subject, None)
+        if table is None or table.policy is not policy:
+            table = _Table(self.size, policy)
+        if table.stale:
+            table.write(self._backends, request, subject)
         if table.fit:  # clients make names of models up
             self._tables[subject] = table
             if len(self._tables) > _MOST_KINDS:
                 del self._tables[next(iter(self._tables))]
         return table
-
-    def _prospects(
-        self, places: Sequence[int], request: RoutingRequest, subject: Subject, policy: Policy
-    ) -> Iterator[Prospect]:
-        for place in places:
-            one = look_ahead(self._backends[place], request, subject)
-            if one.policy is not policy:
-                one.stand_under(policy)
-            yield one
 
 
 #: At most one; taken out while it is in use, so that a second thread makes its own.
@@ -217,48 +218,78 @@ _kept: list[_Memory] = []
 def sift(
     request: RoutingRequest, fleet: FleetView, policy: Policy, answer_tokens: float, lambda_watts: float
 ) -> Passed:
-    """Costs of all backends, for a request that leaves the choice free and under the rule `predictive`."""
+    """Costs of all backends, for a request whose choice is free (`ranking.is_free`)."""
     memory = _kept.pop() if _kept else None
     if memory is None or memory.size != len(fleet.backends):
-        memory = _Memory(len(fleet.backends))
-    memory.watch(fleet.backends)
+        memory = _Memory(fleet)
+    memory.watch(fleet)
     table = memory.look_up(request, policy)
     costs_j = table.reckon_costs(request, answer_tokens, lambda_watts, fleet)
-    rows = _ALL_TIES if policy.power_aware or policy.auto_optimize_latency else _USUAL_TIES
-    passed = Passed(costs_j, [table.ties[row] for row in rows], table.fit)
+    fit, wishes = table.fit, request.annotations
+    if wishes.max_power_watts:
+        over = table.terms[_WATTS] > wishes.max_power_watts
+        costs_j[over] = np.inf
+        fit = len(over) - int(np.count_nonzero(over))
+    least_first_ms = 0, 0
+    if wishes.latency_critical and fit:
+        first_s = table.reckon_first_s(request, answer_tokens, fleet)[costs_j < np.inf]
+        least_s = float(np.minimum.reduce(first_s, initial=np.inf))
+        least_first_ms = _round_to_ms(least_s * (1 - _SAME)), _round_to_ms(least_s * (1 + _SAME))
+    passed = Passed(costs_j, table.ties, fit, least_first_ms)
     _kept[:] = (memory,)
     return passed
 
 
-def _row_of(one: Prospect) -> tuple[float, ...]:
-    """The terms and the tie-breakers."""
-    unloaded, unpreferred, other, *numbers, _ = one.tail or one.reckon_tail()
-    return (
-        one.overhead_s,
-        one.fixed_j,
-        one.s_per_prompt_token,
-        one.prompt_token_j,
-        one.s_per_output_token,
-        one.output_token_j,
-        one.crowding,
-        one.busy_share,
-        one.load_s,
+def _round_to_ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _terms_of(one: Prospect) -> tuple[float, ...]:
+    """A column of a table."""
+    busy_share, turns_ahead = one.busy_share, one.turns_ahead
+    service_s, s_per_output_token = one.load_s + one.overhead_s, one.s_per_output_token * one.crowding
+    terms = (
         # A stand-in is for when nobody else is fit; then the loop decides.
-        one.load_joules if one.easy else np.inf,
-        one.turns_ahead,
-        4 * unloaded + 2 * unpreferred + other,
-        *numbers,
+        one.load_joules + one.fixed_j * busy_share if one.easy else np.inf,
+        one.prompt_token_j * busy_share,
+        one.output_token_j * busy_share,
+        service_s,
+        one.s_per_prompt_token,
+        s_per_output_token,
+        turns_ahead * service_s,
+        turns_ahead * one.s_per_prompt_token,
+        turns_ahead * s_per_output_token,
+        one.watts if one.easy and one.watts else np.inf,
     )
+    # With less than nothing in it a sum may lose what `_SAME` promises: no number tells the loop to decide.
+    return terms if min(terms) >= 0 else (np.nan,) * _TERMS
 
 
-def _cut(items: tuple[Item, ...]) -> list[tuple[Item, ...]]:
+def _ties_of(one: Prospect) -> tuple[float, float, float, float]:
+    """Tie-breakers: yes and no, the sooner first token and the lower draw, and with them out of use the whole rest.
+
+    The last holds those of yes and no, load, priority and hash, one behind the other; who is beyond what fits into it
+    is equal to others who are.
+    """
+    unloaded, unpreferred, other, overhead_s, watts, load, priority, hashed, _ = one.tail or one.reckon_tail()
+    flags = 4 * unloaded + 2 * unpreferred + other
+    whole = float(flags * _LOADS + min(load, _LOADS - 1))
+    middle = min(max(priority + _PRIORITIES // 2, 0), _PRIORITIES - 1)
+    whole = whole * _PRIORITIES + (middle if load < _LOADS - 1 else 0)
+    fits = load < _LOADS - 1 and 0 < middle < _PRIORITIES - 1
+    return flags, overhead_s, watts, whole * _HASHES + (hashed // _HASHES_IN_ONE if fits else 0)
+
+
+def _cut(items: tuple[object, ...]) -> list[tuple[object, ...]]:
     return [items[start : start + _PIECE] for start in range(0, len(items), _PIECE)]
 
 
 def _find_changes(before: Iterable[tuple[object, ...]], now: Iterable[tuple[object, ...]]) -> list[int]:
     """Where the pieces hold another object; equal ones may go unnoticed, since all that follows from them is equal."""
     found: list[int] = []
-    for start, old, new in zip(count(0, _PIECE), before, now, strict=False):
+    start = 0
+    for old, new in zip(before, now, strict=False):
         if new != old:
             found += compress(range(start, start + len(new)), map(operator.is_not, new, old))
+        start += _PIECE
     return found

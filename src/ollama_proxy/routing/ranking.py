@@ -24,18 +24,28 @@ class Sieve(Protocol):
     def fit(self) -> int:
         """How many backends pass all limits."""
 
+    @property
+    def least_first_ms(self) -> tuple[int, int]:
+        """Between which two the soonest first token of them is, for a request to which latency is critical."""
+
     def places_of_best(self, wanted: int) -> list[int]:
         """Places in the fleet among which the best `wanted` are, in no order."""
+
+
+def first_ms_of(scored: Scored) -> int:
+    """Predicted time to the first token, the wait included."""
+    first_s: float = scored[2] + scored[1].load_s + scored[3]
+    return round(first_s * 1000)
 
 
 class LargeRanking(Sequence[Scored]):
     """The ranking that the loop would give, of which only as much is reckoned as is looked at."""
 
-    __slots__ = ("_all", "_count", "_fleet", "_head", "_loop", "_rejections", "_sieve")
+    __slots__ = ("_all", "_count", "_fleet", "_head", "_least_first_ms", "_loop", "_rejections", "_sieve")
 
     def __init__(self, sieve: Sieve, fleet: FleetView, loop: Loop) -> None:
         self._sieve: Sieve | None = sieve
-        self._count = sieve.fit
+        self._count, self._least_first_ms = sieve.fit, sieve.least_first_ms
         self._fleet = fleet
         self._loop = loop
         self._all: list[Scored] | None = None
@@ -64,6 +74,14 @@ class LargeRanking(Sequence[Scored]):
         """Whether the sieve let anybody through; it does not where costs are no numbers."""
         return bool(self._head)
 
+    def begins_soonest(self) -> bool:
+        """Whether nobody has an earlier first token than the first, of those to choose from where latency is critical.
+
+        Only where the soonest is told less exactly than to the millisecond has everybody to be looked at.
+        """
+        first_ms, (least_ms, most_ms) = first_ms_of(self[0]), self._least_first_ms
+        return first_ms <= (least_ms if least_ms == most_ms else min(map(first_ms_of, self)))
+
     def tell_rejections(self) -> tuple[Rejection, ...]:
         """Every backend that was dropped, by name."""
         self._settle_all()
@@ -90,13 +108,14 @@ class LargeRanking(Sequence[Scored]):
 
 
 def is_free(wishes: Annotations, policy: Policy) -> bool:
-    """Whether costs are compared, and nothing but fitness limits the choice.
+    """Whether costs are compared, and nothing limits the choice but fitness and a backend's own draw.
 
-    What those who want it quick or frugal are told compares with everybody, so they are none of these.
+    A target, a latency limit, the draw of the whole system and the wish for few joules are looked at for each backend.
     """
-    limited = wishes.target or wishes.max_power_watts or wishes.max_latency_ms or policy.power_set is not None
-    wishful = wishes.latency_critical or wishes.prefer_power_efficiency
-    return not (limited or wishful) and policy.rule == "predictive"
+    limited = wishes.target or wishes.max_latency_ms or policy.power_set is not None
+    systemic = wishes.max_power_watts and wishes.power_scope == "system"
+    frugal = wishes.prefer_power_efficiency and not wishes.latency_critical
+    return not (limited or systemic or frugal) and policy.rule == "predictive"
 
 
 def rank_large(
