@@ -437,6 +437,9 @@ class Fleet:
         if record.unshown:
             record.rates = {**record.rates, **{name: one.rates() for name, one in record.unshown.items()}}
             record.unshown.clear()
+        for view in record.seen.values():
+            # Decisions on record keep views; what those remember is only for decisions to come.
+            view.__dict__.clear()
         record.seen = {}
         record.now = None
         record.taught = False

@@ -1,7 +1,8 @@
 """The latest decisions, and what became of them; by wish all of them in a file.
 
 On a request's way only references are kept: what a decision read is immutable, so that its record can be made when
-somebody asks for it, or when it is written.
+somebody asks for it, or when it is written. Of one that has ended not even the verdict is kept, which holds all that
+was reckoned of every candidate: the same inputs give it again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from ollama_proxy.domain.answer import Outcome
 from ollama_proxy.domain.decision import Decision, Refusal
-from ollama_proxy.routing.record import AttemptOutcome, Inputs, Record, make_record
+from ollama_proxy.routing.record import AttemptOutcome, Inputs, Record, decide_again, make_record
 
 MOST_KEPT = 1000
 
@@ -30,7 +31,8 @@ class Taken:
         self.attempt = attempt
         self.unix_s = unix_s
         self.given = given
-        self.verdict = verdict
+        #: None once it has ended.
+        self.verdict: Decision | Refusal | None = verdict
         self.ending: tuple[Any, ...] = ()
 
     @property
@@ -48,8 +50,9 @@ class Taken:
 
     def make_record(self) -> Record:
         """All of it as a value."""
+        verdict = self.verdict or decide_again(self.given)
         return make_record(
-            self.id, round(self.unix_s, 3), self.given, self.verdict, attempt=self.attempt, outcome=self.outcome
+            self.id, round(self.unix_s, 3), self.given, verdict, attempt=self.attempt, outcome=self.outcome
         )
 
 
@@ -80,12 +83,14 @@ class Decisions:
     def answered(self, taken: Taken, outcome: Outcome, waited_s: float, streamed: bool) -> None:
         """The attempt ended well, begun `waited_s` after the request arrived."""
         taken.ending = ("ok", outcome, waited_s, streamed)
+        taken.verdict = None
         if self._write is not None:
             self._write(taken)
 
     def ended(self, taken: Taken, result: str, error: str, waited_s: float, lasted_s: float | None) -> None:
         """It ended otherwise: `failed`, `cancelled` or `refused`."""
         taken.ending = (result, waited_s, None, lasted_s, None, None, None, None, "", error)
+        taken.verdict = None
         if self._write is not None:
             self._write(taken)
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import msgspec
+
 from ollama_proxy.domain.answer import Finished, Outcome, Usage
 from ollama_proxy.domain.decision import Decision, Refusal
 from ollama_proxy.observability.decision_file import DecisionFile
@@ -110,10 +112,21 @@ def test_what_has_ended_is_written_and_can_be_replayed(tmp_path: Path) -> None:
     assert [read_record(line).id for line in lines] == [answered.id, refused.id]
     for line in lines:
         assert write_record(replay(read_record(line))) == line
+    assert isinstance(running.verdict, Decision)
     decisions.answered(running, ANSWER, 0.0, True)
     file.flush()
     assert len((tmp_path / "decisions.jsonl").read_bytes().splitlines()) == 3
-    assert isinstance(running.verdict, Decision)
+
+
+def test_what_has_ended_keeps_nothing_that_was_reckoned() -> None:
+    decisions = Decisions(unix_clock=lambda: 1_700_000_000.0)
+    answered, refused = take(decisions, 1), take(decisions, 2)
+    before = [msgspec.structs.replace(one.make_record(), outcome=None) for one in (answered, refused)]
+    decisions.answered(answered, ANSWER, 0.0, True)
+    decisions.ended(refused, "failed", "broken", 0.0, 1.0)
+    assert answered.verdict is None
+    assert refused.verdict is None
+    assert [msgspec.structs.replace(one.make_record(), outcome=None) for one in (answered, refused)] == before
 
 
 def test_a_full_file_makes_way(tmp_path: Path) -> None:
