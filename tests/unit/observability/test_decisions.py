@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 import msgspec
+import pytest
 
 from ollama_proxy.domain.answer import Finished, Outcome, Usage
 from ollama_proxy.domain.decision import Decision, Refusal
