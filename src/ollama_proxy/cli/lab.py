@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import urllib.error
-import urllib.request
 from typing import Annotated
 
 import typer
 
-from ollama_proxy.cli import simulate
+from ollama_proxy.cli import lab_fault, lab_load, simulate
+from ollama_proxy.cli.running_lab import CONTROL_PORT, ask_lab, fail
 
 app = typer.Typer(help="An emulated fleet to try on, with faults to switch on.", no_args_is_help=True)
 app.command("simulate")(simulate.simulate)
-
-_CONTROL_PORT = 11400
+app.command("fault")(lab_fault.fault)
+app.command("load")(lab_load.load)
 
 
 @app.command()
@@ -29,7 +28,7 @@ def up(
     ] = "auto",
     speed: Annotated[float, typer.Option(help="How many times faster than life.", min=0.01)] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic text.")] = 1,
-    control_port: Annotated[int, typer.Option(help="Port that switches faults.")] = _CONTROL_PORT,
+    control_port: Annotated[int, typer.Option(help="Port that switches faults.")] = CONTROL_PORT,
 ) -> None:
     """Start emulated Ollama servers and keep them up until Ctrl-C."""
     import uvloop
@@ -40,17 +39,12 @@ def up(
     numbers = tuple(int(port) if port.strip().isdigit() else -1 for port in ports.split(","))
     unknown = [name for name in names if name not in DEVICES]
     if unknown or len(set(names)) != len(names):
-        _fail(f"--devices: expected some of {', '.join(DEVICES)}, each once")
+        fail(f"--devices: expected some of {', '.join(DEVICES)}, each once")
     if len(numbers) != len(names) or any(not 0 <= port <= 65535 for port in numbers):
-        _fail(f"--ports: expected {len(names)} port numbers, one a device")
+        fail(f"--ports: expected {len(names)} port numbers, one a device")
     if text not in ("auto", "real", "synthetic"):
-        _fail("--text: expected auto, real or synthetic")
+        fail("--text: expected auto, real or synthetic")
     raise typer.Exit(uvloop.run(_run(host, numbers, names, text, speed, seed, control_port)))
-
-
-def _fail(message: str) -> None:
-    typer.echo(f"ollama-proxy lab: {message}", err=True)
-    raise typer.Exit(2)
 
 
 async def _run(
@@ -90,7 +84,7 @@ def _describe(bound: dict[str, int], control_port: int, host: str, text: str, sp
         facts = f"{device.watts:g} W, first token {device.first_token_s * 1000:.0f} ms, {device.decode_tps:g} tok/s"
         lines.append(f"  {name:<7} http://{host}:{port}  {facts}, {', '.join(device.models)}")
     last = "nvidia" if "nvidia" in bound else next(iter(bound))
-    port_flag = "" if control_port == _CONTROL_PORT else f" --control-port {control_port}"
+    port_flag = "" if control_port == CONTROL_PORT else f" --control-port {control_port}"
     lines += [
         "",
         "Next: ./bin/ollama-proxy in another terminal. Switch a fault on, look, and switch it off:",
@@ -104,36 +98,8 @@ def _describe(bound: dict[str, int], control_port: int, host: str, text: str, sp
 
 
 @app.command()
-def fault(
-    device: Annotated[str, typer.Argument(help="npu, igpu, nvidia or cpu.")],
-    kind: Annotated[str, typer.Argument(help="none, refuse, reset, stall, cut, status, slow or garbage.")],
-    after_chunks: Annotated[int, typer.Option(help="cut: pieces that still get through.")] = 3,
-    status: Annotated[int, typer.Option(help="status: the HTTP status.")] = 503,
-    factor: Annotated[float, typer.Option(help="slow: how many times slower.")] = 10.0,
-    times: Annotated[int, typer.Option(help="Requests to hit; 0 = all.")] = 0,
-    control_port: Annotated[int, typer.Option(help="The lab's control port.")] = _CONTROL_PORT,
-) -> None:
-    """Switch a fault of a device on or off."""
-    wanted = {"fault": kind, "after_chunks": after_chunks, "status": status, "factor": factor, "times": times}
-    typer.echo(_ask(control_port, f"/lab/devices/{device}/faults", json.dumps(wanted).encode()))
-
-
-@app.command()
-def status(control_port: Annotated[int, typer.Option(help="The lab's control port.")] = _CONTROL_PORT) -> None:
+def status(control_port: Annotated[int, typer.Option(help="The lab's control port.")] = CONTROL_PORT) -> None:
     """Show the emulated devices."""
-    for one in json.loads(_ask(control_port, "/lab/devices"))["devices"]:
+    for one in json.loads(ask_lab(control_port, "/lab/devices"))["devices"]:
         facts = f"fault {one['fault']}, {one['requests']} requests, {one['cancelled']} cancelled, {one['joules']:.1f} J"
         typer.echo(f"{one['device']:<7} port {one['port']}  {facts} (emulated)")
-
-
-def _ask(control_port: int, path: str, body: bytes | None = None) -> str:
-    request = urllib.request.Request(f"http://127.0.0.1:{control_port}{path}", body)
-    try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            text: str = answer.read().decode()
-            return text.strip()
-    except urllib.error.HTTPError as error:
-        _fail(error.read().decode().strip())
-    except OSError:
-        _fail(f"no lab answers on control port {control_port}; start one with: ollama-proxy lab up")
-    return ""
