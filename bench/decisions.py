@@ -15,7 +15,7 @@ from itertools import count
 from msgspec.structs import replace
 
 from bench.participants.ours import DEVICES
-from ollama_proxy.domain.annotations import Annotations
+from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Policy, RoutingRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates
@@ -29,7 +29,7 @@ _TIMES = 4000
 _MODEL = "qwen2.5:0.5b"
 _NEEDS = frozenset((Need.GENERATE,))
 _POLICY = Policy("Balanced", 10.0, "npu-0")
-_REQUEST = RoutingRequest(_MODEL, _MODEL, _NEEDS, Annotations(), max_tokens=100)
+_REQUEST = RoutingRequest(_MODEL, _MODEL, _NEEDS, NO_ANNOTATIONS, max_tokens=100)
 #: What other requests want, on top of that.
 WISHES = {
     "power": Annotations(max_power_watts=30.0),

@@ -50,14 +50,14 @@ def decide(
     target = read_target(wishes.target, fleet, tried) if wishes.target else _FREE
     if target is None:
         return refuse_unknown_target(wishes.target, fleet)
-    lambda_watts = price_of_seconds(wishes, policy)
+    lambda_watts, answer_tokens = price_of_seconds(wishes, policy), expect_tokens(request)
     if len(fleet.backends) > MOST_LOOPED and not tried and is_free(wishes, policy):
-        loop = partial(_score, request, policy, NOBODY, NOBODY, lambda_watts)
-        large = rank_large(request, fleet, policy, loop, expect_tokens(request), lambda_watts)
+        loop = partial(_score, request, policy, NOBODY, NOBODY, lambda_watts, answer_tokens)
+        large = rank_large(request, fleet, policy, loop, answer_tokens, lambda_watts)
         if large is not None:
             reason = explain_choice(request, large, "", lambda_watts, "", policy)
             return Decision(large, large.tell_rejections, reason, policy.name, fleet.version, large[0][1].model)
-    scored, rejections = _score(request, policy, tried, target.wanted, lambda_watts, fleet)
+    scored, rejections = _score(request, policy, tried, target.wanted, lambda_watts, answer_tokens, fleet)
     late: list[Scored] = []
     if scored and wishes.max_latency_ms and (policy.rule == "predictive" or infeasible(wishes, policy) == "reject"):
         scored, late = keep_limit(scored, request, policy)
@@ -88,6 +88,7 @@ def _score(
     tried: frozenset[str],
     wanted: frozenset[str],
     lambda_watts: float,
+    answer_tokens: float,
     fleet: FleetView,
 ) -> tuple[list[Scored], list[Rejection]]:
     """Those that pass all limits but the latency's, best first, and why the others do not."""
@@ -95,7 +96,7 @@ def _score(
     # Nearly every request leaves the choice free; then a backend that is fit needs no further look.
     free = not (tried or wanted or wishes.max_power_watts or policy.power_set is not None)
     subject = subject_of(request)
-    prompt_tokens, answer_tokens = request.prompt_tokens, expect_tokens(request)
+    prompt_tokens = request.prompt_tokens
     timed = wishes.max_latency_ms
     waits = fleet.waits
     rejections: list[Rejection] = []

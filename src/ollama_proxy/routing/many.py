@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ollama_proxy.domain.decision import Policy, RoutingRequest
-from ollama_proxy.domain.device import BackendView, FleetView, Moves
+from ollama_proxy.domain.device import BackendView, FleetView
 from ollama_proxy.routing.prospect import Prospect, Subject, look_ahead, subject_of
 
 Floats = NDArray[np.float64]
@@ -135,7 +135,8 @@ class _Table:
             self.fit += one.easy - easy[place]
             easy[place] = one.easy
             terms[:, place] = _terms_of(one)
-            ties[:, place] = _ties_of(one)[3:] if self._is_usual else _ties_of(one)
+            in_turn = _ties_of(one)
+            ties[:, place] = in_turn[3] if self._is_usual else in_turn
         self.stale = set()
 
     def reckon_costs(
@@ -173,12 +174,14 @@ def _put_in(fleet: FleetView, values: Floats, price: float) -> Floats:
 class _Memory:
     """The latest fleet, and the tables of the kinds that were asked for last."""
 
-    __slots__ = ("_backends", "_moves", "_tables", "_version", "size")
+    __slots__ = ("_backends", "_moves", "_pieces", "_tables", "_version", "size")
 
     def __init__(self, fleet: FleetView) -> None:
         self.size = len(fleet.backends)
         self._backends = fleet.backends
         self._moves, self._version = fleet.moves, fleet.version
+        #: Of the backends, as far as anybody had to look through them.
+        self._pieces: list[tuple[object, ...]] | None = None
         self._tables: dict[Subject, _Table] = {}
 
     def watch(self, fleet: FleetView) -> None:
@@ -191,10 +194,11 @@ class _Memory:
         self._moves, self._version = fleet.moves, fleet.version
 
     def _find_changed(self, fleet: FleetView) -> set[int]:
-        moves: Moves | None = fleet.moves
-        if moves is not None and moves is self._moves:
-            return moves.between(self._version, fleet.version)
-        return set(_find_changes(_cut(self._backends), _cut(fleet.backends)))
+        if fleet.moves is not None and fleet.moves is self._moves:
+            self._pieces = None
+            return fleet.moves.between(self._version, fleet.version)
+        before, self._pieces = self._pieces or _cut(self._backends), _cut(fleet.backends)
+        return set(_find_changes(before, self._pieces))
 
     def look_up(self, request: RoutingRequest, policy: Policy) -> _Table:
         """The table of a kind of request, up to date."""
@@ -272,12 +276,14 @@ def _ties_of(one: Prospect) -> tuple[float, float, float, float]:
     is equal to others who are.
     """
     unloaded, unpreferred, other, overhead_s, watts, load, priority, hashed, _ = one.tail or one.reckon_tail()
-    flags = 4 * unloaded + 2 * unpreferred + other
-    whole = float(flags * _LOADS + min(load, _LOADS - 1))
-    middle = min(max(priority + _PRIORITIES // 2, 0), _PRIORITIES - 1)
-    whole = whole * _PRIORITIES + (middle if load < _LOADS - 1 else 0)
-    fits = load < _LOADS - 1 and 0 < middle < _PRIORITIES - 1
-    return flags, overhead_s, watts, whole * _HASHES + (hashed // _HASHES_IN_ONE if fits else 0)
+    flags, shifted = 4 * unloaded + 2 * unpreferred + other, priority + _PRIORITIES // 2
+    if load < _LOADS - 1 and 0 < shifted < _PRIORITIES - 1:
+        rest = shifted * _HASHES + hashed // _HASHES_IN_ONE
+    elif load < _LOADS - 1:
+        rest = 0 if shifted <= 0 else (_PRIORITIES - 1) * _HASHES
+    else:
+        load, rest = _LOADS - 1, 0
+    return flags, overhead_s, watts, (flags * _LOADS + load) * (_PRIORITIES * _HASHES) + rest
 
 
 def _cut(items: tuple[object, ...]) -> list[tuple[object, ...]]:
