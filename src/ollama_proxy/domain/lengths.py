@@ -35,7 +35,7 @@ def bin_of(tokens: float) -> int:
 class Lengths:
     """The distribution of one kind of answer; immutable. Made from the weights of the bins (any positive sum)."""
 
-    __slots__ = ("_area", "_cumulated", "_squared", "weights")
+    __slots__ = ("_area", "_cumulated", "_squared", "_told", "weights")
 
     def __init__(self, weights: Sequence[float]) -> None:
         total = sum(weights)
@@ -53,6 +53,8 @@ class Lengths:
         ]
         twice = map(add, map(mul, _BY_LEFT, survive), map(mul, _BY_RIGHT, later))
         self._squared = [0.0, *accumulate(twice)]
+        #: The limit that was asked about last, and the mean under it: clients keep to theirs.
+        self._told = (0.0, self._area[-1])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Lengths) and other.weights == self.weights
@@ -72,7 +74,11 @@ class Lengths:
 
     def mean(self, limit: float = 0) -> float:
         """E[min(n, limit)] in tokens; 0 is no limit."""
-        return self._area[-1] if not limit or limit >= MOST_TOKENS else self._area_to(limit)
+        asked, mean = self._told
+        if asked != limit:
+            mean = self._area[-1] if not limit or limit >= MOST_TOKENS else self._area_to(limit)
+            self._told = (limit, mean)
+        return mean
 
     def variance(self, limit: float = 0) -> float:
         """Var[min(n, limit)] in tokens squared."""

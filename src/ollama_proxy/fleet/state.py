@@ -297,11 +297,11 @@ class Fleet:
             record.health = WELL
             record.loaded |= {name}
         record.ended.count(now_s)
+        record.lessons += 1
         if seen.ttft_s is not None or seen.decode_tps is not None or seen.load_s is not None:
             learner = _touch_learner(record, name, now_s)
             learner.learn(seen, now_s)
             record.unshown[name] = learner
-            record.lessons += 1
         if record.error_rate:
             record.error_rate *= 1 - _SHARE
         if seen.ttft_s is not None:
