@@ -21,7 +21,7 @@ _PACKAGES = ("highspy", "numpy", "msgspec")
 def describe(workloads: Iterable[Workload]) -> dict[str, str]:
     """Facts in words."""
     facts = {
-        "commit": _read_commit(),
+        "commit": read_commit(),
         "versions": ", ".join(
             [
                 f"ollama-proxy {ollama_proxy.__version__}",
@@ -49,7 +49,7 @@ def digest_source() -> str:
     return digest.hexdigest()
 
 
-def _read_commit() -> str:
+def read_commit() -> str:
     """The commit, and whether the tree holds more than it says."""
     try:
         commit = _run("rev-parse", "--short=12", "HEAD")

@@ -1,0 +1,15 @@
+"""The registry of rows: a row in one of these modules' `ROWS` is run and told of, in this order."""
+
+from __future__ import annotations
+
+from bench.reliability.row import Row
+from bench.reliability.rows import conformance, hostile, truth
+
+_MODULES = (conformance, hostile, truth)
+
+
+def _key(row: Row) -> tuple[str, int]:
+    return row.id[0], int(row.id[1:])
+
+
+ROWS: dict[str, Row] = {row.id: row for row in sorted((row for module in _MODULES for row in module.ROWS), key=_key)}

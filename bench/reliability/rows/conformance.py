@@ -1,0 +1,79 @@
+"""A: the protocols by the letter."""
+
+from __future__ import annotations
+
+from bench.reliability.row import Row, not_built
+from bench.reliability.tested import Tests
+
+ROWS = (
+    Row(
+        "A1",
+        "HTTP/1.1 heads and bodies: every MUST of RFC 9112",
+        "each accepted with the one right meaning or refused with 4xx and closed; 0 in doubt; 0 5xx",
+        "Tables of requests and answers by section, each whole, byte by byte, in threes and with a tail behind it; h11"
+        " as second reader; random framings by Hypothesis",
+        Tests(
+            (
+                "tests/unit/net/test_http1_request_cases.py",
+                "tests/unit/net/test_http1_answer_cases.py",
+                "tests/unit/net/test_http1_upgrade.py",
+                "tests/unit/net/test_http1_server.py",
+                "tests/unit/net/test_http1_server_faults.py",
+                "tests/unit/net/test_http1_server_limits.py",
+                "tests/properties/test_http1_framing.py",
+            ),
+        ).run,
+        "501, 505 and 417 are given where RFC 9110 names them",
+    ),
+    Row(
+        "A3",
+        "HTTP/2: frames, states, flow control, header rules",
+        "0 failures; h2spec and nghttp run clean",
+        "h2spec (145 cases), own frame scripts, random cuts, seven clients, against our server as a process",
+        Tests(
+            (
+                "tests/h2/test_h2spec.py",
+                "tests/h2/test_limits.py",
+                "tests/h2/test_hpack.py",
+                "tests/h2/test_liveness.py",
+                "tests/h2/test_streamed_bodies.py",
+                "tests/h2/test_early_answers.py",
+                "tests/h2/test_clients.py",
+                "tests/properties/test_http2_framing.py",
+            ),
+        ).run,
+    ),
+    Row(
+        "A4",
+        "SSE and NDJSON: whole, byte by byte, random cuts, all dialects",
+        "identical events; 20,000 examples",
+        "Hypothesis cuts streams and compares what comes out, for the framers and for the lanes that use them",
+        Tests(
+            ("tests/unit/net/test_framing.py", "tests/properties/test_relay.py", "tests/properties/test_anthropic.py"),
+            examples=20_000,
+            quick_examples=200,
+        ).run,
+    ),
+    Row(
+        "A6",
+        "gRPC: health, reflection, deadlines, cancellation, all codes; API unbroken",
+        "100 %; 0 breaking changes",
+        "grpcio, grpc-js, grpc-go's interoperability cases, grpcurl, ghz; buf against the frozen contract",
+        Tests(
+            (
+                "tests/unit/net/test_grpc_server.py",
+                "tests/unit/net/test_grpc_reflection.py",
+                "tests/unit/api/test_compute_methods.py",
+                "tests/unit/test_contract.py",
+                "tests/h2/test_interop.py",
+                "tests/h2/test_clients.py",
+                "tests/e2e/test_bad_input.py::test_grpc_codes",
+                "tests/e2e/test_bad_input.py::test_grpc_rubbish_pipelines_and_unknown_methods",
+                "tests/e2e/test_bad_input.py::test_grpc_embed_backends_and_health",
+            ),
+        ).run,
+    ),
+    not_built(
+        "A8", "coverage-guided fuzzing of every decoder, framer and parser", "only the declared error, ever", "-"
+    ),
+)
