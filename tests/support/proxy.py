@@ -39,7 +39,8 @@ class ProxyProcess:
         self.config_path = self._folder / "config.yaml"
         config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
         config["server"] |= {"http_port": free_port(), "grpc_port": free_port()}
-        config["embedded"]["enabled"] = embedded
+        # Tests share the cores, and threads of llama.cpp spin while they wait for one that has none.
+        config["embedded"] |= {"enabled": embedded, "threads": 1}
         config["monitoring"]["prometheus_port"] = 0
         ends = list(endpoints) or [f"http://127.0.0.1:{free_port()}" for _ in IDS]
         for backend, endpoint in zip(config["backends"], ends, strict=True):
