@@ -103,7 +103,7 @@ class EmulatedServer:
             text = b"405 method not allowed" if known else b"404 page not found"
             exchange.respond(405 if known else 404, b"text/plain", text)
             return
-        managing = isinstance(handler, Route) and handler.permission != "infer"
+        managing = isinstance(handler, Route) and handler.permission not in ("open", "key", "infer")
         if managing or path.startswith(b"/api/experimental/"):
             # These are about a server's files and its account, and it has none.
             exchange.respond(501, _JSON, b'{"error":"an emulated device takes no models"}')
