@@ -39,8 +39,12 @@ class Machine:
     def read(self, from_s: float, to_s: float) -> tuple[float, dict[str, float], dict[str, float]]:
         """Package joules, true joules by device (others' work in the core zone), busy seconds by device."""
         dice, seconds = self._dice, to_s - from_s
-        true_j = {name: sum(_overlap(job, from_s, to_s) for job in jobs) for name, jobs in self.jobs.items()}
-        busy_s = {name: _busy(jobs, from_s, to_s) for name, jobs in self.jobs.items()}
+        running = {
+            name: [job for job in jobs if job.begun_s < to_s and job.ended_s > from_s]
+            for name, jobs in self.jobs.items()
+        }
+        true_j = {name: sum(_overlap(job, from_s, to_s) for job in jobs) for name, jobs in running.items()}
+        busy_s = {name: _busy(jobs, from_s, to_s) for name, jobs in running.items()}
         self._floor_w += dice.gauss(0, 0.02) - 0.002 * (self._floor_w - FLOOR_W)
         others_j = self._others_w * seconds if dice.random() < 0.2 else 0.0
         true_j["cpu"] = true_j.get("cpu", 0.0) + others_j
