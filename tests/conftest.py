@@ -5,12 +5,39 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.lab import LabProcess
 from tests.support.ollama import RealOllama, find_ollama
 from tests.support.proxy import ProxyProcess
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Only called where there are workers."""
+    from tests.support.workers import ByModule
+
+    config.option.loadscopereorder = False
+    return ByModule(config, log)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """In a worker each test has to say whom it belongs to."""
+    if hasattr(item.config, "workerinput"):
+        from tests.support.workers import name_group
+
+        name_group(item)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """After pytest-randomly: the order stays random among tests of one rank."""
+    if hasattr(config, "workerinput"):
+        from tests.support.workers import rank
+
+        items.sort(key=rank)
 
 
 @pytest.fixture(scope="session", autouse=True)

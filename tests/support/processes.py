@@ -34,11 +34,20 @@ def _read_client_ports() -> range:
     return range(int(first), int(last) + 1)
 
 
+def _choose_lane() -> tuple[int, int]:
+    """Which of how many workers this is: none may be given what another was, and does not listen on yet."""
+    name, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    return int(name.removeprefix("gw")) % int(count), int(count)
+
+
 def free_port() -> int:
     """A port that was free a moment ago, that no client gets by itself, and that no other call has returned."""
     clients = _read_client_ports()
-    servers = [port for port in range(15_000, 65_000) if port not in clients and port not in _handed_out]
-    for port in _dice.sample(servers, min(100, len(servers))):
+    worker, workers = _choose_lane()
+    for _ in range(1000):
+        port = _dice.randrange(15_000 + worker, 65_000, workers)
+        if port in clients or port in _handed_out:
+            continue
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("", port))
             _handed_out.add(port)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+import pytest
+
 from tests.support.processes import free_port
 
 
@@ -22,3 +24,15 @@ def test_no_outgoing_connection_takes_one() -> None:
         for client in clients:
             client.close()
     assert not taken & ports
+
+
+def test_no_two_workers_are_given_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "3")
+    lanes = []
+    # The third died, and the fourth took its place.
+    for worker in ("gw0", "gw1", "gw3"):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+        lanes.append({free_port() % 3 for _ in range(20)})
+    assert [len(lane) for lane in lanes] == [1, 1, 1]
+    assert len(lanes[0] | lanes[1]) == 2
+    assert lanes[2] == lanes[0]
