@@ -92,6 +92,15 @@ def test_a_signal_brings_the_whole_file_into_force(proxy: ProxyProcess) -> None:
     assert "41.5" not in told
 
 
+def test_a_file_that_changes_is_taken_up_by_itself(lab: LabProcess, work: Path) -> None:
+    with ProxyProcess(work, endpoints=lab.endpoints, speed=lab.speed) as proxy:
+        config = read(proxy)
+        config["backends"].pop()
+        write(proxy, config)
+        wait_until(lambda: len(backends(proxy)) == 3, "the reload")
+        assert proxy.log_lines(r"reload \(a file has changed\): backends\[ollama-cpu\] removed")
+
+
 def test_what_cannot_be_used_changes_nothing_and_is_told_in_the_words_of_check(proxy: ProxyProcess) -> None:
     config = read(proxy)
     config["routing"]["policy"] = "fastestest"

@@ -42,6 +42,7 @@ class ProxyProcess:
         # Tests share the cores, and threads of llama.cpp spin while they wait for one that has none.
         config["embedded"] |= {"enabled": embedded, "threads": 1}
         config["monitoring"]["prometheus_port"] = 0
+        config["process"] = {"grace_seconds": 5}
         ends = list(endpoints) or [f"http://127.0.0.1:{free_port()}" for _ in IDS]
         for backend, endpoint in zip(config["backends"], ends, strict=True):
             backend["endpoint"] = endpoint

@@ -87,6 +87,8 @@ class _Pages:
         return PlainTextResponse("ok\n")
 
     async def readyz(self, request: Request) -> Response:
+        if self._control.is_leaving:
+            return PlainTextResponse("not ready: stopping\n", 503)
         view = self._control.fleet()
         serving = sum(backend.health.serves for backend in view.backends)
         counts = f"{serving}/{len(view.backends)} backends healthy\n"

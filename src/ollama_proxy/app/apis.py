@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ollama_proxy.api.compute.rpc import RpcApi
 from ollama_proxy.api.decisions.routes import DecisionApi
 from ollama_proxy.api.responses.routes import ResponsesApi
 from ollama_proxy.api.responses.store import StoreLimits
 
 if TYPE_CHECKING:
     from ollama_proxy.app.proxy import Proxy
+
+
+def build_rpc(proxy: Proxy) -> RpcApi:
+    """`compute.v1` for Connect and gRPC-Web, with the health that the program is in."""
+    return RpcApi(proxy, lambda: proxy.is_leaving)
 
 
 def build_decisions(proxy: Proxy) -> DecisionApi:

@@ -401,21 +401,31 @@ class Job:
 
     def cancel(self) -> None:
         """The client has gone."""
+        if self._let_go("cancelled"):
+            self._owner.running.discard(self)
+            self._close_decision("cancelled", "the client left")
+            self._owner.books.cancelled(self.call, self.life)
+
+    def break_off(self, error: ProxyError) -> None:
+        """End it, whatever it is doing, with a last word to the client; safe to call at any time."""
+        if self._let_go("failed"):
+            self._end_with(error)
+
+    def _let_go(self, result: str) -> bool:
+        """Leave the backend or the queue; False when it is over already."""
         was_open = self.life.state in (State.WAITING, State.STREAMING)
         if not self.life.left():
-            return
+            return False
         if self._attempt is not None:
             self._attempt.abort()
             self._attempt = None
         if was_open:
             self._close()
-            self._close_bill("cancelled")
+            self._close_bill(result)
         if self._waiting is not None:
             self._owner.admission.remove(self._waiting)
             self._waiting = None
-        self._owner.running.discard(self)
-        self._close_decision("cancelled", "the client left")
-        self._owner.books.cancelled(self.call, self.life)
+        return True
 
     def pause(self) -> None:
         """The client reads too slowly; the backend is not to blame for the silence that follows."""

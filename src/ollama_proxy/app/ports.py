@@ -29,8 +29,6 @@ from ollama_proxy.net.tls import TlsError, make_server_context
 
 _log = logging.getLogger(__name__)
 
-#: Scrapers come back by themselves.
-_METRICS_GRACE_S = 0.1
 _ALPN = {"http": ("h2", "http/1.1"), "grpc": ("h2",)}
 
 
@@ -55,8 +53,17 @@ class Server(Protocol):
     def sweep(self, now_s: float) -> None:
         """Look after late clients."""
 
-    async def drain(self, grace_s: float) -> None:
-        """Take nothing new, wait, close."""
+    def announce(self) -> None:
+        """Serve on, but let clients know that they should go elsewhere with the next request."""
+
+    def begin_drain(self) -> None:
+        """Take nothing new, and close each connection when what it carries has ended."""
+
+    async def wait_idle(self) -> None:
+        """Wait until no connection is left."""
+
+    def abort(self) -> None:
+        """Close what is left."""
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -72,6 +79,7 @@ class Ports:
 
     def __init__(self, front: Front, compute: ComputeApi) -> None:
         grpc = GrpcServer(compute.methods(), (SERVICE,))
+        self._health = grpc.calls.health
         metrics = HttpServer(front.handle, front.refuse)
         self._servers: dict[str, Server] = {"http": _build_http(front, grpc), "grpc": grpc, "prometheus": metrics}
         #: What this process listens on, whoever opened it.
@@ -141,17 +149,35 @@ class Ports:
         for server in self._servers.values():
             server.sweep(now_s)
 
-    async def drain(self, grace_s: float) -> None:
-        """Listen no more, let answers end within the grace period, close what is left."""
+    def announce(self) -> None:
+        """Serve on, but say that this is no place to come to any more."""
+        self._health.leave()
+        for server in self._servers.values():
+            server.announce()
+
+    def stop_listening(self) -> None:
+        """Accept no more; sockets that another process holds as well stay open there."""
         for listener in self._listeners.values():
             listener.stop()
         for sockets in self._sockets.values():
             close_all(sockets)
-        self._sockets = {}
-        async with asyncio.TaskGroup() as group:
-            for name, server in self._servers.items():
-                limit_s = min(grace_s, _METRICS_GRACE_S) if name == "prometheus" else grace_s
-                group.create_task(server.drain(limit_s))
+        self._listeners, self._sockets, self._places = {}, {}, {}
+
+    def begin_drain(self) -> None:
+        """Take nothing new, and close each connection when what it carries has ended."""
+        for server in self._servers.values():
+            server.begin_drain()
+
+    async def wait_idle(self) -> None:
+        """Wait until nobody waits for an answer any more."""
+        for name, server in self._servers.items():
+            if name != "prometheus":
+                await server.wait_idle()
+
+    def abort(self) -> None:
+        """Close what is left. Scrapers are not waited for: they come back by themselves."""
+        for server in self._servers.values():
+            server.abort()
 
 
 def _find_places(config: Config) -> dict[str, Place]:

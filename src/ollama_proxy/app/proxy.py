@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from starlette.routing import Route
 import ollama_proxy
 from ollama_proxy.api.compute.methods import ComputeApi
 from ollama_proxy.api.status import build_status_app
+from ollama_proxy.app.departure import Departure
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embedding import EmbeddedBackend
 from ollama_proxy.app.energy_desk import EnergyDesk, find_root
@@ -24,12 +25,13 @@ from ollama_proxy.app.generation import Generation, Succession, build_generation
 from ollama_proxy.app.inquiry import Desk
 from ollama_proxy.app.job import Job
 from ollama_proxy.app.learned import Memory
+from ollama_proxy.app.notify import READY, STOPPING, notify
 from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports
 from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
-from ollama_proxy.app.reload import Reloader
+from ollama_proxy.app.reload import Reloader, Source
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.steering import Steering
 from ollama_proxy.app.upstreams import build_passage
@@ -63,14 +65,13 @@ from ollama_proxy.observability.metrics import Metrics
 _log = logging.getLogger(__name__)
 
 _SWEEP_S = 1.0
-_GRACE_S = 5.0
 
 
 class Proxy:
     """Service and control of the APIs, and the life of everything behind them."""
 
-    def __init__(self, config: Config, read_config: Callable[[], Config] | None = None) -> None:
-        """`read_config` reads the configuration again for a reload; it may raise `ConfigError`."""
+    def __init__(self, config: Config, source: Source | None = None) -> None:
+        """`source` is where the configuration came from; without one it cannot be reloaded."""
         self._loop = asyncio.get_running_loop()
         self._generation = generation = build_generation(config)
         self._fleet = Fleet(config.health.unhealthy_threshold)
@@ -119,7 +120,8 @@ class Proxy:
         self._passage: Passage | None = None
         self._look_through(generation)
         self._ports = Ports(self._front, ComputeApi(self))
-        self._reloader = Reloader(self, read_config)
+        self._reloader = Reloader(self, source)
+        self._departure = Departure(self._ports, self._dispatcher.running)
         self._garbage = Garbage()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -165,7 +167,8 @@ class Proxy:
         self._tasks.append(spawn(self._energy.accounting.run(self._loop.time), "energy"))
         if self._decision_file is not None:
             self._tasks.append(spawn(self._decision_file.run(), "record decisions"))
-        self._reloader.begin()
+        self._tasks.append(spawn(self._reloader.run(), "watch the configuration"))
+        notify(READY)
 
     @property
     def http_port(self) -> int:
@@ -177,13 +180,21 @@ class Proxy:
         """The gRPC port that was bound."""
         return self._ports.grpc
 
+    @property
+    def is_leaving(self) -> bool:
+        return self._departure.begun
+
+    def hurry(self) -> None:
+        """Wait for nobody any more on the way out."""
+        self._departure.hurry()
+
     async def stop(self) -> None:
-        """Take nothing new, let answers end within the grace period, end everything."""
+        """Be not ready, let answers end within the grace period, give the rest a last word, end everything."""
+        notify(STOPPING)
+        process = self.config.process
+        await self._departure.leave(process.drain_delay_seconds, process.grace_seconds)
         for task in self._tasks:
             task.cancel()
-        await self._ports.drain(_GRACE_S)
-        for job in list(self._dispatcher.running):
-            job.cancel()
         await self._embedded.stop()
         for backend in self._backends.values():
             await backend.close()

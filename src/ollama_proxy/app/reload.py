@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
+from ollama_proxy.app.notify import READY, notify, reloading
 from ollama_proxy.app.ports import CannotListen
+from ollama_proxy.app.watch import Watch
 from ollama_proxy.config.difference import find_changes, find_fixed
 from ollama_proxy.config.problems import ConfigError
 from ollama_proxy.config.schema import Config
@@ -28,20 +33,41 @@ class Adopter(Protocol):
         """Serve by another from now on. Raises `CannotListen`, and then nothing has changed."""
 
 
+class Source(msgspec.Struct, frozen=True):
+    """Where a configuration comes from: the file, and what reads it; this may raise `ConfigError`."""
+
+    path: Path
+    read: Callable[[], Config]
+
+
 class Reloader:
     """One reload at a time, in the order in which they were asked for, none before the start is over."""
 
-    def __init__(self, adopter: Adopter, read: Callable[[], Config] | None) -> None:
-        """`read` reads the configuration; it may raise `ConfigError`. Without it nothing can be reloaded."""
+    def __init__(self, adopter: Adopter, source: Source | None) -> None:
+        """Without a source nothing can be reloaded."""
         self._adopter = adopter
-        self._read = read
+        self._source = source
+        self._watch = Watch(self._files)
         self._begun = asyncio.Event()
         self._turn = asyncio.Lock()
         self._waits = False
 
-    def begin(self) -> None:
-        """The start is over."""
+    async def run(self) -> None:
+        """From now on: the start is over. Watches the files for ever."""
         self._begun.set()
+        await self._watch.run(self._changed)
+
+    def _files(self) -> Iterator[Path]:
+        """The configuration, and the certificates that it names."""
+        if self._source is not None:
+            yield self._source.path
+        tls = self._adopter.config.server.tls
+        if tls.enabled:
+            yield from (Path(name) for name in (tls.cert_file, tls.key_file, tls.client_ca_file) if name)
+
+    def _changed(self) -> None:
+        if self._adopter.config.process.reload_on_change:
+            self.request("a file has changed")
 
     def request(self, why: str) -> None:
         """Reload soon; a request that comes while another waits is the same request."""
@@ -63,17 +89,22 @@ class Reloader:
         await self._begun.wait()
         async with self._turn:
             self._waits = False
+            # Whatever changes from here on is another change.
+            self._watch.take()
+            notify(*reloading())
             try:
                 return await self._reload(why)
             except ProxyError as error:
                 _log.error("reload (%s) refused, nothing has changed: %s", why, error.message)
                 raise
+            finally:
+                notify(READY)
 
     async def _reload(self, why: str) -> tuple[str, ...]:
-        if self._read is None:
+        if self._source is None:
             raise ProxyError(ErrorKind.UNIMPLEMENTED, "this proxy was not started from a file")
         try:
-            config = await asyncio.to_thread(self._read)
+            config = await asyncio.to_thread(self._source.read)
         except ConfigError as error:
             raise ProxyError(ErrorKind.INVALID_REQUEST, str(error)) from None
         changes = find_changes(self._adopter.config, config)

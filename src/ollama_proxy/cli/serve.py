@@ -13,7 +13,10 @@ from ollama_proxy.config.schema import Config
 
 
 def serve(config: Config, config_path: Path, read_config: Callable[[], Config]) -> int:
-    """Run until a signal; returns the exit code. `read_config` reads the file again, with the same flags."""
+    """Run until a signal; returns the exit code. `read_config` reads the file again, with the same flags.
+
+    The first signal lets answers end, the second does not wait for them.
+    """
     import uvloop
 
     from ollama_proxy.observability.logs import set_up_logging
@@ -26,12 +29,19 @@ async def _serve(config: Config, config_path: Path, read_config: Callable[[], Co
     from ollama_proxy.app.banner import write_banner
     from ollama_proxy.app.ports import CannotListen
     from ollama_proxy.app.proxy import Proxy
+    from ollama_proxy.app.reload import Source
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
+    proxy = Proxy(config, Source(config_path, read_config))
+
+    def end() -> None:
+        if stop.is_set():
+            proxy.hurry()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    proxy = Proxy(config, read_config)
+        loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, proxy.request_reload, "SIGHUP")
     starting = asyncio.ensure_future(proxy.start())  # noqa: TID251  # owned here: awaited or cancelled below
     stopping = asyncio.ensure_future(stop.wait())  # noqa: TID251  # owned here: awaited or cancelled below

@@ -202,6 +202,10 @@ class Control(Protocol):
     def metrics(self) -> tuple[bytes, str]:
         """The metrics page and its content type."""
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the program ends, and new clients should go elsewhere."""
+
     async def reload(self) -> tuple[str, ...]:
         """Take up the configuration as it is now: the keys that have changed. Raises `ProxyError` that says why not."""
 

@@ -33,13 +33,36 @@ class HttpPort:
         self.http1.sweep(now_s)
         self.http2.sweep(now_s)
 
-    async def drain(self, grace_s: float) -> None:
-        """Take nothing new, wait for what runs, then close what is left."""
+    def announce(self) -> None:
+        """Serve on, but let clients know that they should go elsewhere with the next request."""
+        self.http1.announce()
+        self.http2.announce()
+
+    def begin_drain(self) -> None:
+        """Take nothing new, and close each connection when what it carries has ended."""
         for protocol in list(self.undecided):
             protocol.transport.abort()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.http1.drain(grace_s))
-            group.create_task(self.http2.drain(grace_s))
+        self.http1.begin_drain()
+        self.http2.begin_drain()
+
+    async def wait_idle(self) -> None:
+        """Wait until no connection is left."""
+        await self.http1.wait_idle()
+        await self.http2.wait_idle()
+
+    def abort(self) -> None:
+        """Close what is left."""
+        self.http1.abort()
+        self.http2.abort()
+
+    async def drain(self, grace_s: float) -> None:
+        """Take nothing new, wait for what runs, then close what is left."""
+        self.begin_drain()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.wait_idle()
+        except TimeoutError:
+            self.abort()
 
 
 class FirstBytes(asyncio.Protocol):

@@ -327,3 +327,21 @@ def test_a_long_status_text_keeps_its_code() -> None:
         assert (await refused(channel.unary_unary("/t/T")(b""))).code() is grpc.StatusCode.UNAVAILABLE
 
     serve(test, {"/t/T": lambda call, _: call.finish(14, "m" * 20_000)})
+
+
+def test_who_watches_the_health_is_told_of_the_end_and_let_go() -> None:
+    async def test() -> None:
+        async with serve_grpc({}) as (server, port), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+            one, unknown = watch(b""), watch(b"\x0a\x04nope")
+            assert await one.read() == b"\x08\x01"
+            assert await unknown.read() == b"\x08\x03"
+            server.calls.health.leave()
+            assert await one.read() == b"\x08\x02"
+            assert await one.code() is grpc.StatusCode.UNAVAILABLE
+            late = watch(b"")
+            assert await late.read() == b"\x08\x02"
+            assert await late.code() is grpc.StatusCode.UNAVAILABLE
+            assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"") == b"\x08\x02"
+
+    asyncio.run(test())

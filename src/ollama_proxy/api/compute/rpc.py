@@ -18,7 +18,7 @@ from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.grpc import connect, web
 from ollama_proxy.net.grpc.call import GrpcCall, GrpcMethod
 from ollama_proxy.net.grpc.connect import ConnectStreamCall, ConnectUnaryCall, describe_error
-from ollama_proxy.net.grpc.health import HEALTH_METHODS
+from ollama_proxy.net.grpc.health import CHECK, Health
 from ollama_proxy.net.grpc.json_codec import JsonCodec
 from ollama_proxy.net.grpc.status import UNIMPLEMENTED
 from ollama_proxy.net.grpc.web import GrpcWebCall
@@ -34,15 +34,15 @@ class RpcApi:
 
     root = f"/{SERVICE}/".encode()
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, is_leaving: Callable[[], bool] = lambda: False) -> None:
         self._wheel = TimerWheel(asyncio.get_running_loop())
         methods = ComputeApi(service).methods()
         codecs = {f"/{SERVICE}/{name}": JsonCodec(method) for name, method in _SERVICE.methods_by_name.items()}
         self.routes: dict[bytes, dict[bytes, Handler]] = {
             path.encode(): {b"POST": self._serve(method, codecs[path])} for path, method in methods.items()
         }
-        for path, method in HEALTH_METHODS.items():
-            self.routes[path.encode()] = {b"POST": self._serve(method, None)}
+        check = Health(is_leaving).methods[CHECK]
+        self.routes[CHECK.encode()] = {b"POST": self._serve(check, None)}
         unknown = GrpcMethod(_refuse_method)
         self.prefixes: dict[bytes, dict[bytes, Handler]] = {self.root: {b"POST": self._serve(unknown, None)}}
 

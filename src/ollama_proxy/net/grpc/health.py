@@ -1,22 +1,60 @@
-"""`grpc.health.v1.Health`: answered for probes, but not reflected."""
+"""`grpc.health.v1.Health`: answered for probes and for clients that watch, but not reflected."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from ollama_proxy.net.grpc.call import GrpcCall, GrpcMethod
 
+CHECK = "/grpc.health.v1.Health/Check"
 _NOT_FOUND = 5
+_UNAVAILABLE = 14
+_STOPPING = "this server is stopping"
 _KNOWN_SERVICES = (b"compute.v1.ComputeService", b"grpc.health.v1.Health")
-#: HealthCheckResponse{status: SERVING}
-_SERVING = b"\x08\x01"
+#: HealthCheckResponse{status}
+_SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = b"\x08\x01", b"\x08\x02", b"\x08\x03"
 
 
-def _check(call: GrpcCall, message: bytes) -> None:
-    # HealthCheckRequest{service}; an empty one asks for the whole server.
-    if message not in (b"", b"\x0a\x00") and message[2:] not in _KNOWN_SERVICES:
-        call.finish(_NOT_FOUND, "unknown service")
-        return
-    call.send_message(_SERVING)
-    call.finish()
+class Health:
+    """Serving until `leave`, or until `is_leaving` says so."""
+
+    def __init__(self, is_leaving: Callable[[], bool] = lambda: False) -> None:
+        self._left = False
+        self._is_leaving = is_leaving
+        self._watchers: set[GrpcCall] = set()
+        self.methods = {
+            CHECK: GrpcMethod(self._check),
+            "/grpc.health.v1.Health/Watch": GrpcMethod(self._watch, server_streaming=True),
+        }
+
+    def leave(self) -> None:
+        """Not serving from now on; whoever watches is told, and let go, for a watch would hold up the end."""
+        self._left = True
+        for call in list(self._watchers):
+            call.send_message(_NOT_SERVING)
+            call.finish(_UNAVAILABLE, _STOPPING)
+        self._watchers.clear()
+
+    def _status(self) -> bytes:
+        return _NOT_SERVING if self._left or self._is_leaving() else _SERVING
+
+    def _check(self, call: GrpcCall, message: bytes) -> None:
+        if not _is_known(message):
+            call.finish(_NOT_FOUND, "unknown service")
+            return
+        call.send_message(self._status())
+        call.finish()
+
+    def _watch(self, call: GrpcCall, message: bytes) -> None:
+        call.send_message(self._status() if _is_known(message) else _SERVICE_UNKNOWN)
+        if self._left:
+            call.finish(_UNAVAILABLE, _STOPPING)
+        else:
+            self._watchers.add(call)
+            call.on_cancel = partial(self._watchers.discard, call)
 
 
-HEALTH_METHODS = {"/grpc.health.v1.Health/Check": GrpcMethod(_check)}
+def _is_known(message: bytes) -> bool:
+    """HealthCheckRequest{service}; an empty one asks for the whole server."""
+    return message in (b"", b"\x0a\x00") or message[2:] in _KNOWN_SERVICES

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from ollama_proxy.net.grpc.call import GrpcMethod
-from ollama_proxy.net.grpc.health import HEALTH_METHODS
+from ollama_proxy.net.grpc.health import Health
 from ollama_proxy.net.grpc.reflection import REFLECTION_METHODS, Reflection
 from ollama_proxy.net.grpc.route import GrpcRoute, is_grpc, read_route
 from ollama_proxy.net.grpc.stream import GrpcStream
@@ -44,7 +44,8 @@ class GrpcCalls:
 
     def __init__(self, methods: Mapping[str, GrpcMethod], reflected: Sequence[str]) -> None:
         reflect = GrpcMethod(Reflection(reflected).serve, client_streaming=True, server_streaming=True)
-        every = {**methods, **HEALTH_METHODS, **dict.fromkeys(REFLECTION_METHODS, reflect)}
+        self.health = Health()
+        every = {**methods, **self.health.methods, **dict.fromkeys(REFLECTION_METHODS, reflect)}
         self._methods = {path.encode("ascii"): method for path, method in every.items()}
         self._wheel = TimerWheel(asyncio.get_running_loop())
 

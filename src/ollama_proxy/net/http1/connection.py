@@ -148,7 +148,7 @@ class HttpConnection(BodyFlow):
         self._active = exchange
         self._in_head = False
         server = self._server
-        if server.draining:
+        if server.leaving:
             exchange.keep_alive = False
         try:
             server.handle(exchange)
@@ -169,7 +169,7 @@ class HttpConnection(BodyFlow):
         if self._incoming is not None:
             self._leave_body(self._incoming)
         self._since_s = self._loop.time()
-        if not exchange.keep_alive or self._server.draining:
+        if not exchange.keep_alive or self._server.leaving:
             self._close()
         elif self._reader.unread and not self._reads_on:
             # From the loop, not from here: what is answered at once must not nest.

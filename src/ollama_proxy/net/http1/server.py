@@ -51,6 +51,9 @@ class HttpServer:
         self.limits = limits or HttpLimits()
         self.connections: set[HttpConnection] = set()
         self.guests: set[Guest] = set()
+        #: Answers end their connections.
+        self.leaving = False
+        #: And nobody new is let in.
         self.draining = False
         self.idle = asyncio.Event()
         self.idle.set()
@@ -66,23 +69,39 @@ class HttpServer:
         for guest in list(self.guests):
             guest.sweep(now_s)
 
-    async def drain(self, grace_s: float) -> None:
-        """Take no new request, wait for running answers, then close what is left."""
-        self.draining = True
+    def announce(self) -> None:
+        """Serve on, but tell each client with its answer to take another connection for the next request."""
+        self.leaving = True
+
+    def begin_drain(self) -> None:
+        """Take no new request, and close each connection when its answer has ended."""
+        self.leaving = self.draining = True
         for connection in list(self.connections):
             connection.finish_soon()
         for guest in list(self.guests):
             guest.finish_soon()
-        if self.connections or self.guests:
+
+    async def wait_idle(self) -> None:
+        """Wait until no connection is left."""
+        while self.connections or self.guests:
             self.idle.clear()
-            try:
-                async with asyncio.timeout(grace_s):
-                    await self.idle.wait()
-            except TimeoutError:
-                for guest in list(self.guests):
-                    guest.leave()
-                for connection in list(self.connections):
-                    connection.transport.abort()
+            await self.idle.wait()
+
+    def abort(self) -> None:
+        """Close what is left."""
+        for guest in list(self.guests):
+            guest.leave()
+        for connection in list(self.connections):
+            connection.transport.abort()
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no new request, wait for running answers, then close what is left."""
+        self.begin_drain()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.wait_idle()
+        except TimeoutError:
+            self.abort()
 
     def connected(self, connection: HttpConnection) -> None:
         """Book a new connection."""

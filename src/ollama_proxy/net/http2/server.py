@@ -28,20 +28,35 @@ class Http2Server:
         for protocol in list(self.connections):
             protocol.sweep(now_s)
 
-    async def drain(self, grace_s: float) -> None:
-        """Take no new call, wait for running ones, then close what is left."""
+    def announce(self) -> None:
+        """Nothing is said before the drain, in which GOAWAY lets a client move without losing a call."""
+
+    def begin_drain(self) -> None:
+        """Take no new call, and close each connection when its calls have ended."""
         self.draining = True
         for protocol in list(self.connections):
             protocol.core.liveness.drain()
+
+    async def wait_idle(self) -> None:
+        """Wait until no connection is left."""
+        while self.connections:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def abort(self) -> None:
+        """Close what is left."""
+        for protocol in list(self.connections):
+            protocol.core.close()
+            protocol.transport.abort()
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no new call, wait for running ones, then close what is left."""
+        self.begin_drain()
         try:
             async with asyncio.timeout(grace_s):
-                while self.connections:
-                    self._idle.clear()
-                    await self._idle.wait()
+                await self.wait_idle()
         except TimeoutError:
-            for protocol in list(self.connections):
-                protocol.core.close()
-                protocol.transport.abort()
+            self.abort()
 
     def disconnected(self, protocol: Http2Protocol) -> None:
         """Forget a connection."""
