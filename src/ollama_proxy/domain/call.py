@@ -172,6 +172,14 @@ class RawRequest(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class Continued(msgspec.Struct, frozen=True):
+    """What another backend has already answered, as far as the client got it; `tokens` of text and thinking."""
+
+    text: str
+    thinking: str = ""
+    tokens: int = 0
+
+
 class Call(msgspec.Struct):
     """One request. `arrived_s` is monotonic; `prompt_bytes` and `max_tokens` (0 = unlimited) feed the prediction."""
 
@@ -199,3 +207,5 @@ class Call(msgspec.Struct):
     #: what those would drop in silence.
     second_hand: bytes = b""
     way_in: str = ""
+    #: It asks for the rest of an answer that broke off.
+    continued: Continued | None = None

@@ -1,0 +1,143 @@
+"""A cut stream goes on elsewhere: what the client has, whether and how the rest can be asked for, one end. Without I/O.
+
+The client keeps what it was sent; the next backend is asked to go on behind it. Nothing is said twice and nothing is
+left out, except that a seam inside a word may be tokenised otherwise than the uncut answer was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
+from ollama_proxy.domain.call import Call, Continued, Generation, Need, Operation
+
+#: Requests that are text from beginning to end.
+_TEXT = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE))
+#: What a second server cannot take up in the middle, with the words that say so.
+_WHOLE = (
+    (Need.FORMAT, "its format is a grammar, which would begin anew"),
+    (Need.CHOICES, "it has several choices"),
+    (Need.LOGPROBS, "log probabilities do not join"),
+    (Need.AUDIO, "it speaks"),
+)
+#: A shorter text at the beginning of a stream may as well be meant.
+_LEAST_ECHO = 16
+
+
+class Sent:
+    """What a client holds of an answer."""
+
+    __slots__ = ("_text", "_thinking", "called", "tokens")
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+        #: A tool call was sent: what follows it is the client's to do.
+        self.called = False
+        #: Counted by pieces, of which servers send one a token.
+        self.tokens = 0
+
+    def add(self, events: Sequence[AnswerEvent]) -> None:
+        """The client gets these too."""
+        for event in events:
+            match event:
+                case TextDelta(text):
+                    self._text.append(text)
+                    self.tokens += 1
+                case ThinkingDelta(text):
+                    self._thinking.append(text)
+                    self.tokens += 1
+                case ToolCall() | Embeddings():
+                    self.called = True
+
+    @property
+    def text(self) -> str:
+        """All of the answer's text."""
+        self._text = ["".join(self._text)]
+        return self._text[0]
+
+    @property
+    def thinking(self) -> str:
+        """All of its reasoning."""
+        self._thinking = ["".join(self._thinking)]
+        return self._thinking[0]
+
+
+def why_not(call: Call, sent: Sent) -> str:
+    """Why an answer cannot be continued, as the end of a sentence; "" if it can."""
+    if call.operation not in _TEXT:
+        return "only text can be continued"
+    if sent.called:
+        return "a tool was called"
+    for need, reason in _WHOLE:
+        if need in call.needs:
+            return reason
+    if call.max_tokens and sent.tokens >= call.max_tokens:
+        return "its limit of tokens is reached"
+    return ""
+
+
+def continue_call(call: Call, sent: Sent) -> Call:
+    """The call that asks for the rest of an answer. It goes by the typed request: the raw one asks for the whole."""
+    left = max(1, call.max_tokens - sent.tokens) if call.max_tokens else 0
+    whole = call.typed
+
+    def ask_for_rest() -> Generation:
+        generation = whole()
+        assert isinstance(generation, Generation)
+        if not left:
+            return generation
+        sampling = msgspec.structs.replace(generation.sampling, num_predict=left)
+        return msgspec.structs.replace(generation, sampling=sampling)
+
+    return msgspec.structs.replace(
+        call, typed=ask_for_rest, raw=None, max_tokens=left, continued=Continued(sent.text, sent.thinking, sent.tokens)
+    )
+
+
+def join_ends(sent: Sent, finished: Finished) -> Finished:
+    """The end of the whole answer, from that of its last part.
+
+    Tokens of the answer are all that were written; of the prompt, those that were read less what was sent before,
+    which the last backend had to read as well. Its durations are those of the last part alone, and are left out.
+    """
+    usage = finished.usage
+    prompt, output = usage.prompt_tokens, usage.output_tokens
+    joined = Usage(
+        None if prompt is None else max(0, prompt - sent.tokens),
+        None if output is None else output + sent.tokens,
+        counted_events=True,
+    )
+    return msgspec.structs.replace(finished, usage=joined)
+
+
+class EchoCutter:
+    """Takes from the beginning of a continued text what was sent before, if the server says it again.
+
+    It holds back no more than what is still equal, and lets go of it when it turns out to be new.
+    """
+
+    __slots__ = ("_held", "_sent")
+
+    def __init__(self, sent: str) -> None:
+        self._sent = sent if len(sent) >= _LEAST_ECHO else ""
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """What of the next piece is new, with what was held back before."""
+        sent = self._sent
+        if not sent:
+            return text
+        held = self._held + text
+        if len(held) < len(sent) and sent.startswith(held):
+            self._held = held
+            return ""
+        self._sent = self._held = ""
+        return held.removeprefix(sent)
+
+    def rest(self) -> str:
+        """What is held back at the end of the stream: no echo, since it was not all of it."""
+        held, self._held, self._sent = self._held, "", ""
+        return held
