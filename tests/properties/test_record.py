@@ -136,6 +136,7 @@ requests = st.builds(
     lengths=lengths,
     spent_s=st.sampled_from((0, 0.5, 100.0)),
     serial=st.integers(0, 9),
+    held=st.just({}) | st.dictionaries(st.sampled_from(IDS), st.floats(0, 1000)),
 )
 policies = st.builds(
     Policy,

@@ -12,6 +12,7 @@ from ollama_proxy.energy.attribution import Attribution
 from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.energy.model import UNKNOWN, Figure, model_figure
 from ollama_proxy.energy.regression import Coefficients
+from ollama_proxy.routing.affinity import count_held
 from ollama_proxy.routing.rules import RULES
 from ollama_proxy.routing.speeds import reckon_busy_share
 
@@ -90,10 +91,11 @@ class Bill:
     @property
     def prompt_tokens(self) -> int:
         """Those that were read: as counted, else as expected."""
-        counted = self.usage.prompt_tokens
+        counted, cached = self.usage.prompt_tokens, self.usage.cached_tokens
+        held = count_held(self.request, self.decision.scored[0][1]) if self.request.held else 0.0
         if counted is None:
-            return round(self.request.prompt_tokens)
-        return max(0, counted - (self.usage.cached_tokens or 0))
+            return round(self.request.prompt_tokens - held)
+        return max(0, counted - (round(held) if cached is None else cached))
 
     @property
     def busy_share(self) -> float:

@@ -22,6 +22,7 @@ from ollama_proxy.domain.ports import AnswerSink, Backend, QueuePlace
 from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.fleet.admission import Admission, name_class
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
+from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, State
 from ollama_proxy.observability.decisions import Decisions
@@ -45,10 +46,11 @@ class Dispatcher:
         budget: HourlyBudget | None = None,
         decisions: Decisions | None = None,
         accounting: Accounting | None = None,
+        prefixes: PrefixBook | None = None,
     ) -> None:
         """`substitutes` are the models that may answer for another, by its canonical name; `refresh` asks the backends
         for their lists again, before a model is said to be nowhere; `most_waiting` may wait for a slot; `decisions`
-        keeps what was decided; `accounting` what it costs."""
+        keeps what was decided; `accounting` what it costs; `prefixes` which prompts slots hold, None for nobody."""
         self.fleet_state = fleet
         self.backends = backends
         self.policy = policy
@@ -63,6 +65,7 @@ class Dispatcher:
         self.running: set[Job] = set()
         self.lengths = LengthBook()
         self.prompts = PromptRatio()
+        self.prefixes = prefixes
         self.admission = Admission(fleet, lambda: self.policy, most=most_waiting)
         self.budget = budget or HourlyBudget(0)
         self._planning = False

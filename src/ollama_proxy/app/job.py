@@ -15,6 +15,7 @@ import msgspec
 
 from ollama_proxy.app.bill import Bill
 from ollama_proxy.app.lessons import teach
+from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import Timing, believe, describe_route, sum_up
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route
 from ollama_proxy.domain.call import Call, Operation
@@ -75,6 +76,7 @@ class Job:
         "_paused",
         "_relayed",
         "_request",
+        "_reuse",
         "_running",
         "_sink",
         "_taken",
@@ -101,6 +103,8 @@ class Job:
             owner.lengths.expect(model, call.way_in, ""),
             serial=owner.take_serial(),
         )
+        #: What it has in common with earlier prompts, where that is worth a look.
+        self._reuse = follow(owner, call, self._request)
         #: Its place in the queue, while it waits for a slot.
         self._waiting: Waiting | None = None
         #: What is predicted of the attempt that runs.
@@ -130,6 +134,8 @@ class Job:
         """Decide, and open an attempt, wait for a slot, or end."""
         owner = self._owner
         now_s = owner.clock()
+        if self._reuse is not None:
+            self._request = self._reuse.look(self._request)
         request = self._request
         if request.annotations.max_latency_ms and self.life.attempts:
             request = msgspec.structs.replace(request, spent_s=now_s - self.call.arrived_s)
@@ -193,6 +199,8 @@ class Job:
         request, *_, given_up, substitute = given
         self._waiting = Waiting(self, request, self.call.arrived_s, "", self.life.tried)
         self._waiting.given_up, self._waiting.substitute = given_up, substitute
+        if self._reuse is not None and not substitute:
+            self._waiting.find_held = self._reuse.find_held
         try:
             owner.admission.add(self._waiting, owner.clock())
         except Full as full:
@@ -238,6 +246,8 @@ class Job:
         if view.spec.held and not self._request.embed:
             self._running = predict_running(self._request, decision, self._opened_s)
         fleet.opened(chosen, self._running)
+        if self._reuse is not None:
+            self._reuse.begin(decision, given[0], substitute=given[5])
         self._bill = owner.accounting.open(view, self.call, decision, given[0], self._opened_s)
         call, model = self.call, decision.model
         # Another model than the one asked for is told by its own name; another name for the same is nobody's business.
@@ -262,6 +272,8 @@ class Job:
         """The attempt is over: whoever waits for its slot may have it."""
         self._owner.fleet_state.closed(self.life.backend, self._running)
         self._running = None
+        if self._reuse is not None:
+            self._reuse.end()
         if len(self._owner.admission):
             self._owner.plan_soon()
 
@@ -321,7 +333,8 @@ class Job:
         self._close()
         owner.running.discard(self)
         now_s = self._last_s
-        timing = Timing(call.arrived_s, self._opened_s, self._first_s or now_s, now_s, self._alone, call.stream)
+        held = self._reuse.held_tokens if self._reuse is not None else 0.0
+        timing = Timing(call.arrived_s, self._opened_s, self._first_s or now_s, now_s, self._alone, call.stream, held)
         figure = owner.accounting.close(self._bill, "ok", now_s, self._first_s, finished.usage)
         self._bill = None
         outcome = sum_up(finished, timing, figure)
@@ -337,6 +350,8 @@ class Job:
     def on_failure(self, failure: Failure) -> None:
         owner, life = self._owner, self.life
         self._attempt = None
+        if self._reuse is not None:
+            self._reuse.end(failed=True)
         self._close()
         self._close_bill("failed")
         asked = self._decision.model if self._decision is not None else self.call.model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ollama_proxy.app.settlement import Timing
-from ollama_proxy.domain.answer import Finished
+from ollama_proxy.domain.answer import Finished, Usage
 from ollama_proxy.domain.call import COST_NOTHING, Call
 from ollama_proxy.domain.decision import Decision, RoutingRequest
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ollama_proxy.app.dispatch import Dispatcher
 
 #: An answer that a limit ended tells nothing of how long it would have been.
+#: What is less of a prompt is lost in the noise of speeds.
+_LEAST_HELD = 0.3
 _NOT_WRITTEN_OUT = ("length", "load", "unload")
 
 
@@ -28,10 +30,23 @@ def teach(
         return
     if usage.output_tokens and finished.reason not in _NOT_WRITTEN_OUT:
         owner.lengths.learn(request.model, call.way_in, call.caller.name, usage.output_tokens)
-    if usage.prompt_tokens and not usage.cached_tokens:
+    if timing.held_tokens:
+        _learn_trust(owner, decision, timing, usage)
+    elif usage.prompt_tokens and not usage.cached_tokens:
         owner.prompts.learn(request.model, call.prompt_bytes, usage.prompt_tokens)
     if usage.output_tokens:
         _judge(owner, request, decision, timing, usage.output_tokens)
+
+
+def _learn_trust(owner: Dispatcher, decision: Decision, timing: Timing, usage: Usage) -> None:
+    """Whether the backend held what it was taken to hold of the prompt: as it says, else by the time of reading."""
+    one, tokens, held = decision.scored[0][1], usage.prompt_tokens or 0, timing.held_tokens
+    if owner.prefixes is None or held < _LEAST_HELD * tokens:
+        return
+    if usage.cached_tokens is not None:
+        owner.prefixes.learn(one.backend, held, usage.cached_tokens)
+    elif usage.prompt_ns and tokens:
+        owner.prefixes.learn(one.backend, held, tokens - usage.prompt_ns / 1e9 / one.s_per_prompt_token)
 
 
 def _judge(owner: Dispatcher, request: RoutingRequest, decision: Decision, timing: Timing, tokens: int) -> None:

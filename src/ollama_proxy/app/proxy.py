@@ -53,6 +53,7 @@ from ollama_proxy.domain.ports import (
 )
 from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.energy.meters.supply import read_supply
+from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
 from ollama_proxy.net.origins import Origins
@@ -99,6 +100,7 @@ class Proxy:
             max_attempts=_max_attempts(config),
             decisions=Decisions(self._decision_file.add if self._decision_file is not None else None),
             accounting=self._energy.accounting,
+            prefixes=PrefixBook() if config.routing.prefix_affinity else None,
         )
         #: Where the pages about decisions ask.
         self.inquiry = Desk(self._dispatcher, self._policy_in)

@@ -46,6 +46,8 @@ class Timing(msgspec.Struct, frozen=True, gc=False):
     ended_s: float
     alone: bool
     streamed: bool = True
+    #: Tokens of the prompt that the backend probably held from before: its speed of reading cannot be told then.
+    held_tokens: float = 0.0
 
 
 def describe_route(call: Call, life: Life, decision: Decision, view: BackendView) -> Route:
@@ -122,7 +124,7 @@ def observe(outcome: Outcome, timing: Timing) -> Observation:
     ttft_s = outcome.ttft_s - (timing.opened_s - timing.arrived_s) - load_s
     enough = outcome.output_tokens >= _LEAST_TOKENS and outcome.tokens_per_second > 0
     return Observation(
-        ttft_s if timing.alone and ttft_s > 0 else None,
+        ttft_s if timing.alone and ttft_s > 0 and not timing.held_tokens else None,
         outcome.tokens_per_second if enough else None,
         (usage.prompt_tokens or 0) - (usage.cached_tokens or 0),
         load_s if load_s >= _LEAST_LOAD_S else None,

@@ -207,6 +207,9 @@ class Routing(Section, frozen=True):
             "the soonest end",
         ),
     ] = 10
+    prefix_affinity: Annotated[
+        bool, Meta(description="reckon with what slots still hold of a long prompt, by hashes of its beginning")
+    ] = True
     system_cap_watts: Annotated[
         float, Meta(ge=0, le=1e9, description="only backends that fit under it together are used; 0 = no cap")
     ] = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -34,7 +34,8 @@ class RoutingRequest(msgspec.Struct, frozen=True):
     """The facts of a call that the decision reads. `model` is canonical, `requested_model` as the client wrote it.
 
     `lengths` is how long answers of this kind are; what is usual when it is None. `spent_s` has gone by since the
-    request came. `serial` numbers requests, for policies that take turns.
+    request came. `serial` numbers requests, for policies that take turns. `held` are tokens at the beginning of the
+    prompt that backends, by id, hold from before.
     """
 
     model: str
@@ -47,6 +48,7 @@ class RoutingRequest(msgspec.Struct, frozen=True):
     lengths: Lengths | None = None
     spent_s: float = 0.0
     serial: int = 0
+    held: Mapping[str, float] = {}
 
 
 class PowerSet(msgspec.Struct, frozen=True):

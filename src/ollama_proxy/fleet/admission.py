@@ -11,7 +11,7 @@ callers (start-time fair queueing: a caller's requests are tagged with the work 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -41,6 +41,7 @@ class Waiting:
         "arrived_s",
         "caller",
         "due_s",
+        "find_held",
         "given",
         "given_up",
         "owner",
@@ -73,6 +74,8 @@ class Waiting:
         self.given: Inputs | None = None
         #: What it has given up already to find anybody at all, and whether that is the very model.
         self.given_up, self.substitute = "", False
+        #: What backends hold of its prompt now, in tokens, where that is worth a look.
+        self.find_held: Callable[[], Mapping[str, float]] | None = None
 
     def order(self, now_s: float) -> tuple[int, float, float, float]:
         """Whoever has the least is first."""
@@ -165,6 +168,8 @@ class Admission:
             request = waiting.request
             if request.annotations.max_latency_ms:
                 request = msgspec.structs.replace(request, spent_s=now_s - waiting.arrived_s)
+            if waiting.find_held is not None:
+                request = msgspec.structs.replace(request, held=waiting.find_held())
             seen = FleetView(view.version, view.backends, tuple(waits))
             waiting.given = (request, seen, policy, waiting.tried, waiting.given_up, waiting.substitute)
             verdict = self._judge(request, seen, policy, waiting.tried)

@@ -52,6 +52,9 @@ def _tell_question(record: Record) -> Iterator[str]:
     yield f"Wishes: {'; '.join(_name_wishes(request.annotations, record.policy)) or 'none'}"
     if record.tried:
         yield f"Tried before: {', '.join(sorted(record.tried))}"
+    if request.held:
+        held = ", ".join([f"{tokens:.0f} at {name}" for name, tokens in sorted(request.held.items())])
+        yield f"Tokens of the prompt held from before: {held}"
     if record.given_up:
         yield f"Given up: {_clean(record.given_up)}"
     if request.spent_s:
@@ -220,7 +223,7 @@ def _why_not(record: Record, winner: CandidateRecord, loser: CandidateRecord) ->
         chances = f"its chance to be in time is {loser.chance or 0:.0%}, the winner's {winner.chance or 0:.0%}"
         return f"{chances}; it {against}."
     if loser.cost_j <= winner.cost_j:
-        return f"it {against}: an equal cost, decided by residency, preference, load and priority."
+        return _tell_no_dearer(winner, loser)
     lambda_watts = record.verdict.lambda_watts
     sooner_s, more_j = winner.e2e_s - loser.e2e_s, loser.joules - winner.joules
     dearer = f"{_joules(loser.cost_j - winner.cost_j)} J dearer in all"
@@ -231,6 +234,14 @@ def _why_not(record: Record, winner: CandidateRecord, loser: CandidateRecord) ->
         worth = f"at {lambda_watts:g} W the delay costs {_joules(-lambda_watts * sooner_s)} J"
         return f"it {against}; {worth}, so it is {dearer}."
     return f"it {against}: {dearer}."
+
+
+def _tell_no_dearer(winner: CandidateRecord, loser: CandidateRecord) -> str:
+    against = _compare(loser, winner)
+    if loser.cost_j == winner.cost_j:
+        return f"it {against}: an equal cost, decided by residency, preference, load and priority."
+    less = f"{_joules(winner.cost_j - loser.cost_j)} J less in all"
+    return f"it {against}, {less}; that is not worth leaving what {winner.backend} holds of the prompt."
 
 
 def _compare(loser: CandidateRecord, winner: CandidateRecord) -> str:

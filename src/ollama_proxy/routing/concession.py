@@ -22,7 +22,7 @@ def give_way(call: Call, request: RoutingRequest, substitutes: Sequence[str]) ->
     if call.operation is Operation.EMBED:
         return
     for name in substitutes:
-        other = msgspec.structs.replace(request, model=canonical_model(name), requested_model=name)
+        other = msgspec.structs.replace(request, model=canonical_model(name), requested_model=name, held={})
         remark = f"{name} substitutes for {request.requested_model[:100]}"
         yield other, remark
         if call.wants:

@@ -16,6 +16,7 @@ from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
 from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, Rejection, RoutingRequest, Scored
 from ollama_proxy.domain.device import BackendView, FleetView
 from ollama_proxy.domain.lengths import make_typical_lengths
+from ollama_proxy.routing.affinity import count_held, stay_at_home
 from ollama_proxy.routing.deadline import chance_of, infeasible, keep_limit, tell_feasible, tell_too_late
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
 from ollama_proxy.routing.limits import check_limits, check_power_set, check_system_power, find_model
@@ -51,7 +52,7 @@ def decide(
     if target is None:
         return refuse_unknown_target(wishes.target, fleet)
     lambda_watts, answer_tokens = price_of_seconds(wishes, policy), expect_tokens(request)
-    if len(fleet.backends) > MOST_LOOPED and not tried and is_free(wishes, policy):
+    if len(fleet.backends) > MOST_LOOPED and not (tried or request.held) and is_free(wishes, policy):
         loop = partial(_score, request, policy, NOBODY, NOBODY, lambda_watts, answer_tokens)
         large = rank_large(request, fleet, policy, loop, answer_tokens, lambda_watts)
         if large is not None:
@@ -62,6 +63,8 @@ def decide(
     if scored and wishes.max_latency_ms and (policy.rule == "predictive" or infeasible(wishes, policy) == "reject"):
         scored, late = keep_limit(scored, request, policy)
         rejections.extend([tell_too_late(one, request, policy) for one in late])
+    if request.held and policy.rule == "predictive" and not wishes.max_latency_ms:
+        scored = stay_at_home(scored, request, lambda_watts)
     if wishes.prefer_power_efficiency and is_bounded(wishes, policy):
         scored = put_slow_last(scored, policy.efficient_patience)
     if len(rejections) > 1:
@@ -98,7 +101,7 @@ def _score(
     subject = subject_of(request)
     prompt_tokens = request.prompt_tokens
     timed = wishes.max_latency_ms
-    waits = fleet.waits
+    waits, held = fleet.waits, request.held
     rejections: list[Rejection] = []
     scored: list[Scored] = []
     for place, view in enumerate(fleet.backends):
@@ -111,6 +114,8 @@ def _score(
             if rejection is not None:
                 rejections.append(rejection)
                 continue
+        if held:
+            prompt_tokens = request.prompt_tokens - count_held(request, one)
         prefill_s = one.overhead_s + prompt_tokens * one.s_per_prompt_token
         decode_s = answer_tokens * one.s_per_output_token
         # Waiting costs no energy here: the device works for somebody else meanwhile.
@@ -197,7 +202,9 @@ def _check(
         rejection = check_system_power(view, fleet, request.annotations.max_power_watts)
     if rejection is None and policy.power_set is not None:
         rejection = check_power_set(
-            view.spec, one.overhead_s + request.prompt_tokens * one.s_per_prompt_token, policy.power_set
+            view.spec,
+            one.overhead_s + (request.prompt_tokens - count_held(request, one)) * one.s_per_prompt_token,
+            policy.power_set,
         )
     if rejection is None and one.stands_in:
         rejection = _check_stand_in(view, request, fleet, tried, wanted)

@@ -16,6 +16,7 @@ from ollama_proxy.domain.decision import (
     Scored,
 )
 from ollama_proxy.domain.device import FleetView
+from ollama_proxy.routing.affinity import count_held, has_stayed
 from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.limits import draw_of_others
 from ollama_proxy.routing.patience import end_of, find_slow, is_bounded
@@ -45,6 +46,8 @@ def explain_choice(
         clause = f"first by the rule {policy.rule} among {len(scored)}"
     else:
         clause = _explain_cost(request, scored, lambda_watts, policy)
+        if request.held:
+            clause = _tell_held(clause, request, scored, policy)
         if not target_lost:
             return clause  # nobody's words but ours
     return _printable(f"{target_lost}; {clause}" if target_lost else clause)
@@ -76,6 +79,16 @@ def _explain_cost(request: RoutingRequest, scored: Sequence[Scored], lambda_watt
     if frugal and all(joules <= other[5] for other in scored):
         return f"fewest predicted joules ({joules:.1f} J) {among}"
     return f"lowest cost ({cost_j:.1f} J with seconds at {lambda_watts:g} W) {among}"
+
+
+def _tell_held(clause: str, request: RoutingRequest, scored: Sequence[Scored], policy: Policy) -> str:
+    """The clause with what the winner holds of the prompt, and with the fact that it won by that alone."""
+    held = round(count_held(request, scored[0][1]))
+    if not held:
+        return clause
+    if has_stayed(scored, request, policy):
+        return f"stays where {held} tokens of its prompt are held: to go would save less than they are worth"
+    return f"{clause}; {held} tokens of its prompt are held there"
 
 
 def _explain_lateness(limit_ms: int, scored: Sequence[Scored], lambda_watts: float) -> str:

@@ -245,7 +245,8 @@ def _describe(verdict: Decision | Refusal, request: RoutingRequest, policy: Poli
     ranking = verdict.ranking
     second = ranking[1] if len(ranking) > 1 else None
     compared = policy.rule == "predictive" and not is_best_effort(request, policy, ranking[0].estimate.chance)
-    if second is not None and find_impatience([one.estimate.e2e_s for one in ranking], request, policy)[1]:
+    if second is not None and second.cost_j < ranking[0].cost_j:
+        # Behind in spite of its cost: it is late, or the winner holds much of the prompt.
         compared = False
     return Verdict(
         verdict.backend,

@@ -25,7 +25,7 @@ POWER_SHARE = 0.03
 PRIOR_TTFT_VAR = 0.25
 PRIOR_DECODE_VAR = 0.1
 #: Only these tell what they have in memory; the others have always loaded what they offer.
-_LOADING_KINDS = ("ollama",)
+LOADING_KINDS = ("ollama",)
 
 
 class Speeds(msgspec.Struct, frozen=True, gc=False):
@@ -92,7 +92,7 @@ def reckon_busy_share(together: float, parallel_exponent: float) -> float:
 def _expect_load(view: BackendView, model: str, size_bytes: int, rates: Rates) -> float:
     """Seconds until the model is in memory."""
     spec = view.spec
-    if spec.kind not in _LOADING_KINDS or model in view.loaded:
+    if spec.kind not in LOADING_KINDS or model in view.loaded:
         return 0.0
     if rates.load_s is not None:
         return rates.load_s
