@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import ollama_proxy
+from ollama_proxy.domain.caller import ANYBODY, Permission
 from ollama_proxy.domain.device import BackendView, Calibration, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.metering import MeterStatus
@@ -22,22 +23,36 @@ from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 _MAX_BODY_BYTES = 4096
 
 
-def build_status_app(control: Control) -> Starlette:
-    """The ASGI application of these pages; every other path answers 404."""
+class Page(Route):
+    """A page and what a key must be allowed to do to see it."""
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[[Request], Awaitable[Response]],
+        permission: Permission,
+        method: str = "GET",
+    ) -> None:
+        super().__init__(path, endpoint, methods=[method])
+        self.permission = permission
+
+
+def build_status_app(control: Control, metrics: Permission = "key") -> Starlette:
+    """The ASGI application of these pages, with what `/metrics` takes; every other path answers 404."""
     pages = _Pages(control)
     routes = [
-        Route("/health", pages.health),
-        Route("/backends", pages.backends),
-        Route("/healthz", pages.healthz),
-        Route("/readyz", pages.readyz),
-        Route("/version", pages.version),
-        Route("/metrics", pages.metrics),
-        Route("/thermal", pages.thermal),
-        Route("/proxy/queue", pages.queue),
-        Route("/proxy/calibration", pages.calibration),
+        Page("/health", pages.health, "key"),
+        Page("/backends", pages.backends, "key"),
+        Page("/healthz", pages.healthz, "open"),
+        Page("/readyz", pages.readyz, "open"),
+        Page("/version", pages.version, "key"),
+        Page("/metrics", pages.metrics, metrics),
+        Page("/thermal", pages.thermal, "key"),
+        Page("/proxy/queue", pages.queue, "admin"),
+        Page("/proxy/calibration", pages.calibration, "key"),
         Route("/proxy/reload", pages.reload, methods=["POST"]),
-        Route("/efficiency", pages.efficiency, methods=["GET"]),
-        Route("/efficiency", pages.set_efficiency, methods=["POST"]),
+        Page("/efficiency", pages.efficiency, "key"),
+        Page("/efficiency", pages.set_efficiency, "admin", "POST"),
     ]
     return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_allowed})
 
@@ -64,7 +79,7 @@ class _Pages:
         self._control = control
 
     async def health(self, request: Request) -> Response:
-        view = self._control.fleet()
+        view = self._see(request)
         word = sum_up(view)
         status = 503 if word == "unhealthy" else 200
         if _wants_json(request):
@@ -73,8 +88,14 @@ class _Pages:
         lines = [f"Status: {word}", *(f"  {backend.id}: {health_word(backend)}" for backend in view.backends)]
         return PlainTextResponse("\n".join(lines) + "\n", status)
 
+    def _see(self, request: Request) -> FleetView:
+        """The fleet as far as it is there for whoever asks."""
+        caller = request.scope.get("caller", ANYBODY)
+        view: FleetView = caller.see(self._control.fleet())
+        return view
+
     async def backends(self, request: Request) -> Response:
-        view = self._control.fleet()
+        view = self._see(request)
         meters = self._control.meters()
         if _wants_json(request):
             described = [describe_backend(backend, meters) for backend in view.backends]

@@ -278,6 +278,9 @@ class Accounting:
             figure = self._model_settled(bill)
         if self._count is not None and figure.joules is not None:
             self._count(bill.decision.backend, figure.kind, figure.joules)
+        quota = bill.caller.quota
+        if quota is not None and figure.joules is not None:
+            quota.spend(figure.joules, bill.ended_s)
         if self._record is not None:
             unix_s = self._unix_clock()
             self._record(bill.make_row(figure, unix_s, compare_with_static(bill, figure)))

@@ -33,6 +33,7 @@ class Bill:
 
     __slots__ = (
         "begun_s",
+        "caller",
         "decision",
         "device",
         "ended_s",
@@ -63,6 +64,7 @@ class Bill:
         # Not the call itself, which may hold megabytes.
         self.request_id = call.request_id
         self.way_in = call.way_in
+        self.caller = call.caller
         self.decision = decision
         self.request = request
         self.device = device
@@ -135,7 +137,7 @@ class Bill:
             unix_s,
             self.request.model[:_MAX_MODEL_CHARS],
             self.decision.backend,
-            "",
+            self.caller.name,
             self.way_in,
             self.result,
             usage.prompt_tokens,

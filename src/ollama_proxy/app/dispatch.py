@@ -15,9 +15,11 @@ from typing import Any
 from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.job import Job, Timeouts
 from ollama_proxy.app.settlement import Books
-from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.call import COST_NOTHING, Call
+from ollama_proxy.domain.caller import ANYBODY
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Backend, QueuePlace
 from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.fleet.admission import Admission, name_class
@@ -81,10 +83,42 @@ class Dispatcher:
         """Begin with a call; its answer comes to the sink."""
         job = Job(self, call, sink)
         self.running.add(job)
+        if call.caller is not ANYBODY:
+            error = self._take_on(call)
+            if error is not None:
+                job.refuse(error)
+                return job
         if self.budget.limit_j and not job.is_affordable():
             return job
         job.advance()
         return job
+
+    def _take_on(self, call: Call) -> ProxyError | None:
+        """What a key's limits say of one more request of its; from here on `forget` gives back its place."""
+        caller = call.caller
+        if not caller.is_live:
+            call.caller = ANYBODY
+            return ProxyError(ErrorKind.UNAUTHENTICATED, f"the key {caller.name} was changed or revoked; connect anew")
+        if not caller.may_use(call.model):
+            models = ", ".join(caller.models)
+            message = f"the key {caller.name} may not use the model {call.model[:100]!r}; it may use {models}"
+            return ProxyError(ErrorKind.PERMISSION_DENIED, message)
+        if caller.quota is None or call.operation in COST_NOTHING:
+            return None
+        excess = caller.quota.take(call.prompt_bytes, self.clock())
+        if excess is None:
+            call.counted = True
+            return None
+        message = f"the key {caller.name} may use {excess.limit}; there is more in {max(1, round(excess.wait_s))} s"
+        return ProxyError(ErrorKind.OVERLOADED, message, retry_after_s=excess.wait_s)
+
+    def forget(self, job: Job) -> None:
+        """A request is over, however it ended."""
+        self.running.discard(job)
+        call = job.call
+        if call.counted and call.caller.quota is not None:
+            call.counted = False
+            call.caller.quota.leave()
 
     def view(self) -> FleetView:
         """The backends at this moment."""

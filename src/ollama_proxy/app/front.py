@@ -12,11 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from ollama_proxy.app.access.guard import Guard
+from ollama_proxy.app.access.keyring import Keyring
+from ollama_proxy.config.schema import Auth
+from ollama_proxy.domain.caller import Permission
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.asgi import AsgiApp, AsgiBridge
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_request_id
-from ollama_proxy.net.http_route import Methods, Permission, Route, lay_routes
+from ollama_proxy.net.http_route import Methods, Route, lay_routes
 from ollama_proxy.net.origins import Origins, Verdict
 
 _KINDS = {
@@ -66,9 +70,18 @@ class Front:
     """Routes by exact path, then by prefix, then to the status pages."""
 
     def __init__(
-        self, apis: Sequence[HttpApi], pages: AsgiApp, make_request_id: Callable[[], str], origins: Origins
+        self,
+        apis: Sequence[HttpApi],
+        pages: AsgiApp,
+        make_request_id: Callable[[], str],
+        origins: Origins,
+        guard: Guard | None = None,
     ) -> None:
+        """`guard` says who may do what; without one no keys are checked."""
         self._apis = apis
+        #: Who may do what.
+        self.guard = guard or Guard(Keyring(Auth(), {}))
+        self._page_permissions = list_pages(pages)
         self._judge = origins.judge
         self._make_request_id = make_request_id
         self._pages = AsgiBridge(pages, self.refuse)
@@ -87,7 +100,8 @@ class Front:
         methods = self._routes.get(exchange.path)
         passage = self.passage
         if passage is not None and not verdict.status and passage.takes(exchange, known=self._knows(exchange.path)):
-            passage.send(exchange)
+            if self._lets_in(exchange, self._passed_permission(exchange)):
+                passage.send(exchange)
             return
         if methods is None:
             methods = self._look_closer(exchange)
@@ -99,20 +113,40 @@ class Front:
             self._answer_elsewhere(exchange)
         else:
             handler = methods.get(exchange.method)
-            if handler is not None:
+            if handler is None:
+                if self._lets_in(exchange, "key"):
+                    exchange.respond(405, b"text/plain", b"405 method not allowed", [_allow(methods)])
+            elif not (self.guard.is_checked or isinstance(handler, Route)) or self._lets_in(
+                exchange, handler.permission if isinstance(handler, Route) else "infer"
+            ):
+                # Where no keys are, nothing is asked of an ordinary request.
                 handler(exchange)
-            else:
-                exchange.respond(405, b"text/plain", b"405 method not allowed", [_allow(methods)])
 
     def streams(self, method: bytes, path: bytes) -> bool:
         """Whether a request is handed out at its head, for its route takes the body as it comes."""
         route = self._find_route(method, path)
         return isinstance(route, Route) and route.streams and (self.passage is None or not self.passage.takes_all)
 
-    def permission(self, method: bytes, path: bytes) -> Permission:
-        """What a key must be allowed to do for such a request to be served."""
-        route = self._find_route(method, path)
-        return route.permission if isinstance(route, Route) else "infer"
+    def _lets_in(self, exchange: Exchange, permission: Permission) -> bool:
+        """Whether whoever asks may; it is told if not."""
+        error = self.guard.judge(exchange.notes, exchange.headers, exchange.peer, permission)
+        if error is None:
+            return True
+        if error.kind is ErrorKind.UNAUTHENTICATED:
+            exchange.fixed_lines += b'WWW-Authenticate: Bearer realm="ollama-proxy"\r\n'
+        api = self._find_speaker(exchange)
+        if api is not None:
+            api.refuse(exchange, error)
+        else:
+            exchange.respond(error.kind.http_status, b"text/plain; charset=utf-8", error.message.encode() + b"\n")
+        return False
+
+    def _passed_permission(self, exchange: Exchange) -> Permission:
+        """What a request takes that goes past the routes: the backend may do anything at a path that nobody knows."""
+        route = self._find_route(exchange.method, exchange.path)
+        if route is not None:
+            return route.permission if isinstance(route, Route) else "infer"
+        return "infer" if exchange.path.startswith(b"/v1/") else "admin"
 
     def _find_route(self, method: bytes, path: bytes) -> Callable[[Exchange], None] | None:
         path = unquote_to_bytes(path) if b"%" in path else path
@@ -156,7 +190,10 @@ class Front:
         exchange.respond(status, b"", b"", [_allow(methods)] if methods is not None and unserved else ())
 
     def _answer_elsewhere(self, exchange: Exchange) -> None:
-        if self._find_api(exchange.path) is None:
+        method, path = (b"GET" if exchange.method == b"HEAD" else exchange.method), exchange.path
+        if not self._lets_in(exchange, self._page_permissions.get((method, path), "key")):
+            return
+        if self._find_api(path) is None:
             self._pages.handle(exchange)
         else:
             exchange.respond(404, b"text/plain", b"404 page not found")
@@ -170,6 +207,14 @@ class Front:
     def _find_api(self, path: bytes) -> HttpApi | None:
         return next((api for api in self._apis if path.startswith(api.root)), None)
 
+    def _find_speaker(self, exchange: Exchange) -> HttpApi | None:
+        """Whose dialect a client speaks: by its header where two share a path, else by the path."""
+        for api in self._apis:
+            mark: bytes = getattr(api, "mark", b"")
+            if mark and exchange.path in getattr(api, "marked", ()) and exchange.header(mark) is not None:
+                return api
+        return self._find_api(exchange.path)
+
     def refuse(self, exchange: Exchange, status: int, message: str) -> None:
         """A refusal from before any handler, in the dialect of the path and with the status of HTTP."""
         if not exchange.request_id:
@@ -180,6 +225,17 @@ class Front:
             api.refuse(exchange, ProxyError(kind, message))
         else:
             exchange.respond(status, b"text/plain; charset=utf-8", message.encode() + b"\n")
+
+
+def list_pages(pages: AsgiApp) -> dict[tuple[bytes, bytes], Permission]:
+    """What the pages of an application take, by method and path; one that does not say so is the operator's if it
+    changes anything."""
+    found: dict[tuple[bytes, bytes], Permission] = {}
+    for route in getattr(pages, "routes", ()):
+        for method in route.methods - {"HEAD"}:
+            default: Permission = "key" if method == "GET" else "admin"
+            found[method.encode(), route.path.encode()] = getattr(route, "permission", default)
+    return found
 
 
 def _allow(methods: Methods) -> tuple[bytes, bytes]:

@@ -18,7 +18,7 @@ from ollama_proxy.app.lessons import teach
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import Timing, believe, describe_route, sum_up
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route
-from ollama_proxy.domain.call import Call, Operation
+from ollama_proxy.domain.call import COST_NOTHING, Call, Operation
 from ollama_proxy.domain.decision import Decision, Refusal, RefusalKind, RoutingRequest
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
@@ -41,7 +41,6 @@ _log = logging.getLogger(__name__)
 _FAILED_WITH_WORDS = 500
 #: Those that write token by token, and so take a slot.
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE, Operation.PASS))
-_COST_NOTHING = frozenset((Operation.SHOW, Operation.COUNT))
 #: Their answers come at once, however long they are.
 _SOON_WHOLE = frozenset((Operation.EMBED, Operation.SHOW, Operation.COUNT))
 
@@ -100,7 +99,7 @@ class Job:
             owner.prompts.expect(model, call.prompt_bytes),
             call.max_tokens,
             call.operation not in _WRITTEN,
-            owner.lengths.expect(model, call.way_in, ""),
+            owner.lengths.expect(model, call.way_in, call.caller.name),
             serial=owner.take_serial(),
         )
         #: What it has in common with earlier prompts, where that is worth a look.
@@ -149,12 +148,16 @@ class Job:
         call = self.call
         # Nothing to read: a model is to be loaded or unloaded.
         is_empty = call.operation in (Operation.GENERATE, Operation.CHAT) and not call.prompt_bytes
-        if not wait_s or is_empty or call.operation in _COST_NOTHING:
+        if not wait_s or is_empty or call.operation in COST_NOTHING:
             return True
-        self.life.ended()
         told = f"the energy budget of {budget.limit_j / 3600:g} Wh an hour is spent; there is more in {wait_s:.0f} s"
-        self._end_with(ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=wait_s))
+        self.refuse(ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=wait_s))
         return False
+
+    def refuse(self, error: ProxyError) -> None:
+        """End before anything is decided."""
+        self.life.ended()
+        self._end_with(error)
 
     @property
     def waits(self) -> bool:
@@ -197,7 +200,7 @@ class Job:
     def _wait(self, decision: Decision, given: Inputs) -> None:
         owner = self._owner
         request, *_, given_up, substitute = given
-        self._waiting = Waiting(self, request, self.call.arrived_s, "", self.life.tried)
+        self._waiting = Waiting(self, request, self.call.arrived_s, self.call.caller.name, self.life.tried)
         self._waiting.given_up, self._waiting.substitute = given_up, substitute
         if self._reuse is not None and not substitute:
             self._waiting.find_held = self._reuse.find_held
@@ -222,7 +225,9 @@ class Job:
     def _give_way(self) -> tuple[Decision, Inputs] | None:
         """The decision when nobody can take the request as it is: less than it wants, then another model."""
         owner, request = self._owner, self._request
-        for lesser, remark in give_way(self.call, request, owner.substitutes.get(request.model, ())):
+        may_use = self.call.caller.may_use
+        substitutes = [one for one in owner.substitutes.get(request.model, ()) if may_use(one)]
+        for lesser, remark in give_way(self.call, request, substitutes):
             view = owner.fleet_state.view_at(owner.clock())
             given = (lesser, view, owner.policy, self.life.tried, remark, lesser.model != request.model)
             verdict = decide_again(given)
@@ -331,7 +336,7 @@ class Job:
         # Job and attempt know each other; let go, they are freed at once and not by the collector.
         self._attempt = None
         self._close()
-        owner.running.discard(self)
+        owner.forget(self)
         now_s = self._last_s
         held = self._reuse.held_tokens if self._reuse is not None else 0.0
         timing = Timing(call.arrived_s, self._opened_s, self._first_s or now_s, now_s, self._alone, call.stream, held)
@@ -389,7 +394,7 @@ class Job:
         return describe_route(self.call, self.life, self._decision, self._view)
 
     def _end_with(self, error: ProxyError, result: str = "failed") -> None:
-        self._owner.running.discard(self)
+        self._owner.forget(self)
         attempts = self.life.attempts
         if self._taken is not None:
             error.decision_id = self._taken.id
@@ -417,7 +422,7 @@ class Job:
     def cancel(self) -> None:
         """The client has gone."""
         if self._let_go("cancelled"):
-            self._owner.running.discard(self)
+            self._owner.forget(self)
             self._close_decision("cancelled", "the client left")
             self._owner.books.cancelled(self.call, self.life)
 

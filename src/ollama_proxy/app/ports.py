@@ -78,7 +78,7 @@ class Ports:
     """HTTP (which takes gRPC over HTTP/2 as well), gRPC, and metrics on a port of their own."""
 
     def __init__(self, front: Front, compute: ComputeApi) -> None:
-        grpc = GrpcServer(compute.methods(), (SERVICE,))
+        grpc = GrpcServer(compute.methods(), (SERVICE,), gate=front.guard)
         self._health = grpc.calls.health
         metrics = HttpServer(front.handle, front.refuse)
         self._servers: dict[str, Server] = {"http": _build_http(front, grpc), "grpc": grpc, "prometheus": metrics}

@@ -15,6 +15,8 @@ from starlette.routing import Route
 import ollama_proxy
 from ollama_proxy.api.compute.methods import ComputeApi
 from ollama_proxy.api.status import build_status_app
+from ollama_proxy.app.access.guard import Guard
+from ollama_proxy.app.access.keyring import Keyring
 from ollama_proxy.app.departure import Departure
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embedding import EmbeddedBackend
@@ -74,6 +76,9 @@ class Proxy:
     def __init__(self, config: Config, source: Source | None = None) -> None:
         """`source` is where the configuration came from; without one it cannot be reloaded."""
         self._loop = asyncio.get_running_loop()
+        self._keyring = Keyring(config.server.auth)
+        #: Who may do what.
+        self.guard = Guard(self._keyring)
         self._generation = generation = build_generation(config)
         self._fleet = Fleet(config.health.unhealthy_threshold)
         self._backends: dict[str, Backend] = {}
@@ -115,10 +120,10 @@ class Proxy:
         )
         self._placement = Placement(config.models.placement, config.routing.default_backend)
         self._embedded = EmbeddedBackend(config.embedded, self._join, self._leave)
-        pages = build_status_app(self)
+        pages = build_status_app(self, "open" if self.config.server.auth.open_metrics else "key")
         self._page_paths = frozenset(route.path.encode() for route in pages.routes if isinstance(route, Route))
         apis = [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS]
-        self._front = Front(apis, pages, self.make_request_id, _build_origins(config))
+        self._front = Front(apis, pages, self.make_request_id, _build_origins(config), self.guard)
         self._passage: Passage | None = None
         self._look_through(generation)
         self._ports = Ports(self._front, ComputeApi(self))
@@ -215,6 +220,7 @@ class Proxy:
             self._steer()
             self._dispatcher.sweep(now_s)
             self._ports.sweep(now_s)
+            self._keyring.sweep()
             self._garbage.sweep(now_s, idle=not self._dispatcher.running)
 
     def _steer(self) -> None:

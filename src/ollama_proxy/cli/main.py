@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ollama_proxy.cli import check, doctor, explain, lab, ledger, replay, serve
+from ollama_proxy.cli import check, doctor, explain, keys, lab, ledger, replay, serve
 
 app = typer.Typer(
     name="ollama-proxy",
@@ -26,6 +26,7 @@ app.add_typer(lab.app, name="lab")
 app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
+app.add_typer(keys.app, name="keys")
 app.command("ledger")(ledger.ledger)
 app.command("replay")(replay.replay)
 

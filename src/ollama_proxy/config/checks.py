@@ -1,4 +1,4 @@
-"""What types cannot say: references between keys, endpoints, and the one rule of safety."""
+"""What types cannot say: references between keys, and endpoints. Who may connect is `key_checks`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from ollama_proxy.config.endpoint import EndpointError, parse_endpoint
+from ollama_proxy.config.key_checks import check_keys
 from ollama_proxy.config.meter_checks import check_meters
 from ollama_proxy.config.problems import Problem
 from ollama_proxy.config.schema import Backend, Config
@@ -19,6 +20,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> list[Problem]:
     """Every problem; empty when the configuration can be used."""
     return [
         *_check_server(config),
+        *check_keys(config, environ, is_local=is_loopback(config.server.host)),
         *_check_backends(config, environ),
         *_check_placement(config),
         *_check_routing(config),
@@ -29,18 +31,12 @@ def check_config(config: Config, environ: Mapping[str, str]) -> list[Problem]:
 def _check_server(config: Config) -> list[Problem]:
     server = config.server
     problems = []
-    if not is_loopback(server.host):
-        keys = [key for key in server.auth.api_keys.values() if key.enabled and (key.key_hash or key.key_env)]
-        if not (server.auth.enabled and keys):
-            message = f"{server.host} is open to others; without keys (server.auth) only a loopback address is served"
-            problems.append(Problem("server.host", message))
     if server.http_port and server.http_port == server.grpc_port:
         problems.append(Problem("server.http_port", f"is the same as server.grpc_port ({server.grpc_port})"))
     for name in ("cert_file", "key_file"):
         if server.tls.enabled and not getattr(server.tls, name):
             problems.append(Problem(f"server.tls.{name}", "is needed when server.tls.enabled is true"))
     for where, asked in (
-        ("server.auth.enabled", server.auth.enabled),
         ("server.rate_limit.enabled", server.rate_limit.enabled),
         ("pipelines.enabled", config.pipelines.enabled),
         ("cache.type", config.cache.type != "memory"),

@@ -23,8 +23,10 @@ Environment over file, flags over both: `OLLAMA_PROXY_HOST`, `OLLAMA_PROXY_GRPC_
 `OLLAMA_<ID>_ENDPOINT` (`ollama-npu` is `OLLAMA_NPU_ENDPOINT`); `-config`, `-host`, `-grpc-port`, `-http-port`,
 `-log-level`, `--validate-config`, with one or two dashes.
 
-This version serves backends of type `ollama` and `openai`. Keys, rate limits, pipelines and caches other than in memory
-are refused when they are asked for; the memory cache is accepted and not yet used.
+Who may do what, with keys and TLS: [security.md](security.md).
+
+This version serves backends of type `ollama` and `openai`. Rate limits by address, pipelines and caches other than
+in memory are refused when they are asked for; the memory cache is accepted and not yet used.
 
 | key | default | meaning |
 |---|---|---|

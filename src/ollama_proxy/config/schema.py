@@ -25,10 +25,40 @@ class Tls(Section, frozen=True):
     client_ca_file: str = ""
 
 
-class ApiKey(Section, frozen=True):
-    key_hash: str = ""
-    key_env: str = ""
-    permissions: tuple[Literal["infer", "models", "admin"], ...] = ("infer",)
+KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}(?![\s\S])")]
+Count = Annotated[int, Meta(ge=0, le=1_000_000_000, description="0 = no limit")]
+WattHours = Annotated[float, Meta(ge=0, le=1e9, description="0 = no limit")]
+
+
+class Grant(Section, frozen=True):
+    """What a key may do and use."""
+
+    permissions: Annotated[
+        tuple[Literal["infer", "models", "admin"], ...],
+        Meta(description="infer: ask models; models: pull, create, copy, delete, push, blobs; admin: run the proxy"),
+    ] = ("infer",)
+    models: Annotated[tuple[str, ...], Meta(description="patterns of the models it may use and see; empty: all")] = ()
+    backends: Annotated[tuple[str, ...], Meta(description="ids of those it may use and see; empty: all")] = ()
+    requests_per_minute: Count = 0
+    tokens_per_minute: Annotated[Count, Meta(description="of prompts and answers; 0 = no limit")] = 0
+    wh_per_hour: WattHours = 0
+    wh_per_day: WattHours = 0
+    concurrent: Annotated[Count, Meta(description="requests at once; 0 = no limit")] = 0
+    expires: Annotated[
+        str,
+        Meta(
+            pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?Z?)?)?(?![\s\S])",
+            description="UTC, such as 2027-01-31 or 2027-01-31T12:00Z; empty: never",
+        ),
+    ] = ""
+
+
+class ApiKey(Grant, frozen=True):
+    """One key of the file: its hash, or where it is; never itself."""
+
+    key_hash: Annotated[str, Meta(description="`sha256:` and 64 digits, as `ollama-proxy keys hash` prints it")] = ""
+    key_env: Annotated[str, Meta(description="the variable that holds it")] = ""
+    key_file: Annotated[str, Meta(description="the file that holds it and nothing else")] = ""
     enabled: bool = True
 
     def __repr__(self) -> str:
@@ -36,8 +66,25 @@ class ApiKey(Section, frozen=True):
 
 
 class Auth(Section, frozen=True):
-    enabled: bool = False
-    api_keys: dict[str, ApiKey] = {}
+    enabled: Annotated[bool, Meta(description="every request needs a key, but those for `/healthz` and the like")] = (
+        False
+    )
+    api_keys: Annotated[dict[KeyName, ApiKey], Meta(description="besides those of `ollama-proxy keys add`")] = {}
+    keys_file: Annotated[
+        str,
+        Meta(
+            description="where `ollama-proxy keys` keeps hashes; empty takes ollama-proxy/keys.json in XDG_STATE_HOME "
+            "or ~/.local/state"
+        ),
+    ] = ""
+    audit_file: Annotated[
+        str,
+        Meta(
+            description="who changed what: a line of JSON for each act; empty takes ollama-proxy/audit.jsonl in "
+            "XDG_STATE_HOME or ~/.local/state"
+        ),
+    ] = ""
+    open_metrics: Annotated[bool, Meta(description="`/metrics` needs no key")] = False
 
 
 class RateLimit(Section, frozen=True):
@@ -53,6 +100,13 @@ class Server(Section, frozen=True):
     tls: Tls = Tls()
     auth: Auth = Auth()
     rate_limit: RateLimit = RateLimit()
+    allow_public_without_keys: Annotated[
+        bool,
+        Meta(
+            description="listen on other than loopback addresses without keys, as in a container whose port is not "
+            "published to others; models are then changed from this machine only"
+        ),
+    ] = False
     allowed_origins: Annotated[
         tuple[Origin, ...], Meta(description="web pages that may ask, besides local ones; `*` for all")
     ] = ()

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from .annotations import NO_ANNOTATIONS, Annotations
+from .caller import ANYBODY, Caller
 
 
 class Dialect(enum.Enum):
@@ -40,6 +41,10 @@ class Operation(enum.Enum):
     SHOW = "show"
     COUNT = "count tokens"
     PASS = "pass on"
+
+
+#: Those that ask about a model and let it write nothing.
+COST_NOTHING = frozenset((Operation.SHOW, Operation.COUNT))
 
 
 class Need(enum.Enum):
@@ -72,6 +77,8 @@ class Need(enum.Enum):
     DOCUMENTS = "documents"
     WEB_SEARCH = "web search by the server"
     SERVER_TOOLS = "tools of the server's own"
+    #: Going on behind an answer that another backend has begun.
+    CONTINUATION = "going on with a cut answer"
     #: Those of the Responses API, which nobody has who does not speak it.
     BUILT_IN_TOOLS = "built-in tools"
 
@@ -207,5 +214,8 @@ class Call(msgspec.Struct):
     #: what those would drop in silence.
     second_hand: bytes = b""
     way_in: str = ""
+    caller: Caller = ANYBODY
     #: It asks for the rest of an answer that broke off.
     continued: Continued | None = None
+    #: It has a place among those that its caller may have under way at once.
+    counted: bool = False

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import unquote
 
 from .http1.exchange import Exchange
 from .http1.server import Refuser
@@ -114,7 +113,8 @@ def _scope(exchange: Exchange) -> Scope:
         "http_version": "1.0" if exchange.http10 else "1.1",
         "method": exchange.method.decode("ascii"),
         "scheme": "http",
-        "path": unquote(exchange.path.decode("latin-1")),
+        # The one normal path, by which it was decided who may ask; it is not read a second time.
+        "path": exchange.path.decode("utf-8", "replace"),
         "raw_path": exchange.path,
         "query_string": exchange.query,
         "root_path": "",
@@ -122,4 +122,5 @@ def _scope(exchange: Exchange) -> Scope:
         "headers": [_with_length(header, exchange.body) for header in exchange.headers],
         "client": (host, int(port)) if port.isdigit() else None,
         "server": None,
+        "caller": exchange.caller,
     }

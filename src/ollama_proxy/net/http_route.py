@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
+
+from ollama_proxy.domain.caller import Permission
 
 from .http1.exchange import Exchange
-
-Permission = Literal["infer", "models", "admin"]
 
 
 class Route:

@@ -18,6 +18,7 @@ from websockets.protocol import Protocol as FrameProtocol
 from websockets.protocol import Side, State
 from websockets.utils import accept_key
 
+from .credentials import choose_subprotocol
 from .http1.exchange import Exchange
 
 _log = logging.getLogger(__name__)
@@ -77,7 +78,11 @@ def accept_upgrade(exchange: Exchange, start: Callable[[WebSocket], Talk], limit
         return
     socket = WebSocket(start, limits)
     accept = accept_key(key.decode("ascii")).encode("ascii")
-    transport, rest = exchange.take_over([(b"Sec-WebSocket-Accept", accept)], socket)
+    answer = [(b"Sec-WebSocket-Accept", accept)]
+    subprotocol = choose_subprotocol(exchange.headers)
+    if subprotocol:
+        answer.append((b"Sec-WebSocket-Protocol", subprotocol))
+    transport, rest = exchange.take_over(answer, socket)
     transport.set_protocol(socket)
     socket.connection_made(transport)
     if rest:

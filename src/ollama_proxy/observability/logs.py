@@ -38,6 +38,8 @@ class RequestRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     reason: str = ""
     error: str = ""
     stand_in: bool = False
+    #: The name of the key, never the key.
+    key: str = ""
 
 
 def set_up_logging(level: str, stream: TextIO = sys.stderr) -> None:
@@ -115,7 +117,8 @@ def _clock_text(unix_s: int) -> str:
 def format_for_people(record: RequestRecord) -> str:
     """One readable line and its end."""
     clock = datetime.fromtimestamp(record.time_unix_s).strftime("%H:%M:%S")
-    head = f"{clock} {record.result:7} {record.way_in} {record.model} -> {record.backend or '-'}"
+    key = f" by {record.key}" if record.key else ""
+    head = f"{clock} {record.result:7} {record.way_in}{key} {record.model} -> {record.backend or '-'}"
     parts = [_attempts(record.attempts)] if record.attempts != 1 else []
     if record.ttft_ms is not None:
         parts.append(f"first token {record.ttft_ms:.0f} ms")

@@ -12,6 +12,7 @@ from ollama_proxy.api.compute.methods import SERVICE, ComputeApi
 from ollama_proxy.api.gen.compute.v1 import compute_pb2 as pb
 from ollama_proxy.domain.answer import Embeddings, Finished, Outcome, Route, TextDelta
 from ollama_proxy.domain.call import Call, Embedding, Generation
+from ollama_proxy.domain.caller import ANYBODY
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink
@@ -36,6 +37,7 @@ class RecordedCall:
     def __init__(self, metadata: Sequence[tuple[str, str | bytes]] = ()) -> None:
         self.metadata = metadata
         self.notes: dict[object, Any] = {}
+        self.caller = ANYBODY
         self.on_cancel: Callable[[], None] | None = None
         self.on_pause: Callable[[], None] | None = None
         self.on_resume: Callable[[], None] | None = None

@@ -49,7 +49,8 @@ def test_the_application_sees_the_request() -> None:
         writer.write(b"POST /a%20b?q=1 HTTP/1.1\r\nHost: x\r\nX-Y: z\r\nContent-Length: 2\r\n\r\nhi")
         assert await read_answers(reader, 1) == [(201, b"done")]
         scope, message = seen
-        assert (scope["method"], scope["path"], scope["raw_path"]) == ("POST", "/a b", b"/a%20b")
+        # The front has read escapes before, once; what is read twice is another path than the one that was let in.
+        assert (scope["method"], scope["path"], scope["raw_path"]) == ("POST", "/a%20b", b"/a%20b")
         assert scope["query_string"] == b"q=1"
         assert (b"x-y", b"z") in scope["headers"]
         assert scope["client"] == writer.get_extra_info("sockname")

@@ -76,6 +76,7 @@ class AnthropicApi:
             estimate = call.prompt_bytes // _BYTES_PER_TOKEN
             return AnthropicWriter(call.model, shown_id, stream=call.stream, prompt_tokens=estimate)
 
+        call.caller = exchange.caller
         answer = HttpAnswer(exchange, make_writer)
         answer.attach(self._service.submit(call, answer))
 
@@ -106,6 +107,7 @@ class AnthropicApi:
         except ProxyError as error:
             exchange.respond(*write_error(error, shown_id))
             return
+        call.caller = exchange.caller
         answer = CountAnswer(
             exchange, lambda: AnthropicWriter(call.model, shown_id, stream=False), lambda: _estimate(asked)
         )

@@ -35,8 +35,8 @@ class ComputeApi:
             "Generate": GrpcMethod(self._generate),
             "GenerateStream": GrpcMethod(self._generate_stream, server_streaming=True),
             "Embed": GrpcMethod(self._embed),
-            "ListBackends": GrpcMethod(self._list_backends),
-            "HealthCheck": GrpcMethod(self._health_check),
+            "ListBackends": GrpcMethod(self._list_backends, permission="key"),
+            "HealthCheck": GrpcMethod(self._health_check, permission="key"),
             "ExecutePipeline": GrpcMethod(_refuse_pipeline),
             "ExecutePipelineStream": GrpcMethod(_refuse_pipeline, server_streaming=True),
         }
@@ -59,6 +59,7 @@ class ComputeApi:
         except ProxyError as error:
             fail_call(call, error, request_id)
             return
+        job.caller = call.caller
         answer = StreamAnswer(call, request_id) if stream else GenerateAnswer(call, request_id)
         answer.attach(service.submit(job, answer))
 
@@ -73,6 +74,7 @@ class ComputeApi:
         except ProxyError as error:
             fail_call(call, error, request_id)
             return
+        job.caller = call.caller
         answer = EmbedAnswer(call, request_id)
         answer.attach(service.submit(job, answer))
 

@@ -21,6 +21,7 @@ from ollama_proxy.net.grpc.inflate import BadMessage, inflate
 from ollama_proxy.net.grpc.json_codec import JsonCodec
 from ollama_proxy.net.grpc.status import INVALID_ARGUMENT, code_name, code_status
 from ollama_proxy.net.http1.exchange import Exchange, Header
+from ollama_proxy.net.http_route import Route
 from ollama_proxy.net.timers import TimerWheel
 
 Handler = Callable[[Exchange], None]
@@ -50,7 +51,7 @@ class RestApi:
         for path, name in _POSTS.items():
             self.routes[self.root + path.encode()] = {b"POST": self._serve(name, _read_body)}
         for path, name in _GETS.items():
-            handler = self._serve(name, _read_query)
+            handler = Route(self._serve(name, _read_query), self._methods[f"/{SERVICE}/{name}"].permission)
             self.routes[self.root + path.encode()] = {b"GET": handler, b"HEAD": handler}
         self.prefixes: dict[bytes, dict[bytes, Handler]] = {}
 

@@ -23,6 +23,7 @@ from ollama_proxy.net.grpc.json_codec import JsonCodec
 from ollama_proxy.net.grpc.status import UNIMPLEMENTED
 from ollama_proxy.net.grpc.web import GrpcWebCall
 from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.http_route import Route
 from ollama_proxy.net.timers import TimerWheel
 
 Handler = Callable[[Exchange], None]
@@ -39,10 +40,11 @@ class RpcApi:
         methods = ComputeApi(service).methods()
         codecs = {f"/{SERVICE}/{name}": JsonCodec(method) for name, method in _SERVICE.methods_by_name.items()}
         self.routes: dict[bytes, dict[bytes, Handler]] = {
-            path.encode(): {b"POST": self._serve(method, codecs[path])} for path, method in methods.items()
+            path.encode(): {b"POST": Route(self._serve(method, codecs[path]), method.permission)}
+            for path, method in methods.items()
         }
         check = Health(is_leaving).methods[CHECK]
-        self.routes[CHECK.encode()] = {b"POST": self._serve(check, None)}
+        self.routes[CHECK.encode()] = {b"POST": Route(self._serve(check, None), check.permission)}
         unknown = GrpcMethod(_refuse_method)
         self.prefixes: dict[bytes, dict[bytes, Handler]] = {self.root: {b"POST": self._serve(unknown, None)}}
 

@@ -36,6 +36,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_answer import HttpAnswer
+from ollama_proxy.net.http_route import Route
 from ollama_proxy.net.later import answer_later
 
 #: What only an Ollama can do.
@@ -53,11 +54,12 @@ class OllamaApi:
         self.prefixes: dict[bytes, Mapping[bytes, Callable[[Exchange], None]]] = {**management.prefixes}
         self.routes: dict[bytes, Mapping[bytes, Callable[[Exchange], None]]] = {
             **management.routes,
-            b"/": {b"GET": self._root, b"HEAD": self._root},
-            b"/api/version": {b"GET": self._version, b"HEAD": self._version},
-            b"/api/tags": {b"GET": self._tags, b"HEAD": self._tags},
-            b"/api/ps": {b"GET": self._ps},
-            b"/api/show": {b"POST": self._show},
+            # Clients look here whether anybody is there.
+            b"/": {b"GET": Route(self._root, "open"), b"HEAD": Route(self._root, "open")},
+            b"/api/version": {b"GET": Route(self._version, "key"), b"HEAD": Route(self._version, "key")},
+            b"/api/tags": {b"GET": Route(self._tags, "key"), b"HEAD": Route(self._tags, "key")},
+            b"/api/ps": {b"GET": Route(self._ps, "key")},
+            b"/api/show": {b"POST": Route(self._show, "key")},
             b"/api/generate": {b"POST": self._generate},
             b"/api/chat": {b"POST": self._chat},
             b"/api/embed": {b"POST": self._embed},
@@ -129,6 +131,7 @@ class OllamaApi:
         return call
 
     def _submit(self, exchange: Exchange, call: Call, on_missing: OnMissing | None, *, legacy: bool = False) -> None:
+        call.caller = exchange.caller
         answer = NativeAnswer(exchange, call, on_missing, legacy=legacy)
         answer.attach(self._service.submit(call, answer))
 

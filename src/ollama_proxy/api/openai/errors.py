@@ -24,6 +24,8 @@ _TYPES = {
 }
 #: Ollama has these, and writes no code; the others keep our own word for what happened.
 _WITHOUT_CODE = frozenset((ErrorKind.INVALID_REQUEST, ErrorKind.MODEL_NOT_FOUND, ErrorKind.BACKEND_REFUSED))
+#: OpenAI's own word, which clients look for.
+_BAD_KEY = "invalid_api_key"
 
 
 def middleware_error(message: str) -> ProxyError:
@@ -78,10 +80,11 @@ def _is_ours(body: bytes) -> bool:
 
 def error_document(error: ProxyError, status: int) -> bytes:
     """The object of an error."""
+    code = _BAD_KEY if error.kind is ErrorKind.UNAUTHENTICATED else error.kind.value
     document = {
         "message": error.message,
         "type": _TYPES.get(status, "api_error"),
         "param": None,
-        "code": None if error.kind in _WITHOUT_CODE else error.kind.value,
+        "code": None if error.kind in _WITHOUT_CODE else code,
     }
     return msgspec.json.encode({"error": document})

@@ -17,6 +17,7 @@ from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_answer import HttpAnswer
+from ollama_proxy.net.http_route import Route
 from ollama_proxy.net.later import answer_later
 
 _CHAT, _COMPLETE, _PASS = Operation.CHAT, Operation.COMPLETE, Operation.PASS
@@ -32,13 +33,15 @@ class OpenAiApi:
     def __init__(self, service: Service) -> None:
         self._service = service
         self.routes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {
-            b"/v1/models": {b"GET": self._models},
+            b"/v1/models": {b"GET": Route(self._models, "key")},
             b"/v1/chat/completions": {b"POST": self._chat},
             b"/v1/completions": {b"POST": self._plain},
             b"/v1/embeddings": {b"POST": self._embed},
             **{path: {b"POST": self._pass} for path in PASSED},
         }
-        self.prefixes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {_MODEL_PREFIX: {b"GET": self._model}}
+        self.prefixes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {
+            _MODEL_PREFIX: {b"GET": Route(self._model, "key")}
+        }
 
     def refuse(self, exchange: Exchange, error: ProxyError) -> None:
         """Answer an error in this dialect."""
@@ -114,6 +117,7 @@ class OpenAiApi:
         if (not call.model or call.model.isspace()) and not self._service.name_default(call):
             _fail(exchange, _refuse_nameless(call))
             return
+        call.caller = exchange.caller
         answer = HttpAnswer(exchange, make_writer)
         answer.attach(self._service.submit(call, answer))
 

@@ -11,7 +11,9 @@ from importlib.resources import files
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.http_route import Route
 
+_READS = (b"GET", b"HEAD")
 _HTML = b"text/html; charset=utf-8"
 _FRESH = (b"Cache-Control", b"no-cache")
 _AS_TOLD = (b"X-Content-Type-Options", b"nosniff")
@@ -23,8 +25,8 @@ class OpenApiPages:
     root = b"/openapi.json"
 
     def __init__(self, service: Service) -> None:
-        document: dict[bytes, Callable[[Exchange], None]] = {b"GET": _send_document, b"HEAD": _send_document}
-        page: dict[bytes, Callable[[Exchange], None]] = {b"GET": _send_page, b"HEAD": _send_page}
+        document: dict[bytes, Callable[[Exchange], None]] = dict.fromkeys(_READS, Route(_send_document, "open"))
+        page: dict[bytes, Callable[[Exchange], None]] = dict.fromkeys(_READS, Route(_send_page, "open"))
         self.routes = {self.root: document, b"/docs": page}
         self.prefixes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {}
 

@@ -72,7 +72,7 @@ def describe_error(error: ProxyError, status: int) -> dict[str, str | None]:
     if isinstance(error, BadRequest):
         param, code = error.param, error.code
     elif error.kind not in _WITHOUT_CODE and not isinstance(error, NotStored):
-        code = error.kind.value
+        code = "invalid_api_key" if error.kind is ErrorKind.UNAUTHENTICATED else error.kind.value
     kind = "invalid_request_error" if isinstance(error, NotStored) else _TYPES.get(status, "api_error")
     return {"message": error.message, "type": kind, "param": param or None, "code": code or None}
 

@@ -24,8 +24,6 @@ _PATH = b"/v1/responses"
 _PREFIX = b"/v1/responses/"
 #: Ollama says so on streams, and on the errors of those who asked for one.
 _NO_CACHE = b"Cache-Control: no-cache\r\n"
-#: Whose answers: one for all, as long as callers are not told apart.
-_ANYBODY = ""
 
 
 class ResponsesApi:
@@ -60,7 +58,8 @@ class ResponsesApi:
         def make_writer() -> ResponsesWriter:
             return ResponsesWriter(asked.body, call.model, stream=asked.stream, previous=asked.previous)
 
-        keep = self._keep_for(asked) if asked.store else None
+        keep = self._keep_for(exchange.caller.name, asked) if asked.store else None
+        call.caller = exchange.caller
         answer = ResponsesAnswer(exchange, make_writer, keep)
         answer.attach(self._service.submit(call, answer))
 
@@ -69,20 +68,20 @@ class ResponsesApi:
         if asked.stream:
             exchange.fixed_lines += _NO_CACHE
         if asked.previous:
-            earlier = self._store.get(_ANYBODY, asked.previous)
+            earlier = self._store.get(exchange.caller.name, asked.previous)
             if earlier is None:
                 message = f"Previous response with id '{asked.previous[:200]}' not found."
                 raise BadRequest(message, param="previous_response_id", code="previous_response_not_found")
             asked.follow(earlier)
         return asked
 
-    def _keep_for(self, asked: Asked) -> Keep:
+    def _keep_for(self, caller: str, asked: Asked) -> Keep:
         store = self._store
 
         def keep(document: bytes) -> None:
             response = describe(asked, document)
             if response is not None:
-                store.put(_ANYBODY, response)
+                store.put(caller, response)
 
         return keep
 
@@ -90,7 +89,7 @@ class ResponsesApi:
 
     def _read(self, exchange: Exchange) -> None:
         ident, _, part = _split(exchange)
-        kept = self._store.get(_ANYBODY, ident)
+        kept = self._store.get(exchange.caller.name, ident)
         if part not in ("", "input_items"):
             _refuse_path(exchange)
         elif kept is None:
@@ -114,7 +113,7 @@ class ResponsesApi:
         ident, _, part = _split(exchange)
         if part:
             _refuse_path(exchange)
-        elif self._store.delete(_ANYBODY, ident):
+        elif self._store.delete(exchange.caller.name, ident):
             document = {"id": ident, "object": "response", "deleted": True}
             exchange.respond(200, _JSON, msgspec.json.encode(document) + b"\n")
         else:
@@ -124,7 +123,7 @@ class ResponsesApi:
         ident, _, part = _split(exchange)
         if part != "cancel":
             _refuse_path(exchange)
-        elif self._store.get(_ANYBODY, ident) is None:
+        elif self._store.get(exchange.caller.name, ident) is None:
             self.refuse(exchange, NotStored(ident))
         else:
             self.refuse(exchange, BadRequest("Cannot cancel a synchronous response."))

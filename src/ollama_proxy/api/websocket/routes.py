@@ -36,4 +36,5 @@ class WebSocketApi:
         except ProxyError as error:
             self.refuse(exchange, error)
             return
-        accept_upgrade(exchange, lambda socket: Session(self._service, socket, defaults), self._limits)
+        caller = exchange.caller
+        accept_upgrade(exchange, lambda socket: Session(self._service, socket, defaults, caller), self._limits)

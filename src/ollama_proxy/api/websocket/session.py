@@ -9,6 +9,7 @@ from websockets.frames import CloseCode
 
 from ollama_proxy.api.websocket.answers import Answer, describe_error, refuse
 from ollama_proxy.api.websocket.requests import TYPES, Envelope, read_envelope, read_id, read_request
+from ollama_proxy.domain.caller import ANYBODY, Caller
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Service, Ticket
 from ollama_proxy.net.websocket import WebSocket
@@ -18,9 +19,17 @@ MOST_REQUESTS = 64
 
 
 class Session:
-    """The talk of one WebSocket. `defaults` are annotations from the headers of its handshake."""
+    """The talk of one WebSocket. `defaults` are annotations from the headers of its handshake; `caller` is who made it,
+    and all its requests are theirs."""
 
-    def __init__(self, service: Service, socket: WebSocket, defaults: Sequence[tuple[str, object]]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        socket: WebSocket,
+        defaults: Sequence[tuple[str, object]],
+        caller: Caller = ANYBODY,
+    ) -> None:
+        self._caller = caller
         self._service = service
         self._socket = socket
         self._defaults = defaults
@@ -63,6 +72,7 @@ class Session:
         call = read_request(text, request_id, service.now_s(), self._defaults)
         if not call.model.strip() and not service.name_default(call):
             raise refuse("model is required")
+        call.caller = self._caller
         answer = Answer(self._socket.send, self._forget, request_id, stream=call.stream)
         self._answers[request_id] = answer
         ticket = service.submit(call, answer)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ollama_proxy.domain.caller import Caller, Permission
+
 Metadata = Sequence[tuple[str, str | bytes]]
 #: What a server may send: pairs, the value text, or bytes for names that end in `-bin`; or what `encode_metadata` has
 #: made of them, for who sends the same more than once.
@@ -26,6 +28,10 @@ class GrpcCall(Protocol):
     @property
     def notes(self) -> dict[object, Any]:
         """What was found out about equal metadata before."""
+
+    @property
+    def caller(self) -> Caller:
+        """Whose call it is."""
 
     #: Set by the handler. The client has gone or its deadline has passed; called at most once, never after `finish`.
     on_cancel: Callable[[], None] | None
@@ -65,3 +71,4 @@ class GrpcMethod:
     client_streaming: bool = False
     #: Messages of other methods wait for `finish`, so that a whole answer is one write.
     server_streaming: bool = False
+    permission: Permission = "infer"

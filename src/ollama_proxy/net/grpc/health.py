@@ -23,9 +23,10 @@ class Health:
         self._left = False
         self._is_leaving = is_leaving
         self._watchers: set[GrpcCall] = set()
+        # Whoever watches over the proxy need not be anybody.
         self.methods = {
-            CHECK: GrpcMethod(self._check),
-            "/grpc.health.v1.Health/Watch": GrpcMethod(self._watch, server_streaming=True),
+            CHECK: GrpcMethod(self._check, permission="open"),
+            "/grpc.health.v1.Health/Watch": GrpcMethod(self._watch, server_streaming=True, permission="open"),
         }
 
     def leave(self) -> None:

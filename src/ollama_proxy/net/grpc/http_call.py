@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ollama_proxy.domain.caller import Caller
+from ollama_proxy.net.credentials import CREDENTIALS
 from ollama_proxy.net.grpc.call import GrpcMethod, Metadata, Trailers
 from ollama_proxy.net.grpc.inflate import BadMessage
 from ollama_proxy.net.grpc.metadata import decode_metadata, encode_metadata
@@ -26,6 +28,7 @@ _REQUEST_ID = b"x-request-id"
 _RESERVED = frozenset(
     (b"te", b"host", b"connection", b"keep-alive", b"transfer-encoding", b"trailer", b"upgrade", b"expect", _REQUEST_ID)
 )
+_RESERVED |= CREDENTIALS
 _RESERVED_BEGINNINGS = (b"content-", b"accept", b"grpc-", b"connect-")
 #: Pages of other origins that may ask at all may read every answer header, the explanation among them.
 _EXPOSED = (b"Access-Control-Expose-Headers", b"*")
@@ -68,6 +71,11 @@ class HttpCall(ABC):
             self.finish(INTERNAL, "internal error")
         if timeout_s is not None and not self.finished and not self.cancelled:
             self._bucket = wheel.add(timeout_s, self)
+
+    @property
+    def caller(self) -> Caller:
+        """See `GrpcCall`."""
+        return self.exchange.caller
 
     # -- the answer: see `GrpcCall` ---------------------------------------------------
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+from ollama_proxy.domain.caller import Permission
 from ollama_proxy.net.grpc.call import GrpcMethod
 from ollama_proxy.net.grpc.health import Health
 from ollama_proxy.net.grpc.reflection import REFLECTION_METHODS, Reflection
@@ -26,13 +28,29 @@ _NOT_GRPC_BLOCK = (
 )
 
 
+class Gate(Protocol):
+    """Who may call what."""
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether there is anything to check of calls to ordinary methods."""
+
+    def judge_call(self, head: RequestHead, peer: str, permission: Permission) -> GrpcRoute | None:
+        """The refusal of a call with such a head, from such an address, to a method that needs this; None lets it
+        in."""
+
+
 class GrpcServer(Http2Server):
     """`methods` by path; `reflected` are the services that clients may list, health answers unlisted."""
 
     def __init__(
-        self, methods: Mapping[str, GrpcMethod], reflected: Sequence[str], limits: Http2Limits | None = None
+        self,
+        methods: Mapping[str, GrpcMethod],
+        reflected: Sequence[str],
+        limits: Http2Limits | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        self.calls = GrpcCalls(methods, reflected)
+        self.calls = GrpcCalls(methods, reflected, gate)
         super().__init__(self._open, limits)
 
     def _open(self, connection: Connection, stream_id: int, head: RequestHead) -> Stream:
@@ -42,8 +60,11 @@ class GrpcServer(Http2Server):
 class GrpcCalls:
     """Opens the stream of a gRPC call, on whichever port it came."""
 
-    def __init__(self, methods: Mapping[str, GrpcMethod], reflected: Sequence[str]) -> None:
-        reflect = GrpcMethod(Reflection(reflected).serve, client_streaming=True, server_streaming=True)
+    def __init__(self, methods: Mapping[str, GrpcMethod], reflected: Sequence[str], gate: Gate | None = None) -> None:
+        self._gate = gate
+        reflect = GrpcMethod(
+            Reflection(reflected).serve, client_streaming=True, server_streaming=True, permission="key"
+        )
         self.health = Health()
         every = {**methods, **self.health.methods, **dict.fromkeys(REFLECTION_METHODS, reflect)}
         self._methods = {path.encode("ascii"): method for path, method in every.items()}
@@ -56,7 +77,14 @@ class GrpcCalls:
             if not is_grpc(head):
                 return None
             route = head.route = read_route(head, self._methods, connection.limits.list_bytes)
-        return GrpcStream(connection, stream_id, head, route, self._wheel) if isinstance(route, GrpcRoute) else None
+        if not isinstance(route, GrpcRoute):
+            return None
+        gate = self._gate
+        if gate is not None:
+            needed = route.method.permission if route.method is not None else "key"
+            if gate.is_checked or needed in ("models", "admin"):
+                route = gate.judge_call(head, connection.peer, needed) or route
+        return GrpcStream(connection, stream_id, head, route, self._wheel)
 
 
 class _Refusal(Stream):

@@ -6,9 +6,11 @@ OK = 0
 CANCELLED = 1
 INVALID_ARGUMENT = 3
 DEADLINE_EXCEEDED = 4
+PERMISSION_DENIED = 7
 RESOURCE_EXHAUSTED = 8
 UNIMPLEMENTED = 12
 INTERNAL = 13
+UNAUTHENTICATED = 16
 
 #: Name and HTTP status of each code, by number: google/rpc/code.proto, which Connect shares but for one word.
 _CODES = (

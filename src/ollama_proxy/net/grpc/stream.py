@@ -10,6 +10,8 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from ollama_proxy.domain.caller import ANYBODY, Caller
+from ollama_proxy.net.credentials import CALLER
 from ollama_proxy.net.grpc.call import Trailers
 from ollama_proxy.net.grpc.inflate import MAX_MESSAGE_BYTES, BadMessage, inflate
 from ollama_proxy.net.grpc.metadata import OK_BLOCK, encode_metadata, encode_status
@@ -82,6 +84,12 @@ class GrpcStream(Stream):
     def notes(self) -> dict[object, Any]:
         """See `GrpcCall`."""
         return self.head.notes
+
+    @property
+    def caller(self) -> Caller:
+        """See `GrpcCall`."""
+        caller: Caller = self.head.notes.get(CALLER, ANYBODY)
+        return caller
 
     @property
     def peer(self) -> str:

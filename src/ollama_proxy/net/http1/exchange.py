@@ -12,6 +12,9 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
+from ollama_proxy.domain.caller import ANYBODY, Caller
+from ollama_proxy.net.credentials import CALLER
+
 from .fields import Header, Headers
 from .head import RequestHead
 from .status import date_line, head_begin, head_begins
@@ -144,6 +147,12 @@ class Exchange:
     def notes(self) -> dict[object, Any]:
         """What was found out about an equal head before."""
         return self.head.notes
+
+    @property
+    def caller(self) -> Caller:
+        """Whose request it is."""
+        caller: Caller = self.head.notes.get(CALLER, ANYBODY)
+        return caller
 
     @property
     def http10(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ollama_proxy.domain.caller import ANYBODY, Caller
+from ollama_proxy.net.credentials import CALLER
 from ollama_proxy.net.http1.exchange import BodySink
 from ollama_proxy.net.http1.request_reader import Streams, stream_nothing
 from ollama_proxy.net.http1.status import date_line
@@ -76,6 +78,12 @@ class Http2Exchange(Stream):
         self.headers: list[Field] = list(head.fields)
         if head.authority and self.header(b"host") is None:
             self.headers.insert(0, (b"host", head.authority))
+
+    @property
+    def caller(self) -> Caller:
+        """Whose request it is."""
+        caller: Caller = self.notes.get(CALLER, ANYBODY)
+        return caller
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by lower-case name."""

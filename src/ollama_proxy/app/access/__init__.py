@@ -1,0 +1,1 @@
+"""Who may do what: keys, the gate that every request passes, and the audit log."""

@@ -1,0 +1,1 @@
+"""Who is let in, and what gets out: hostile clients against real servers."""
