@@ -15,7 +15,7 @@ from tests.support.sysfs import FakeSysfs
 
 FOLDER = ROOT / "src" / "ollama_proxy" / "energy" / "meters"
 #: What meters are made of, and what reads them.
-NO_KIND = {"__init__", "choice", "counter", "nvml_cards", "sampler", "series", "sysfs", "unit"}
+NO_KIND = {"__init__", "choice", "counter", "nvml_cards", "sampler", "series", "session", "sysfs", "unit"}
 HOME = "http://localhost:11434"
 
 
