@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Limit, Policy, PowerSet, Refusal, RoutingRequest
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates, Wait
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Neighbour, Rates, Wait
 from ollama_proxy.domain.lengths import BINS, Lengths
 from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.decide import decide, price_of_seconds
@@ -55,6 +55,17 @@ learned = st.builds(
     ttft_var=st.floats(0, 1.5),
     decode_var=st.floats(0, 1.5),
 )
+neighbours = st.builds(
+    Neighbour,
+    backend=st.just("e"),
+    from_s=st.sampled_from((0.0, 3.0)),
+    until_s=st.sampled_from((0.0, 5.0, 60.0)),
+    busy_share=st.floats(0, 1),
+    slows=st.floats(0, 2),
+    slowed=st.floats(0, 2),
+    watts=st.floats(0.1, 100),
+    price_watts=st.sampled_from((0.0, 1.0, 100.0)),
+)
 waits = st.none() | st.builds(Wait, mean_s=st.floats(0.05, 60), var_s2=st.floats(0, 100))
 
 
@@ -76,8 +87,13 @@ def fleets(draw: st.DrawFn) -> FleetView:
                 capabilities=draw(st.sampled_from((frozenset(Need), frozenset((Need.GENERATE,))))),
             )
         )
-    counted = draw(st.booleans())
-    return FleetView(7, tuple(views), tuple(draw(waits) for _ in views) if counted else ())
+    counted, coupled = draw(st.booleans()), draw(st.booleans())
+    return FleetView(
+        7,
+        tuple(views),
+        tuple(draw(waits) for _ in views) if counted else (),
+        beside=tuple(tuple(draw(st.lists(neighbours, max_size=2))) for _ in views) if coupled else (),
+    )
 
 
 requests = st.builds(
@@ -131,7 +147,8 @@ def changed(
     """Another fleet: each backend and its wait after a change."""
     pairs = zip(fleet.backends, fleet.waits or (None,) * len(fleet.backends), strict=True)
     made = [change(*pair) for pair in pairs]
-    return FleetView(7, tuple(view for view, _ in made), tuple(wait for _, wait in made) if fleet.waits else ())
+    waits = tuple(wait for _, wait in made) if fleet.waits else ()
+    return FleetView(7, tuple(view for view, _ in made), waits, beside=fleet.beside)
 
 
 def keep(fleet: FleetView, places: Sequence[int]) -> FleetView:
@@ -140,6 +157,7 @@ def keep(fleet: FleetView, places: Sequence[int]) -> FleetView:
         7,
         tuple(fleet.backends[place] for place in places),
         tuple(fleet.waits[place] for place in places if fleet.waits),
+        beside=tuple(fleet.beside[place] for place in places if fleet.beside),
     )
 
 
@@ -279,6 +297,30 @@ def test_removing_a_loser_never_changes_the_winner(
         assert ids(decide(request, rest, policy, tried))[0] == ids(verdict)[0]
 
 
+@many
+@cases
+def test_neighbours_make_nobody_cheaper_or_sooner_and_idle_ones_change_nothing(
+    request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
+) -> None:
+    wishes = msgspec.structs.replace(request.annotations, max_latency_ms=0)
+    request = msgspec.structs.replace(request, annotations=wishes)
+    alone = decide(request, msgspec.structs.replace(fleet, beside=()), policy, tried)
+    beside = decide(request, fleet, policy, tried)
+    if isinstance(alone, Decision):
+        before = {one.backend: one for one in alone.ranking}
+        assert sorted(before) == sorted(ids(beside))
+        for one in beside.ranking if isinstance(beside, Decision) else ():
+            old = before[one.backend]
+            assert one.cost_j >= old.cost_j - 1e-6
+            assert one.estimate.decode_s >= old.estimate.decode_s
+            assert one.estimate.joules >= old.estimate.joules - 1e-9
+            assert one.estimate.prefill_s == old.estimate.prefill_s
+    idle = tuple(
+        tuple(msgspec.structs.replace(one, until_s=0.0, busy_share=0.0) for one in each) for each in fleet.beside
+    )
+    assert decide(request, msgspec.structs.replace(fleet, beside=idle), policy, tried) == alone
+
+
 def improve(view: BackendView, wait: Wait | None, model: str) -> tuple[BackendView, Wait | None]:
     """Half the watts, half of every time, half the wait. Its load stays: a joule shared is less than one alone."""
     old, base = view.rates.get(model), view.spec
@@ -318,6 +360,8 @@ def test_a_backend_that_gets_better_never_falls(
 ) -> None:
     if policy.rule == "round-robin":
         return
+    # What is over sooner may be over before its neighbour is, and share all of its time.
+    fleet = msgspec.structs.replace(fleet, beside=())
     before = ids(decide(request, fleet, policy, tried))
     for place, name in enumerate(before):
         better = changed(
@@ -368,7 +412,7 @@ def test_what_is_shown_is_what_was_scored(
     for one in verdict.ranking:
         found = one.estimate
         assert min(found.wait_s, found.load_s, found.prefill_s, found.decode_s, found.joules) >= 0
-        assert one.cost_j == pytest.approx(found.joules + price * found.e2e_s, rel=1e-9, abs=1e-6)
+        assert one.cost_j == pytest.approx(found.joules + price * found.e2e_s + found.neighbours_j, rel=1e-9, abs=1e-6)
         wait = counted.get(one.backend)
         assert wait is None or found.wait_s == wait.mean_s
         assert found.chance is None or 0 <= found.chance <= 1

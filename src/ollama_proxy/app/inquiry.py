@@ -99,7 +99,8 @@ def leave_out(fleet: FleetView, without: tuple[str, ...]) -> FleetView:
             raise ProxyError(ErrorKind.INVALID_REQUEST, message)
     left = [place for place, name in enumerate(known) if name not in without]
     waits = tuple([fleet.waits[place] for place in left]) if fleet.waits else ()
-    return FleetView(fleet.version, tuple([fleet.backends[place] for place in left]), waits)
+    beside = tuple([fleet.beside[place] for place in left]) if fleet.beside else ()
+    return FleetView(fleet.version, tuple([fleet.backends[place] for place in left]), waits, beside=beside)
 
 
 def _find_mode(name: str) -> str:

@@ -248,8 +248,8 @@ class Job:
         self._taken = owner.decisions.take(self.call.request_id, self.life.attempts, given, decision)
         # Whoever takes no slot is not counted among those that keep one.
         self._running = None
-        if view.spec.held and not self._request.embed:
-            self._running = predict_running(self._request, decision, self._opened_s)
+        if (view.spec.held or view.spec.memory_pool) and not self._request.embed:
+            self._running = predict_running(self._request, decision, self._opened_s, given[2])
         fleet.opened(chosen, self._running)
         if self._reuse is not None:
             self._reuse.begin(decision, given[0], substitute=given[5])

@@ -128,6 +128,7 @@ def observe(outcome: Outcome, timing: Timing) -> Observation:
         outcome.tokens_per_second if enough else None,
         (usage.prompt_tokens or 0) - (usage.cached_tokens or 0),
         load_s if load_s >= _LEAST_LOAD_S else None,
+        outcome.output_tokens / outcome.tokens_per_second if enough else None,
     )
 
 

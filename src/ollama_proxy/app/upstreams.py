@@ -23,6 +23,9 @@ EMBEDDED_WATTS = 10.0
 EMBEDDED_LATENCY_MS = 200.0
 EMBEDDED_TOKENS_PER_SECOND = 60.0
 EMBEDDED_SLOTS = 4
+#: Hardware that works on the memory of its machine, and not on its own.
+_WITHOUT_MEMORY = frozenset(("npu", "igpu", "cpu"))
+_THIS_MACHINE = "localhost"
 
 
 def build_backend(config: BackendConfig, aliases: Mapping[str, str]) -> Backend:
@@ -64,12 +67,23 @@ def build_spec(config: BackendConfig, aliases: Mapping[str, str]) -> BackendSpec
         wake_seconds=character.wake_seconds,
         wake_joules=character.wake_joules,
         parallel_exponent=character.parallel_exponent,
+        memory_pool=_find_pool(config),
         max_model_size_gb=capability.max_model_size_gb,
         supported_patterns=capability.supported_model_patterns,
         preferred_models=capability.preferred_models,
         excluded_patterns=capability.excluded_patterns,
         model_names=_join_names(config.model_names, aliases),
     )
+
+
+def _find_pool(config: BackendConfig) -> str:
+    """With whom a device shares its machine's memory: as configured, else those without memory of their own there."""
+    if config.memory_pool:
+        return "" if config.memory_pool == "none" else config.memory_pool
+    if config.hardware not in _WITHOUT_MEMORY:
+        return ""
+    host = parse_endpoint(config.endpoint).host.lower()
+    return _THIS_MACHINE if host == "::1" or host.startswith("127.") else host
 
 
 def _join_names(own: Mapping[str, str], aliases: Mapping[str, str]) -> dict[str, str]:
@@ -135,6 +149,7 @@ def build_embedded(host: str, port: int, model: str) -> Backend:
         max_tokens_per_second=EMBEDDED_TOKENS_PER_SECOND,
         slots=EMBEDDED_SLOTS,
         held=True,
+        memory_pool=_THIS_MACHINE,
         stand_in_model=model,
     )
     return OpenAiBackend(spec, OriginPool(Origin(host, port)), "/v1", always_stream=True)

@@ -190,6 +190,15 @@ class Backend(Section, frozen=True):
             "first, for whichever backend is best when one is free; 0: not known, all are sent on at once",
         ),
     ] = 0
+    memory_pool: Annotated[
+        str,
+        Meta(
+            max_length=253,
+            description="devices of the same name share a machine's memory and power, and how much they slow each "
+            "other down is learned and reckoned with; empty: npu, igpu and cpu whose endpoints have the same host; "
+            "none: nobody",
+        ),
+    ] = ""
     models: Annotated[tuple[str, ...], Meta(description="names, for servers without a list")] = ()
     apis: Annotated[
         tuple[Literal["responses"], ...],

@@ -106,6 +106,8 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
     power_watts: float
     joules: float
     chance: float | None = None
+    #: What those that run beside it lose: their joules and their seconds, at the prices that they set.
+    neighbours_j: float = 0.0
 
     @property
     def ttft_s(self) -> float:
@@ -240,7 +242,7 @@ class Decision:
 
 def _show(scored: Scored) -> Candidate:
     cost_j, device, wait_s, prefill_s, decode_s, joules, chance = scored
-    estimate = Estimate(wait_s, device.load_s, prefill_s, decode_s, device.watts, joules, chance)
+    estimate = Estimate(wait_s, device.load_s, prefill_s, decode_s, device.watts, joules, chance, device.burden_j)
     return Candidate(device.backend, estimate, round(cost_j, 6))
 
 

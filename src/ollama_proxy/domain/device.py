@@ -57,6 +57,8 @@ class BackendSpec(msgspec.Struct, frozen=True):
     supported_patterns: tuple[str, ...] = ()
     preferred_models: tuple[str, ...] = ()
     excluded_patterns: tuple[str, ...] = ()
+    #: Devices of one pool share a machine's memory and power, so that they slow each other down; "" for none.
+    memory_pool: str = ""
     #: Answers for any model name with a model of its own; used only when nobody else can.
     stand_in_model: str = ""
     #: What a model is called there, by its canonical name here: aliases, and servers that spell names in their own way.
@@ -127,6 +129,25 @@ class Wait(msgspec.Struct, frozen=True, gc=False):
     var_s2: float = 0.0
 
 
+class Neighbour(msgspec.Struct, frozen=True, gc=False):
+    """What another device of a backend's pool is doing, and how much the two slow each other down.
+
+    It writes tokens from `from_s` to `until_s` (seconds from now, both 0 when it is idle), and for `busy_share` of the
+    time after that, as far as the last minutes tell. While both write, the backend takes e^`slows` times as long as
+    alone, and the neighbour e^`slowed` times. `watts` is what the neighbour draws, `price_watts` what a second of the
+    requests that run there is worth.
+    """
+
+    backend: str
+    from_s: float
+    until_s: float
+    busy_share: float
+    slows: float
+    slowed: float
+    watts: float
+    price_watts: float = 0.0
+
+
 class BackendView(msgspec.Struct, frozen=True, dict=True):
     """A backend at one moment. `models` is keyed by canonical name and None while the list is not known.
 
@@ -188,3 +209,5 @@ class FleetView(msgspec.Struct, frozen=True):
     waits: tuple[Wait | None, ...] = ()
     #: What tells two views of the same fleet apart without looking through them; None where nobody wrote it down.
     moves: Moves | None = None
+    #: For each backend, in the same order, those of its pool. Empty while nobody is known to slow another down.
+    beside: tuple[tuple[Neighbour, ...], ...] = ()

@@ -23,7 +23,7 @@ from ollama_proxy.domain.device import FleetView, Wait
 from ollama_proxy.fleet.running import Slot, add_work
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.routing.deadline import HOPELESS
-from ollama_proxy.routing.decide import decide
+from ollama_proxy.routing.decide import decide, price_of_seconds
 from ollama_proxy.routing.record import Inputs, tell_given_up
 
 AGEING_S = 60.0
@@ -158,6 +158,8 @@ class Admission:
         slots = self._fleet.slots_at(now_s)
         place_of = {one.spec.id: place for place, one in enumerate(view.backends)}
         waits = [_wait_of(one) for one in slots]
+        around = self._fleet.look_around(now_s)
+        beside = around.look() if around is not None else ()
         found: list[tuple[Waiting, Verdict]] = []
         stuck: set[_Kind] = set()
         for place, waiting in enumerate(self.line(now_s)):
@@ -170,7 +172,7 @@ class Admission:
                 request = msgspec.structs.replace(request, spent_s=now_s - waiting.arrived_s)
             if waiting.find_held is not None:
                 request = msgspec.structs.replace(request, held=waiting.find_held())
-            seen = FleetView(view.version, view.backends, tuple(waits))
+            seen = FleetView(view.version, view.backends, tuple(waits), beside=beside)
             waiting.given = (request, seen, policy, waiting.tried, waiting.given_up, waiting.substitute)
             verdict = self._judge(request, seen, policy, waiting.tried)
             if isinstance(verdict, Refusal):
@@ -186,6 +188,9 @@ class Admission:
             if slots[chosen]:
                 add_work(slots[chosen], work_s, var_s2)
             waits[chosen] = _wait_of(slots[chosen])
+            if around is not None:
+                around.plan(chosen, *_writes_of(verdict), price_of_seconds(request.annotations, policy))
+                beside = around.look()
             if waiting.given_up:
                 verdict = tell_given_up(verdict, waiting.given)
             if begins:
@@ -221,6 +226,13 @@ def _is_lost(decision: Decision) -> bool:
 
 def _wait_of(slots: list[Slot]) -> Wait | None:
     return Wait(*slots[0]) if slots and slots[0][0] > 0 else None
+
+
+def _writes_of(decision: Decision) -> tuple[float, float]:
+    """From when until when the chosen candidate will write, in seconds from now."""
+    _, device, wait_s, prefill_s, decode_s, _, _ = decision.scored[0]
+    from_s = wait_s + device.load_s + prefill_s
+    return from_s, from_s + decode_s
 
 
 def _work_of(decision: Decision) -> tuple[float, float]:

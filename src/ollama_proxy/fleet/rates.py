@@ -9,10 +9,13 @@ sums), the device has changed, and the filter forgets most of its certainty.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
 from ollama_proxy.domain.device import BackendSpec, Rates
+from ollama_proxy.fleet.neighbours import Coupling
+from ollama_proxy.routing.neighbours import draw_longer
 from ollama_proxy.routing.speeds import make_prior
 
 #: Models remembered for each backend.
@@ -39,12 +42,14 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     """What one request showed; None where it does not tell.
 
     `ttft_s` is without loading and waiting. `decode_tps` is as of a request alone. `prompt_tokens` had to be read.
+    `decode_s` is how long its tokens were written for, up to its end.
     """
 
     ttft_s: float | None
     decode_tps: float | None
     prompt_tokens: float = 0.0
     load_s: float | None = None
+    decode_s: float | None = None
 
 
 NOTHING_SEEN = Observation(None, None)
@@ -117,6 +122,7 @@ class Learner:
     """What is learned of one model on one backend. The clock is handed in."""
 
     __slots__ = (
+        "_beside_watch",
         "_decode",
         "_decode_watch",
         "_load",
@@ -124,6 +130,7 @@ class Learner:
         "_prefill",
         "_seen_s",
         "_ttft_watch",
+        "_usual_stretch",
         "decode_samples",
         "energy_j",
         "samples",
@@ -137,13 +144,16 @@ class Learner:
         self._decode = Filter(prior.decode_tps)
         self._load: Filter | None = None
         self._ttft_watch, self._decode_watch = Watch(), Watch()
+        self._beside_watch: Watch | None = None
+        #: How many times longer than alone answers took of late, for the neighbours' sake.
+        self._usual_stretch = 1.0
         self._seen_s = now_s
         #: Joules of a prompt token, of an output token and of a request besides, once a meter has shown them.
         self.energy_j: tuple[float, float, float] | None = None
         self.samples = self.ttft_samples = self.decode_samples = 0
 
-    def learn(self, seen: Observation, now_s: float) -> None:
-        """Take in one request."""
+    def learn(self, seen: Observation, now_s: float, beside: Sequence[tuple[Coupling, float]] = ()) -> None:
+        """Take in one request; `beside` are those that wrote meanwhile, each with its share of the time."""
         passed_s, self._seen_s = max(0.0, now_s - self._seen_s), now_s
         for one in (self._overhead, self._prefill, self._decode):
             one.age(passed_s)
@@ -153,7 +163,7 @@ class Learner:
             self._learn_first(_bounded(seen.ttft_s), min(max(seen.prompt_tokens, 0.0), _MOST))
         if seen.decode_tps is not None:
             self.decode_samples += 1
-            self._learn_decode(_bounded(seen.decode_tps))
+            self._learn_decode(_bounded(seen.decode_tps), beside)
         if seen.load_s is not None:
             self._learn_load(_bounded(seen.load_s))
 
@@ -173,13 +183,36 @@ class Learner:
         overhead.move(residual, overhead.var * by_overhead / total_var, by_overhead)
         prefill.move(residual, prefill.var * by_prefill / total_var, by_prefill)
 
-    def _learn_decode(self, decode_tps: float) -> None:
+    def _learn_decode(self, decode_tps: float, beside: Sequence[tuple[Coupling, float]]) -> None:
         decode = self._decode
-        residual, total_var, changed = self._decode_watch.weigh(math.log(decode_tps) - decode.mean, decode.var)
+        # log(rate) = log(rate alone) - how much each neighbour slows, by its share of the time.
+        slowness = sum([share * coupling.mean for coupling, share in beside])
+        belief_var = decode.var + sum([share * share * coupling.var for coupling, share in beside])
+        residual = math.log(decode_tps) + slowness - decode.mean
+        watch = self._decode_watch
+        if beside:
+            # Apart, or turns alone and turns beside others would hide each other's change.
+            watch = self._beside_watch = self._beside_watch or Watch()
+        residual, total_var, changed = watch.weigh(residual, belief_var)
         if changed:
             _forget(decode, 1.0)
-            total_var = decode.var + self._decode_watch.noise_var
+            for coupling, share in beside:
+                coupling.forget(share)
+            belief_var = decode.var + sum([share * share * coupling.var for coupling, share in beside])
+            total_var = belief_var + watch.noise_var
+        for coupling, share in beside:
+            coupling.move(-residual, coupling.var * share / total_var, share)
         decode.move(residual, decode.var / total_var, 1.0)
+        if beside or self._usual_stretch != 1.0:
+            self._usual_stretch += _NOISE_SHARE * (math.exp(slowness) - self._usual_stretch)
+
+    def learn_energy(self, fixed_j: float, prefill_j: float, decode_j: float) -> None:
+        """A meter has shown joules of a request, and of each token of its prompt and its answer.
+
+        A meter shows them as they are beside the usual neighbours; what is kept is what a token takes alone, so that
+        neighbours are not counted twice.
+        """
+        self.energy_j = (prefill_j, decode_j / draw_longer(self._usual_stretch), fixed_j)
 
     def _learn_load(self, load_s: float) -> None:
         if self._load is None:

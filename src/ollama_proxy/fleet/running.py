@@ -5,9 +5,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from ollama_proxy.domain.decision import Decision, RoutingRequest
+from ollama_proxy.domain.decision import Decision, Policy, RoutingRequest
 from ollama_proxy.domain.device import Wait
 from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
+from ollama_proxy.routing.decide import price_of_seconds
 
 _LEAST_LEFT_S = 0.05
 #: What is left of an overdue request, as a share of the time it has taken already.
@@ -21,7 +22,7 @@ class Running:
     slot.
     """
 
-    __slots__ = ("began_s", "decode_var", "first_s", "lengths", "limit", "s_per_token", "ttft_var")
+    __slots__ = ("began_s", "decode_var", "first_s", "lengths", "limit", "price_watts", "s_per_token", "ttft_var")
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Running:
         decode_var: float,
         lengths: Lengths | None,
         limit: int,
+        price_watts: float = 0.0,
     ) -> None:
         self.began_s = began_s
         self.first_s = began_s + ttft_s
@@ -41,6 +43,8 @@ class Running:
         #: None when there is nothing to write, as with embeddings.
         self.lengths = lengths
         self.limit = limit
+        #: What a second of it is worth to whoever asked.
+        self.price_watts = price_watts
 
     def left(self, now_s: float) -> tuple[float, float]:
         """Mean and variance of the seconds it still needs."""
@@ -103,7 +107,7 @@ def add_work(slots: list[Slot], mean_s: float, var_s2: float) -> None:
     heapq.heapreplace(slots, (free_s + mean_s, free_var + var_s2))
 
 
-def predict_running(request: RoutingRequest, decision: Decision, now_s: float) -> Running:
+def predict_running(request: RoutingRequest, decision: Decision, now_s: float, policy: Policy) -> Running:
     """What is expected of a request that begins now."""
     _, one, _, prefill_s, _, _, _ = decision.scored[0]
     return Running(
@@ -114,4 +118,5 @@ def predict_running(request: RoutingRequest, decision: Decision, now_s: float) -
         one.decode_var,
         None if request.embed else request.lengths or make_typical_lengths(),
         request.max_tokens,
+        price_of_seconds(request.annotations, policy),
     )

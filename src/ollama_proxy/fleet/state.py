@@ -20,6 +20,7 @@ from ollama_proxy.fleet.calibration import Judge
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
 from ollama_proxy.fleet.naming import with_names
+from ollama_proxy.fleet.pools import Pools, SavedCouplings, Surroundings
 from ollama_proxy.fleet.rates import MAX_MODELS, Learner, Observation, SavedRates
 from ollama_proxy.fleet.running import Running, Slot, forecast_slots, forecast_wait
 
@@ -136,6 +137,8 @@ class SavedBackend(msgspec.Struct, frozen=True):
 
     emulated: bool
     models: dict[str, SavedRates]
+    #: How much neighbours slow it.
+    slowed: SavedCouplings = {}
 
 
 class Fleet:
@@ -145,6 +148,9 @@ class Fleet:
         self._threshold = unhealthy_threshold
         self._records: dict[str, _Record] = {}
         self._version = 0
+        self._pools = Pools()
+        #: The same once it is told of the backends as they are now.
+        self._pools_now: Pools | None = None
         #: Attempts that still run on backends that left; one of the same id that joins must not be billed for them.
         self._ghosts: dict[str, int] = {}
         self._view: FleetView | None = None
@@ -180,6 +186,7 @@ class Fleet:
         record.spec, record.capabilities = spec, capabilities
         # What decisions have worked out was worked out for the old description.
         record.memory = {}
+        self._pools_now = None
         if not spec.suspend_after_seconds:
             record.asleep, record.idle_since_s = False, None
         self._full.discard(record)
@@ -220,14 +227,27 @@ class Fleet:
         return self._shown
 
     def view_at(self, now_s: float) -> FleetView:
-        """The backends, and how long a new request would wait at those that are full."""
+        """The backends, who writes beside them, and how long a new request would wait at those that are full."""
         view = self._view or self.view()
+        around = self.look_around(now_s)
+        if around is not None:
+            view = FleetView(view.version, view.backends, (), view.moves, around.look())
         if not self._full:
             return view
         waits: list[Wait | None] = [None] * len(self._placed)
         for record in self._full:
             waits[record.place] = _wait_at(record, now_s)
-        return FleetView(view.version, view.backends, tuple(waits), view.moves)
+        return FleetView(view.version, view.backends, tuple(waits), view.moves, view.beside)
+
+    def look_around(self, now_s: float) -> Surroundings | None:
+        """Who writes beside whom from now on; None while nobody is known to slow another down."""
+        pools = self._pools_now or self._arrange_pools()
+        return pools.look(now_s) if pools.is_shared else None
+
+    def _arrange_pools(self) -> Pools:
+        self._pools.arrange(self._records.values())
+        self._pools_now = self._pools
+        return self._pools
 
     def slots_at(self, now_s: float) -> list[list[Slot]]:
         """When each slot of each backend will be free, in the order of the view: heaps to plan with.
@@ -300,7 +320,8 @@ class Fleet:
         record.lessons += 1
         if seen.ttft_s is not None or seen.decode_tps is not None or seen.load_s is not None:
             learner = _touch_learner(record, name, now_s)
-            learner.learn(seen, now_s)
+            pools = self._pools_now or self._arrange_pools()
+            learner.learn(seen, now_s, pools.meet(backend, seen.decode_s, now_s) if pools.is_shared else ())
             record.unshown[name] = learner
         if record.error_rate:
             record.error_rate *= 1 - _SHARE
@@ -327,7 +348,7 @@ class Fleet:
             return
         name = canonical_model(model)
         learner = _touch_learner(record, name, now_s)
-        learner.energy_j = (prefill_j, decode_j, fixed_j)
+        learner.learn_energy(fixed_j, prefill_j, decode_j)
         record.rates = {**record.rates, name: learner.rates()}
         self._touch(record)
 
@@ -369,7 +390,9 @@ class Fleet:
     def save_rates(self) -> dict[str, SavedBackend]:
         """What was learned, by backend."""
         return {
-            name: SavedBackend(record.emulated, {model: one.save() for model, one in record.learners.items()})
+            name: SavedBackend(
+                record.emulated, {model: one.save() for model, one in record.learners.items()}, self._pools.save(name)
+            )
             for name, record in self._records.items()
             if record.learners
         }
@@ -384,6 +407,7 @@ class Fleet:
                 learner = _touch_learner(record, model, now_s)
                 learner.restore(one, age_s)
                 record.rates = {**record.rates, model: learner.rates()}
+            (self._pools_now or self._arrange_pools()).restore(name, before.slowed, age_s, now_s)
             self._touch(record)
 
     # -- probes --------------------------------------------------------------
@@ -457,6 +481,7 @@ class Fleet:
         self._version += 1
         self._moves = Moves(self._version)
         self._shown = []
+        self._pools_now = None
 
 
 def _wait_at(record: _Record, now_s: float) -> Wait | None:

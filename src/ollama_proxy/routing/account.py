@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from ollama_proxy.domain.annotations import Annotations, Priority
 from ollama_proxy.domain.decision import Policy
-from ollama_proxy.domain.device import BackendView
+from ollama_proxy.domain.device import BackendView, Neighbour
 from ollama_proxy.routing.decide import expect_tokens
 from ollama_proxy.routing.record import AttemptOutcome, CandidateRecord, Record, find_impatience, is_best_effort
 
@@ -108,7 +109,8 @@ def _tell_verdict(record: Record) -> Iterator[str]:
     if policy.rule == "predictive":
         price = f"{verdict.lambda_watts:g}"
         yield f"A second sooner is worth {price} J (lambda {price} W): {verdict.lambda_origin}."
-        yield f"Cost = joules + {price} x seconds to the end. The least wins{_among_whom(record)}."
+        beside = " + what neighbours lose" if any(one.neighbours_j for one in verdict.candidates) else ""
+        yield f"Cost = joules + {price} x seconds to the end{beside}. The least wins{_among_whom(record)}."
     else:
         yield f"Rule: {policy.rule}. The predictions below are shown, and not what was compared."
 
@@ -153,9 +155,11 @@ def _tell_candidates(record: Record) -> Iterator[str]:
     for row in rows:
         first, *others = zip(row, widths, strict=True)
         yield "  " + first[0].ljust(first[1]) + "".join(f"  {cell.rjust(width)}" for cell, width in others)
-    views = {view.spec.id: view for view in record.fleet.backends}
+    places = {view.spec.id: place for place, view in enumerate(record.fleet.backends)}
     for one in candidates:
-        yield f"  {one.backend}: {'; '.join(_state_of(views[one.backend], one))}"
+        place = places[one.backend]
+        beside = record.fleet.beside[place] if record.fleet.beside else ()
+        yield f"  {one.backend}: {'; '.join(_state_of(record.fleet.backends[place], one, beside))}"
 
 
 def _row_of(one: CandidateRecord) -> tuple[str, ...]:
@@ -170,7 +174,7 @@ def _row_of(one: CandidateRecord) -> tuple[str, ...]:
     )
 
 
-def _state_of(view: BackendView, one: CandidateRecord) -> Iterator[str]:
+def _state_of(view: BackendView, one: CandidateRecord, neighbours: Sequence[Neighbour]) -> Iterator[str]:
     """What the predictions of one candidate rest on."""
     slots = view.spec.slots
     yield (
@@ -180,12 +184,27 @@ def _state_of(view: BackendView, one: CandidateRecord) -> Iterator[str]:
     )
     if one.load_s:
         yield "the model has to be loaded"
+    beside = [neighbour for neighbour in neighbours if neighbour.until_s or neighbour.busy_share]
+    if beside and one.neighbours_j:
+        names = ", ".join([_tell_neighbour(neighbour) for neighbour in beside])
+        yield f"beside {names}, which lose {_joules(one.neighbours_j)} J by it (part of the cost)"
     rates = next(iter(view.rates.values()), None)
     if rates is not None:
         yield f"speeds learned from {rates.samples} answer{'s' if rates.samples != 1 else ''}"
     else:
         yield "speeds as configured, none learned yet"
     yield f"joules {one.joules_kind}" + (", its draw is not configured" if one.power_watts is None else "")
+
+
+def _tell_neighbour(one: Neighbour) -> str:
+    """Who shares memory with a candidate, and how much slower the candidate is meanwhile."""
+    return f"{one.backend} ({_work_of(one)}, then {math.exp(one.slows):.2f} times as slow)"
+
+
+def _work_of(one: Neighbour) -> str:
+    if one.until_s:
+        return f"writing for {one.until_s:.1f} s more" if not one.from_s else f"writing in {one.from_s:.1f} s"
+    return f"writing {one.busy_share:.0%} of the time"
 
 
 def _joules(value: float) -> str:
@@ -253,6 +272,9 @@ def _compare(loser: CandidateRecord, winner: CandidateRecord) -> str:
     what = "the same joules"
     if abs(more_j) > _LEAST_J:
         what = f"{_joules(abs(more_j))} J {'more' if more_j > 0 else 'less'}"
+    lost_j = loser.neighbours_j - winner.neighbours_j
+    if abs(lost_j) > _LEAST_J:
+        what += f", its neighbours losing {_joules(abs(lost_j))} J {'more' if lost_j > 0 else 'less'}"
     return f"would have ended {when} for {what}"
 
 

@@ -1,7 +1,8 @@
 """The decision, a pure function: limits, predictions, cost, ranking, explanation.
 
-The cost of a candidate depends on nothing but itself, and the order is total; so the order in which backends come does
-not matter, removing a loser never changes the winner, and a backend that gets better never falls.
+The cost of a candidate depends on nothing but itself and what is told of those that run beside it, and the order is
+total; so the order in which backends come does not matter, and removing a loser never changes the winner (what runs
+there goes on). A backend that nobody runs beside and that gets better never falls.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ollama_proxy.routing.affinity import count_held, stay_at_home
 from ollama_proxy.routing.deadline import chance_of, infeasible, keep_limit, tell_feasible, tell_too_late
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
 from ollama_proxy.routing.limits import check_limits, check_power_set, check_system_power, find_model
+from ollama_proxy.routing.neighbours import stand_beside
 from ollama_proxy.routing.patience import is_bounded, put_slow_last
 from ollama_proxy.routing.prospect import Prospect, Tail, look_ahead, subject_of
 from ollama_proxy.routing.ranking import is_free, rank_large
@@ -52,7 +54,7 @@ def decide(
     if target is None:
         return refuse_unknown_target(wishes.target, fleet)
     lambda_watts, answer_tokens = price_of_seconds(wishes, policy), expect_tokens(request)
-    if len(fleet.backends) > MOST_LOOPED and not (tried or request.held) and is_free(wishes, policy):
+    if len(fleet.backends) > MOST_LOOPED and not (tried or fleet.beside or request.held) and is_free(wishes, policy):
         loop = partial(_score, request, policy, NOBODY, NOBODY, lambda_watts, answer_tokens)
         large = rank_large(request, fleet, policy, loop, answer_tokens, lambda_watts)
         if large is not None:
@@ -101,7 +103,7 @@ def _score(
     subject = subject_of(request)
     prompt_tokens = request.prompt_tokens
     timed = wishes.max_latency_ms
-    waits, held = fleet.waits, request.held
+    waits, beside, held = fleet.waits, fleet.beside, request.held
     rejections: list[Rejection] = []
     scored: list[Scored] = []
     for place, view in enumerate(fleet.backends):
@@ -122,12 +124,15 @@ def _score(
         each_j = one.fixed_j + prompt_tokens * one.prompt_token_j + answer_tokens * one.output_token_j
         joules = one.load_joules + each_j * one.busy_share
         decode_s *= one.crowding
-        service_s = one.load_s + prefill_s + decode_s
         wait = waits[place] if waits else None
+        if beside and beside[place]:
+            one, decode_s = stand_beside(one, beside[place], wait, prefill_s, decode_s)
+            joules = one.expect_joules(prompt_tokens, answer_tokens)
+        service_s = one.load_s + prefill_s + decode_s
         # Who is full and has nobody who keeps count is taken to be full of requests like this one.
         wait_s = wait.mean_s if wait is not None else one.turns_ahead * service_s
         chance = chance_of(request, one, policy, wait, wait_s, prefill_s) if timed else None
-        cost_j = joules + lambda_watts * (wait_s + service_s)
+        cost_j = joules + lambda_watts * (wait_s + service_s) + one.burden_j
         scored.append((cost_j, one, wait_s, prefill_s, decode_s, joules, chance))
     if policy.rule != "predictive":
         return _rank_by_rule(scored, request, policy), rejections

@@ -16,6 +16,7 @@ from ollama_proxy.domain.decision import Policy, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendView, Rates
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.routing.limits import check_fitness, check_power, find_model
+from ollama_proxy.routing.neighbours import draw_longer
 from ollama_proxy.routing.speeds import Speeds, reckon_busy_share, reckon_speeds
 
 #: Kinds of request remembered for one view; clients make names of models up.
@@ -97,6 +98,7 @@ class Prospect:
         "_over",
         "_request_model",
         "backend",
+        "burden_j",
         "busy_share",
         "crowding",
         "decode_var",
@@ -141,6 +143,8 @@ class Prospect:
         self._over: Rejection | None = None
         self.policy: Policy | None = None
         self.tail: Tail | None = None
+        #: What its neighbours lose by the request, in joules with their seconds priced.
+        self.burden_j = 0.0
         self._model_there = fitness.resident
         speeds: Speeds = fitness.expect_speeds(view)
         self.overhead_s = speeds.overhead_s
@@ -171,6 +175,16 @@ class Prospect:
         """Marginal joules of a request of so many tokens; `decide` reckons so too, without the call."""
         each_j = self.fixed_j + prompt_tokens * self.prompt_token_j + output_tokens * self.output_token_j
         return self.load_joules + each_j * self.busy_share
+
+    def stand_beside(self, stretch: float, burden_j: float) -> Prospect:
+        """The same while neighbours make each token take `stretch` times as long, at what that costs them."""
+        one = Prospect.__new__(Prospect)
+        for name in Prospect.__slots__:
+            setattr(one, name, getattr(self, name))
+        one.s_per_output_token *= stretch
+        one.output_token_j *= draw_longer(stretch)
+        one.burden_j = burden_j
+        return one
 
     def stand_under(self, policy: Policy) -> None:
         """Compare by a policy's tie-breakers from now on."""

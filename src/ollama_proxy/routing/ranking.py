@@ -60,6 +60,7 @@ class LargeRanking(Sequence[Scored]):
             fleet.version,
             tuple([backends[place] for place in places]),
             tuple([waits[place] for place in places]) if waits else (),
+            beside=tuple([fleet.beside[place] for place in places]) if fleet.beside else (),
         )
         return self._loop(few)[0][:wanted]
 

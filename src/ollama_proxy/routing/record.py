@@ -48,6 +48,8 @@ class CandidateRecord(msgspec.Struct, frozen=True):
     joules_kind: str
     power_watts: float | None = None
     chance: float | None = None
+    #: What those that run beside it lose by it, as a cost.
+    neighbours_j: float = 0.0
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -131,7 +133,7 @@ def make_record(
         ident,
         decided_unix_s,
         _restrict_request(request),
-        FleetView(fleet.version, views, fleet.waits),
+        FleetView(fleet.version, views, fleet.waits, beside=fleet.beside),
         policy,
         _describe(verdict, request, policy, fleet),
         tried,
@@ -290,6 +292,7 @@ def _show(one: Candidate, kind: str) -> CandidateRecord:
         kind,
         expected.power_watts or None,
         expected.chance,
+        expected.neighbours_j,
     )
 
 

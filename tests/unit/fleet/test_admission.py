@@ -59,7 +59,7 @@ class Hall:
             if isinstance(verdict, Refusal):
                 self.refused[waiting.owner] = verdict
                 continue
-            running = predict_running(waiting.request, verdict, self.now_s)
+            running = predict_running(waiting.request, verdict, self.now_s, Policy())
             self.fleet.opened(verdict.backend, running)
             self.at[waiting.owner] = verdict.backend, running
             found.append(waiting.owner)

@@ -45,6 +45,8 @@ _NEEDS = frozenset((Need.GENERATE,))
 #: As often as the proxy sweeps.
 _TICK_S = 1.0
 _WAY_IN = "simulated"
+#: The pool of those without memory of their own.
+_HOST = "host"
 _SIZE_BYTES = 4_000_000_000
 
 
@@ -212,7 +214,7 @@ class Simulation:
             return
         self._jobs[job.arrival.id] = job
         job.device, job.started_s = verdict.backend, now_s
-        job.running = predict_running(job.request, verdict, now_s)
+        job.running = predict_running(job.request, verdict, now_s, self._policy)
         job.ttft_s = job.running.first_s - now_s
         self._fleet.opened(job.device, job.running)
         arrival = job.arrival
@@ -226,7 +228,7 @@ class Simulation:
         if self._setting.learns:
             tps = arrival.output_tokens / ended.decode_s if ended.decode_s > 0 else None
             load_s = ended.load_s if ended.load_s > 0.5 else None
-            seen = Observation(ended.prefill_s, tps, arrival.prompt_tokens, load_s)
+            seen = Observation(ended.prefill_s, tps, arrival.prompt_tokens, load_s, ended.decode_s)
             self._fleet.succeeded(job.device, arrival.model, seen, self._world.now_s)
         self.learn_lengths(arrival)
         predicted_s = job.ttft_s + arrival.output_tokens * job.running.s_per_token if job.running else None
@@ -282,6 +284,7 @@ def describe_device(device: DeviceModel, prior_factor: float = 1.0) -> BackendSp
         suspend_after_seconds=device.linger_s + device.suspend_after_s if device.suspend_after_s else 0.0,
         wake_seconds=device.wake_s,
         wake_joules=_cost_of_waking(device),
+        memory_pool="" if device.bandwidth_gb_s else _HOST,
     )
 
 
