@@ -127,13 +127,13 @@ def _make_request(dice: random.Random, number: int, place: int) -> bytes:
     elif kind == "chunked":
         lines.append(b"Transfer-Encoding: chunked")
         body = _chunk(dice, body)
-    elif body and dice.random() < 0.5:
+    elif body and dice.random() < 0.9:
         body = b""
-    for _ in range(dice.choice((0, 0, 0, 1, 1, 2))):
+    for _ in range(dice.choice((0, 0, 0, 0, 1, 2))):
         lines.insert(dice.randint(0, len(lines)), dice.choice(_LINES))
     method = dice.choice(_METHODS) if body or kind != "none" else b"GET"
-    version = dice.choice((b"HTTP/1.1",) * 12 + (b"HTTP/1.0", b"HTTP/1.2", b"http/1.1"))
-    end = dice.choice((b"\r\n",) * 20 + (b"\n",))
+    version = dice.choice((b"HTTP/1.1",) * 40 + (b"HTTP/1.0", b"HTTP/1.2", b"http/1.1"))
+    end = dice.choice((b"\r\n",) * 40 + (b"\n",))
     first = b"%b /s%d/r%d %b" % (method, number, place, version)
     return end.join([first, *lines, b"", b""]) + body
 
@@ -148,11 +148,11 @@ def _chunk(dice: random.Random, body: bytes) -> bytes:
     out = b""
     for piece in pieces:
         if piece:
-            faulty = dice.random() < 0.15
+            faulty = dice.random() < 0.1
             size = (dice.choice(_SIZES) if faulty else b"%x") % len(piece)
             out += size + (dice.choice(_ENDS) if faulty else b"\r\n") + piece + b"\r\n"
-    trailer = dice.choice((b"",) * 8 + (b"X: y\r\n", b"Content-Length: 3\r\n", b"X: y\n"))
-    return out + dice.choice((b"0",) * 8 + (b"00", b"0;a", b"-0")) + b"\r\n" + trailer + b"\r\n"
+    trailer = dice.choice((b"",) * 16 + (b"X: y\r\n", b"Content-Length: 3\r\n", b"X: y\n"))
+    return out + dice.choice((b"0",) * 24 + (b"00", b"0;a", b"-0")) + b"\r\n" + trailer + b"\r\n"
 
 
 def _break_a_byte(dice: random.Random, data: bytes) -> bytes:
