@@ -77,6 +77,15 @@ class Waiting:
         #: What backends hold of its prompt now, in tokens, where that is worth a look.
         self.find_held: Callable[[], Mapping[str, float]] | None = None
 
+    def describe(self, now_s: float) -> RoutingRequest:
+        """The request as it is now."""
+        request = self.request
+        if request.annotations.max_latency_ms:
+            request = msgspec.structs.replace(request, spent_s=now_s - self.arrived_s)
+        if self.find_held is not None:
+            request = msgspec.structs.replace(request, held=self.find_held())
+        return request
+
     def order(self, now_s: float) -> tuple[int, float, float, float]:
         """Whoever has the least is first."""
         rank = self.rank + int((now_s - self.arrived_s) / AGEING_S)
@@ -167,11 +176,7 @@ class Admission:
                 break
             if place >= _MOST_PLANNED and _kind_of(waiting) in stuck:
                 continue
-            request = waiting.request
-            if request.annotations.max_latency_ms:
-                request = msgspec.structs.replace(request, spent_s=now_s - waiting.arrived_s)
-            if waiting.find_held is not None:
-                request = msgspec.structs.replace(request, held=waiting.find_held())
+            request = waiting.describe(now_s)
             seen = FleetView(view.version, view.backends, tuple(waits), beside=beside)
             waiting.given = (request, seen, policy, waiting.tried, waiting.given_up, waiting.substitute)
             verdict = self._judge(request, seen, policy, waiting.tried)
