@@ -201,12 +201,12 @@ def test_memory_does_not_grow_with_every_prompt(model: EmbeddedModel) -> None:
     try:
         sizes = []
         for number in range(8):
-            prompt = f"{number} " + f"w{number} " * 200
+            prompt = f"{number} " + f"w{number} " * 60
             running.ask("/v1/chat/completions", messages=[{"role": "user", "content": prompt}], max_tokens=1)
             sizes.append(running.memory_mb())
     finally:
         running.end()
-    assert sizes[-1] - sizes[3] < 12, sizes  # the first four fill the slots; a prompt's cache is about 9 MB
+    assert sizes[-1] - sizes[3] < 5, sizes  # the first four fill the slots; a prompt's cache is 3.6 MB
 
 
 def test_ctrl_c_is_left_to_the_parent(model: EmbeddedModel) -> None:
