@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.reliability.row import Row, not_built
+from bench.reliability.row import Row
 from bench.reliability.tested import Tests
 
 ROWS = (
@@ -72,8 +72,5 @@ ROWS = (
                 "tests/e2e/test_bad_input.py::test_grpc_embed_backends_and_health",
             ),
         ).run,
-    ),
-    not_built(
-        "A8", "coverage-guided fuzzing of every decoder, framer and parser", "only the declared error, ever", "-"
     ),
 )

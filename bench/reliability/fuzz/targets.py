@@ -1,0 +1,196 @@
+"""What is fuzzed. A target takes bytes and may raise nothing: errors that are declared are caught here, by name.
+
+Where a reader may get its bytes in pieces, whole and cut have to mean the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+from google.protobuf.message import DecodeError as ProtobufError
+
+from ollama_proxy.api.compute.requests import HeadFacts, read_embed, read_generate
+from ollama_proxy.api.gen.compute.v1 import compute_pb2
+from ollama_proxy.api.ollama.go_types import OPTIONS
+from ollama_proxy.api.websocket.requests import read_request
+from ollama_proxy.backends.anthropic import answers as anthropic_answers
+from ollama_proxy.backends.ollama.answers import AnswerDecoder, EmbedDecoder
+from ollama_proxy.backends.openai.answers import choose_decoder
+from ollama_proxy.config.load import parse_config
+from ollama_proxy.config.problems import ConfigError
+from ollama_proxy.domain.annotations import parse_annotations
+from ollama_proxy.domain.call import Operation
+from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.net.endings import ENDINGS
+from ollama_proxy.net.endings.errors import error_in_tail, error_text
+from ollama_proxy.net.framing import EventBuffer, EventTooLong, LineBuffer
+from ollama_proxy.net.go_json import read_as
+from ollama_proxy.net.go_syntax import GoError
+from ollama_proxy.net.model_ref import parse_ref
+from ollama_proxy.net.multipart import FormError, find_field, read_boundary
+from ollama_proxy.net.translate_lane import Decoder
+from ollama_proxy.net.unpacking import PackedBodyError, unpack_zstd
+from ollama_proxy.net.upstream import DecodeError, UpstreamError
+from ollama_proxy.routing.record import RecordError, read_record
+from tests.h2.core import Core
+from tests.support.wire import hear, serve_bytes
+
+_FACTS = HeadFacts(())
+
+
+def http1_requests(data: bytes) -> None:
+    """Requests, whole and cut in two; the statuses and meanings have to be the same."""
+    cut, data = (data[0] if data else 0), data[1:]
+    assert serve_bytes(data, []) == serve_bytes(data, [cut])
+
+
+def http1_answers(data: bytes) -> None:
+    """An upstream's answer, whole and cut in two."""
+    cut, data = (data[0] if data else 0), data[1:]
+    whole, parts = hear(data, [], close=True), hear(data, [cut], close=True)
+    assert (whole.status, whole.body, whole.ends) == (parts.status, parts.body, parts.ends)
+    assert len(whole.ends) == 1
+
+
+def http2_frames(data: bytes) -> None:
+    """A connection behind its preface, and one before it."""
+    Core().exchange(data)
+    Core(greeted=False).exchange(data)
+
+
+def framing(data: bytes) -> None:
+    """Lines and events, whole and byte by byte."""
+    for kind in (LineBuffer, EventBuffer):
+        whole, parts = kind(), kind()
+        try:
+            found = whole.feed(data)
+            pieces = [event for byte in data for event in parts.feed(bytes([byte]))]
+        except EventTooLong:
+            return
+        if not data.endswith(b"\r"):  # its LF may follow
+            assert found == pieces
+            assert whole.rest() == parts.rest()
+
+
+def annotation_pairs(data: bytes) -> None:
+    """Names and values as headers carry them."""
+    words = data.decode("latin-1").split("\n")
+    names = ("x-max-power-watts", "x-max-latency-ms", "x-priority", "x-target", "x-latency-critical", "x-media-type")
+    pairs: list[tuple[str, object]] = [
+        (words[at] or names[at % 6], words[at + 1]) for at in range(0, len(words) - 1, 2)
+    ]
+    try:
+        parse_annotations(pairs)
+    except ProxyError:
+        return
+
+
+def configuration(data: bytes) -> None:
+    """The file."""
+    try:
+        parse_config(data.decode("utf-8", "replace"), "config.yaml")
+    except ConfigError:
+        return
+
+
+def backend_answers(data: bytes) -> None:
+    """What backends of each kind answer, through the decoders of the translate lane."""
+    generate = Operation.GENERATE
+    makers: Sequence[Callable[[], Decoder]] = (
+        AnswerDecoder,
+        EmbedDecoder,
+        lambda: choose_decoder(Operation.EMBED, stream=False),
+        lambda: choose_decoder(generate, stream=True),
+        lambda: choose_decoder(generate, stream=False),
+        anthropic_answers.StreamDecoder,
+        anthropic_answers.BodyDecoder,
+    )
+    for make in makers:
+        decoder = make()
+        try:
+            decoder.feed(data[: len(data) // 2])
+            decoder.feed(data[len(data) // 2 :])
+            decoder.end()
+        except (DecodeError, UpstreamError, EventTooLong):
+            continue
+
+
+def endings(data: bytes) -> None:
+    """The ends of what passed by; these raise nothing at all."""
+    for readers in ENDINGS.values():
+        for read in readers:
+            read(data)
+    error_text(data)
+    error_in_tail(data)
+
+
+def go_json(data: bytes) -> None:
+    """Bodies by the rules of Go's encoding/json."""
+    try:
+        read_as(data, OPTIONS)
+    except GoError:
+        return
+
+
+def grpc_messages(data: bytes) -> None:
+    """Messages of compute.v1, and calls made of them."""
+    with contextlib.suppress(ProxyError, ProtobufError):
+        read_generate(compute_pb2.GenerateRequest.FromString(data), _FACTS, "id", 0.0, stream=True)
+    with contextlib.suppress(ProxyError, ProtobufError):
+        read_embed(compute_pb2.EmbedRequest.FromString(data), _FACTS, "id", 0.0)
+
+
+def packed_bodies(data: bytes) -> None:
+    """zstd."""
+    try:
+        unpack_zstd(data)
+    except PackedBodyError:
+        return
+
+
+def forms(data: bytes) -> None:
+    """multipart/form-data."""
+    kind, _, body = data.partition(b"\n")
+    try:
+        find_field(body, read_boundary(b"multipart/form-data; " + kind), b"model")
+    except FormError:
+        return
+
+
+def websocket_requests(data: bytes) -> None:
+    """Messages of the WebSocket."""
+    try:
+        read_request(data.decode("utf-8", "replace"), "id", 0.0, ())
+    except ProxyError:
+        return
+
+
+def names_and_records(data: bytes) -> None:
+    """Names of models, and decisions on record."""
+    parse_ref(data.decode("utf-8", "replace"))
+    try:
+        read_record(data)
+    except RecordError:
+        return
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (
+        http1_requests,
+        http1_answers,
+        http2_frames,
+        framing,
+        annotation_pairs,
+        configuration,
+        backend_answers,
+        endings,
+        go_json,
+        grpc_messages,
+        packed_bodies,
+        forms,
+        websocket_requests,
+        names_and_records,
+    )
+}
