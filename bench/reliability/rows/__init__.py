@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bench.reliability.row import Row
-from bench.reliability.rows import conformance, fuzzing, hostile, smuggling, truth
+from bench.reliability.rows import conformance, fuzzing, hostile, overload, smuggling, truth
 
-_MODULES = (conformance, fuzzing, hostile, smuggling, truth)
+_MODULES = (conformance, fuzzing, hostile, overload, smuggling, truth)
 
 
 def _key(row: Row) -> tuple[str, int]:

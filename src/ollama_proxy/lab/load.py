@@ -55,6 +55,8 @@ class Tally:
     answered: int = 0
     wrong_text: int = 0
     refused: Counter[int] = field(default_factory=Counter)
+    #: Of the refused, those that were not told when to come back.
+    without_retry_after: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     first_piece: Histogram = field(default_factory=Histogram)
     whole: Histogram = field(default_factory=Histogram)
@@ -76,6 +78,7 @@ class Tally:
             "answered": self.answered,
             "answered_per_s": round(self.answered / took_s, 2),
             "refused": {str(status): count for status, count in sorted(self.refused.items())},
+            "refused_without_retry_after": self.without_retry_after,
             "failed": dict(sorted(self.failed.items())),
         }
         if plan.text_seed is not None:
@@ -172,6 +175,8 @@ class _Asked:
 
     def on_response(self, status: int, headers: Headers) -> None:
         self._status = status
+        if status in _REFUSED and b"retry-after" not in dict(headers):
+            self._load.tally.without_retry_after += 1
 
     def on_body(self, data: bytes) -> None:
         now_s = time.monotonic()

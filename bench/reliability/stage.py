@@ -1,0 +1,37 @@
+"""The proxy over what the checks put behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.support.processes import http_get
+from tests.support.proxy import ProxyProcess
+
+_IN_FLIGHT = re.compile(r"^ollama_proxy_backend_in_flight\{.*\} (\S+)$", re.MULTILINE)
+
+
+def over(work: Path, urls: Sequence[str], slots: int = 1000, changes: dict[str, Any] | None = None) -> ProxyProcess:
+    """A proxy, not started, over backends of Ollama's dialect at these addresses."""
+    backends = [{"id": f"b{number}", "endpoint": url, "slots": slots} for number, url in enumerate(urls)]
+    replace = {"backends": backends, "routing": {"default_backend": ""}}
+    return ProxyProcess(work, replace=replace, changes=changes)
+
+
+def rss_mb(proxy: ProxyProcess) -> float:
+    """Resident memory."""
+    return float(psutil.Process(proxy.child.pid).memory_info().rss) / 2**20
+
+
+def descriptors(proxy: ProxyProcess) -> int:
+    """Open descriptors."""
+    return int(psutil.Process(proxy.child.pid).num_fds())
+
+
+def in_flight(proxy: ProxyProcess) -> float:
+    """Attempts that the proxy believes to be running, by its own metrics."""
+    return sum(map(float, _IN_FLIGHT.findall(http_get(proxy.url + "/metrics")[1])))
