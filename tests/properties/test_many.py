@@ -8,6 +8,7 @@ import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,14 +18,21 @@ from hypothesis import strategies as st
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Policy, Refusal, RoutingRequest
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Wait
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates, Wait
+from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.lengths import BINS, Lengths
+from ollama_proxy.domain.ports import ProbeReport
+from ollama_proxy.fleet.rates import Observation
+from ollama_proxy.fleet.running import Running
+from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.routing import decide as decide_module
 from ollama_proxy.routing import many, ranking
 from ollama_proxy.routing.decide import decide
+from ollama_proxy.routing.prospect import Tail, look_ahead, subject_of
 from tests.properties.test_decide import MODELS, learned, specs, waits
 
 several = settings(max_examples=60, deadline=None)
+a_few = settings(max_examples=25, deadline=None)
 
 BOTH = {"m:1b": ModelFacts("m:1b", size_bytes=4 * 10**8), "m:7b": ModelFacts("m:7b", size_bytes=5 * 10**9)}
 #: Few kinds of device, so that many are equal; most of them are fit, or there would be no choice.
@@ -174,6 +182,7 @@ def test_the_best_few_are_the_first_of_the_ranking(
 
 
 PLAIN = RoutingRequest("m:1b", "m:1b", frozenset((Need.GENERATE,)), Annotations())
+QUICK = msgspec.structs.replace(PLAIN, annotations=Annotations(latency_critical=True))
 
 
 def make_fleet(count: int) -> FleetView:
@@ -218,6 +227,143 @@ def test_ties_are_settled_as_the_loop_settles_them(count: int, policy: Policy, d
     assert isinstance(verdict, Decision)
     assert isinstance(verdict.scored, ranking.LargeRanking)
     assert_same(verdict, loop(PLAIN, fleet, policy))
+
+
+numbers = st.sampled_from((0, 1, 2**16 - 2, 2**16 - 1, 2**16, 2**20))
+tails = st.builds(
+    lambda flags, load, priority, hashed: (*flags, 0.0, 0.0, load, -priority, hashed, "b"),
+    st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    numbers,
+    st.sampled_from((-5000, -2048, -2047, -2046, 0, 1, 2046, 2047, 2048, 9000)),
+    st.sampled_from((0, 1023, 1024, 2**31, 2**32 - 1)),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(tails, tails, st.sampled_from((0, 5, 5, 6, 6, 7)))
+def test_ties_in_one_number_keep_their_order(one: Tail, other: Tail, alike: int) -> None:
+    """Those that the number does not tell apart are equal in it; none changes places."""
+    other = (*one[:alike], *other[alike:])  # type: ignore[assignment]
+    view = make_fleet(1).backends[0]
+    packed = []
+    for tail in sorted((one, other)):
+        prospect = look_ahead(view, PLAIN, subject_of(PLAIN))
+        prospect.tail = tail
+        packed.append(many._ties_of(prospect)[3])
+    assert packed == sorted(packed)
+    assert [float(number) for number in packed] == packed
+    if abs(one[6]) < 2047 and abs(other[6]) < 2047 and max(one[5], other[5]) < 2**16 - 1 and one[:7] != other[:7]:
+        assert packed[0] < packed[1]
+
+
+def test_who_ends_soonest_is_not_said_to_begin_soonest() -> None:
+    views = list(make_fleet(100).backends)
+    for place, (first_s, tokens_per_s) in {40: (0.15, 90.0), 60: (0.09, 20.0)}.items():
+        rates = {"m:1b": Rates(first_s, 1000.0, tokens_per_s)}
+        views[place] = msgspec.structs.replace(views[place], rates=rates, memory={})
+    fleet = FleetView(1, tuple(views))
+    verdict = decide(QUICK, fleet, Policy())
+    assert isinstance(verdict, Decision)
+    assert verdict.backend == "b-40"
+    assert verdict.reason.startswith("soonest predicted end")
+    assert_same(verdict, loop(QUICK, fleet, Policy()))
+
+
+class Live:
+    """A large fleet to which things happen, as it tells of them itself."""
+
+    def __init__(self, held: bool) -> None:
+        self.fleet = Fleet()
+        self.now_s = 0.0
+        self._running: list[tuple[str, Running]] = []
+        for place in range(80):
+            name = f"b-{place}"
+            self.fleet.add(
+                BackendSpec(name, "ollama", name, "npu", 10.0 + place % 9, 100.0, 20.0, held=held), frozenset(Need)
+            )
+            self.fleet.probed(name, ProbeReport(BOTH, frozenset(), "", emulated=True), 1)
+
+    def act(self, what: str, place: int) -> None:
+        name = f"b-{place}"
+        self.now_s += 0.03
+        if what == "open":
+            running = Running(self.now_s, 1.0, 0.1, 0.1, 0.1, None, 0)
+            self._running.append((name, running))
+            self.fleet.opened(name, running)
+        elif what == "close" and self._running:
+            self.fleet.closed(*self._running.pop(0))
+        elif what == "learn":
+            self.fleet.succeeded(name, "m:1b", Observation(0.1, 5.0 + place), self.now_s)
+        elif what == "fail":
+            self.fleet.failed(name, "m:1b", Failure(FailureKind.REFUSED, "refused"))
+        elif what == "leave":
+            self.fleet.remove(name)
+
+
+@a_few
+@given(
+    st.booleans(),
+    st.lists(
+        st.tuples(
+            st.sampled_from(("open", "open", "close", "learn", "fail", "leave")), st.integers(0, 8), st.booleans()
+        ),
+        min_size=3,
+        max_size=25,
+    ),
+)
+def test_what_a_fleet_tells_of_its_changes_is_enough(held: bool, acts: list[tuple[str, int, bool]]) -> None:
+    live = Live(held)
+    for what, place, asks in [*acts, ("open", 0, True)]:
+        live.act(what, place)
+        if asks:
+            fleet = live.fleet.view_at(live.now_s)
+            request = QUICK if place % 2 else PLAIN
+            assert_same(decide(request, fleet, Policy()), loop(request, fleet, Policy()))
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        Annotations(),
+        Annotations(max_power_watts=10.0),
+        Annotations(latency_critical=True),
+        Annotations(latency_critical=True, prefer_power_efficiency=True, max_power_watts=10.0),
+    ],
+)
+def test_usual_wishes_go_through_the_sieve(wishes: Annotations, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is looked at but the few that can win, and the words are those of the loop."""
+    fleet, request = make_fleet(300), msgspec.structs.replace(PLAIN, annotations=wishes)
+    expected = loop(request, fleet, Policy())
+    assert isinstance(expected, Decision)
+    looked_at: list[int] = []
+    score = decide_module._score
+
+    def count(*given: Any) -> Any:
+        looked_at.append(len(given[-1].backends))
+        return score(*given)
+
+    monkeypatch.setattr(decide_module, "_score", count)
+    verdict = decide(request, fleet, Policy())
+    assert isinstance(verdict, Decision)
+    assert (verdict.backend, verdict.reason) == (expected.backend, expected.reason)
+    assert sum(looked_at) < 30
+
+
+def test_less_than_nothing_is_left_to_the_loop() -> None:
+    """A sum of great numbers of both signs says nothing: here all of them come to the same, but for the least bit."""
+    fleet = make_fleet(100)
+    views = [
+        msgspec.structs.replace(
+            view, rates={"m:1b": Rates(0.1, 100.0, 20.0, fixed_j=-1e9, prefill_j=1e7, decode_j=place * 1e-3)}, memory={}
+        )
+        for place, view in enumerate(reversed(fleet.backends))
+    ]
+    request = msgspec.structs.replace(PLAIN, prompt_tokens=100.0)
+    fleet = FleetView(1, tuple(views))
+    verdict = decide(request, fleet, Policy())
+    assert isinstance(verdict, Decision)
+    assert isinstance(verdict.scored, list)
+    assert_same(verdict, loop(request, fleet, Policy()))
 
 
 def test_a_kind_of_request_that_was_long_away_learns_of_every_change() -> None:
