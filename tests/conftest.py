@@ -23,14 +23,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByModule(config, log)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """In a worker each test has to say whom it belongs to."""
-    if hasattr(item.config, "workerinput"):
-        from tests.support.workers import name_group
-
-        name_group(item)
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """After pytest-randomly: the order stays random among tests of one rank."""

@@ -1,29 +1,39 @@
 """Which worker runs which tests when several do (`bin/test` starts one for each core, by pytest-xdist).
 
-A module's tests stay together, as their fixtures are made once for them, and so do all that ask the real Ollamas.
+A module's tests stay together, as their fixtures are made once for them, and so do the modules that ask real Ollamas:
+four servers with their models are enough for a machine. (xdist has groups, but tells them by what pytest 9.2 hides.)
 """
 
 from __future__ import annotations
 
-import pytest
-from xdist.scheduler import LoadGroupScheduling
+from functools import cache
 
-#: Tests of one group run in one worker: four servers with their models are enough for a machine.
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.support.processes import ROOT
+
 OLLAMA = "ollama"
 
 
-class ByModule(LoadGroupScheduling):
-    """Deals out groups and modules, in the order of the collection."""
+class ByModule(LoadScopeScheduling):
+    """Deals out modules, and the group, in the order of the collection."""
 
     def _split_scope(self, nodeid: str) -> str:
-        scope: str = super()._split_scope(nodeid)
-        return scope.partition("::")[0]
+        return find_unit(nodeid)
 
 
-def name_group(item: pytest.Item) -> None:
-    """Keep a test with those that share its servers."""
-    if item.get_closest_marker("ollama"):
-        item.add_marker(pytest.mark.xdist_group(OLLAMA))
+@cache
+def find_unit(nodeid: str) -> str:
+    """What a test is dealt out with."""
+    module = nodeid.partition("::")[0]
+    return OLLAMA if _asks_ollama(module) else module
+
+
+@cache
+def _asks_ollama(module: str) -> bool:
+    """By its text: whoever deals out has not imported the modules."""
+    return "mark.ollama" in (ROOT / module).read_text()
 
 
 def rank(item: pytest.Item) -> int:
