@@ -166,6 +166,16 @@ class Dispatcher:
     def plan(self) -> None:
         """Let those begin whose turn it is."""
         self._planning = False
+        asked = self.admission.wants
+        self._plan_once()
+        if asked or self.admission.wants:
+            # The power set is exchanged for those that wait, and back when they have begun.
+            before = self.policy
+            self.resteer()
+            if self.policy is not before:
+                self._plan_once()
+
+    def _plan_once(self) -> None:
         for waiting, verdict in self.admission.plan(self.clock()):
             assert waiting.given is not None
             waiting.owner.settle_verdict(verdict, waiting.given)

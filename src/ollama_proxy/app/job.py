@@ -192,6 +192,8 @@ class Job:
 
     def _must_wait(self, decision: Decision) -> bool:
         """Whether the chosen backend has no slot for it, or others were there first. Only what writes takes a slot."""
+        if decision.short_of_power:
+            return True
         one = decision.scored[0][1]
         if not one.spec.held or self._request.embed:
             return False

@@ -89,7 +89,7 @@ class Proxy:
         self._budget = HourlyBudget(config.energy.budget_wh_per_hour)
         self._energy = EnergyDesk(config, self._fleet, self._spend)
         self._metrics.read_meters = self.meters = self._energy.accounting.meters
-        self._steering = Steering(config, self._fleet.view, partial(read_supply, find_root()))
+        self._steering = self._build_steering(config)
         record_file = config.routing.record_file
         self._decision_file = DecisionFile(Path(record_file)) if record_file else None
         self._dispatcher = Dispatcher(
@@ -223,6 +223,11 @@ class Proxy:
             self._keyring.sweep()
             self._garbage.sweep(now_s, idle=not self._dispatcher.running)
 
+    def _build_steering(self, config: Config) -> Steering:
+        steering = Steering(config, self._fleet.view, partial(read_supply, find_root()))
+        steering.wants = lambda: self._dispatcher.admission.wants
+        return steering
+
     def _steer(self) -> None:
         if self._steering.tick():
             self._dispatcher.policy = self._steering.policy
@@ -282,7 +287,7 @@ class Proxy:
         self._placement = Placement(config.models.placement, config.routing.default_backend)
         self._prober.interval_s, self._prober.timeout_s = _probe_interval_s(config), config.health.timeout_seconds
         mode = self._steering.mode
-        self._steering = Steering(config, self._fleet.view, partial(read_supply, find_root()))
+        self._steering = self._build_steering(config)
         if config.efficiency.default_mode == before.efficiency.default_mode:
             # It may have been set since; what the file does not change stays.
             self._steering.mode = mode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, time
 
 import msgspec
@@ -14,7 +14,7 @@ from ollama_proxy.domain.device import BackendView, FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.energy.meters.supply import PowerSupply
 from ollama_proxy.routing.policies import MODES, Supply, build_policy, effective_mode, find_mode, judge_supply
-from ollama_proxy.routing.power_set import Draw, choose_power_set
+from ollama_proxy.routing.power_set import Draw, Want, exchange_power_set
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ class Steering:
         self._read_supply = read_supply
         self._wall_clock = wall_clock
         self._quiet_hours = parse_hours(config.efficiency.quiet_hours)
+        #: Who waits for a power set that has somebody for it; the queue says so.
+        self.wants: Callable[[], Sequence[Want]] = tuple
         self._quiet_watts = config.efficiency.quiet_max_watts
         self._cap_watts = routing.system_cap_watts
         self._base = Policy(
@@ -111,7 +113,9 @@ class Steering:
             views = [view for view in views if view.spec.power_watts <= self._quiet_watts] or views
         if not self._cap_watts:
             return PowerSet(frozenset(view.id for view in views), quiet_watts=self._quiet_watts)
-        chosen = choose_power_set([_draw_of(view) for view in views], self._cap_watts)
+        running = {view.id for view in self._fleet().backends if view.in_flight}
+        draws = [_draw_of(view) for view in views]
+        chosen = exchange_power_set(self.policy.power_set, running, draws, self._cap_watts, wants=self.wants())
         return msgspec.structs.replace(chosen, quiet_watts=self._quiet_watts) if quiet else chosen
 
     def _is_quiet_hour(self) -> bool:

@@ -274,7 +274,13 @@ class Routing(Section, frozen=True):
         bool, Meta(description="reckon with what slots still hold of a long prompt, by hashes of its beginning")
     ] = True
     system_cap_watts: Annotated[
-        float, Meta(ge=0, le=1e9, description="only backends that fit under it together are used; 0 = no cap")
+        float,
+        Meta(
+            ge=0,
+            le=1e9,
+            description="only backends that fit under it together run; a request that only others can take waits "
+            "until there is room; 0 = no cap",
+        ),
     ] = 0
     max_waiting: Annotated[int, Meta(ge=0, le=1_000_000, description="requests that may wait for a slot")] = 512
     record_file: Annotated[

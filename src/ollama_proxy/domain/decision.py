@@ -55,13 +55,16 @@ class PowerSet(msgspec.Struct, frozen=True):
     """Those that may run under the system's power cap, and those of them that may read only short prompts.
 
     The latter draw more while they read, and may exceed the cap only for a moment. `cap_watts` and, in mode Quiet,
-    what each may draw by itself (`quiet_watts`) are told to clients; 0 is without.
+    what each may draw by itself (`quiet_watts`) are told to clients; 0 is without. `base_watts` of the cap are drawn by
+    whatever else there is. `before` is the set that this one replaced: its members may have been running together.
     """
 
     active: frozenset[str]
     brief: frozenset[str] = frozenset()
     cap_watts: float = 0.0
     quiet_watts: float = 0.0
+    base_watts: float = 0.0
+    before: frozenset[str] = frozenset()
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -158,7 +161,17 @@ class Decision:
     `rejections` that come as a function.
     """
 
-    __slots__ = ("_ranking", "_rejections", "fleet_version", "model", "policy", "reason", "scored", "stand_in")
+    __slots__ = (
+        "_ranking",
+        "_rejections",
+        "fleet_version",
+        "model",
+        "policy",
+        "reason",
+        "scored",
+        "short_of_power",
+        "stand_in",
+    )
 
     def __init__(
         self,
@@ -169,6 +182,7 @@ class Decision:
         fleet_version: int,
         model: str,
         stand_in: bool = False,
+        short_of_power: bool = False,
     ) -> None:
         self.scored = scored
         self._rejections = rejections
@@ -178,6 +192,8 @@ class Decision:
         #: The name to ask the chosen backend for; differs from the request only for a stand-in.
         self.model = model
         self.stand_in = stand_in
+        #: It may not begin there yet: first others have to end, or another power set be chosen.
+        self.short_of_power = short_of_power
         self._ranking: tuple[Candidate, ...] | None = None
 
     @property
@@ -217,7 +233,8 @@ class Decision:
 
     def restated(self, reason: str, *, stand_in: bool) -> Decision:
         """The same with another reason."""
-        return Decision(self.scored, self._rejections, reason, self.policy, self.fleet_version, self.model, stand_in)
+        facts = self.policy, self.fleet_version, self.model, stand_in, self.short_of_power
+        return Decision(self.scored, self._rejections, reason, *facts)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Decision) and self._facts() == other._facts()
@@ -237,6 +254,7 @@ class Decision:
             self.fleet_version,
             self.model,
             self.stand_in,
+            self.short_of_power,
         )
 
 

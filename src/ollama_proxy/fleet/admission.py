@@ -18,12 +18,13 @@ import msgspec
 
 from ollama_proxy.domain.annotations import Priority
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.decision import Decision, Policy, Refusal, RoutingRequest
+from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, RoutingRequest
 from ollama_proxy.domain.device import FleetView, Wait
 from ollama_proxy.fleet.running import Slot, add_work
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.decide import decide, price_of_seconds
+from ollama_proxy.routing.power_set import Want
 from ollama_proxy.routing.record import Inputs, tell_given_up
 
 AGEING_S = 60.0
@@ -130,6 +131,7 @@ class Admission:
         self._judge = judge
         self._waiting: dict[Waiting, None] = {}
         self._virtual = 0.0
+        self._wants: list[Want] = []
         self._tags: dict[str, float] = {}
 
     def __len__(self) -> int:
@@ -160,6 +162,7 @@ class Admission:
 
     def plan(self, now_s: float) -> list[tuple[Waiting, Verdict]]:
         """Those that begin now, and where, or that are refused; they wait no longer."""
+        self._wants = []
         if not self._waiting:
             return []
         policy = self._policy()
@@ -185,7 +188,7 @@ class Admission:
                 found.append((waiting, verdict))
                 continue
             chosen = place_of[verdict.backend]
-            begins = waits[chosen] is None
+            begins = waits[chosen] is None and not verdict.short_of_power
             if _is_lost(verdict):
                 waiting.due_s = _NEVER
             waiting.wait_s, waiting.planned_at = verdict.wait_s, verdict.backend
@@ -203,7 +206,25 @@ class Admission:
                 found.append((waiting, verdict))
             else:
                 stuck.add(_kind_of(waiting))
+            if policy.power_set is not None:
+                view = self._mind_power(view, chosen, verdict, begins=begins)
         return found
+
+    @property
+    def wants(self) -> list[Want]:
+        """Who could take those that wait, in their order, as of the last plan; nothing while the power set will do."""
+        return self._wants if any(one.short for one in self._wants) else []
+
+    def _mind_power(self, view: FleetView, place: int, decision: Decision, *, begins: bool) -> FleetView:
+        """The fleet for those behind: under a cap it counts what has begun; what has not, wants somebody in the set."""
+        if begins:
+            backends = list(view.backends)
+            backends[place] = msgspec.structs.replace(backends[place], in_flight=backends[place].in_flight + 1)
+            return msgspec.structs.replace(view, backends=tuple(backends))
+        others = [one.backend for one in decision.rejections if one.limit is Limit.SYSTEM_POWER]
+        able = (*(one.backend for one in decision.ranking), *others)
+        self._wants.append(Want(able, decision.short_of_power))
+        return view
 
     def _begin(self, waiting: Waiting, work_s: float) -> None:
         self.remove(waiting)

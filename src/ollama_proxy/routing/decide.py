@@ -7,6 +7,7 @@ there goes on). A backend that nobody runs beside and that gets better never fal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from operator import itemgetter, sub
 from typing import Any
@@ -23,6 +24,7 @@ from ollama_proxy.routing.explanation import explain_choice, explain_refusal, re
 from ollama_proxy.routing.limits import check_limits, check_power_set, check_system_power, find_model
 from ollama_proxy.routing.neighbours import stand_beside
 from ollama_proxy.routing.patience import is_bounded, put_slow_last
+from ollama_proxy.routing.power_room import FOR_ANOTHER_SET, FOR_OTHERS, NOW, Room
 from ollama_proxy.routing.prospect import Prospect, Tail, look_ahead, subject_of
 from ollama_proxy.routing.ranking import is_free, rank_large
 from ollama_proxy.routing.rules import RULES
@@ -32,6 +34,7 @@ NOBODY: frozenset[str] = frozenset()
 MOST_LOOPED = 64
 #: Costs further apart than this (joules) differ after rounding too.
 _SAME_J = 2e-6
+_SHORT = "; waits for room under the power cap"
 _cost_of = itemgetter(0)
 
 
@@ -60,7 +63,13 @@ def decide(
         if large is not None:
             reason = explain_choice(request, large, "", lambda_watts, "", policy)
             return Decision(large, large.tell_rejections, reason, policy.name, fleet.version, large[0][1].model)
-    scored, rejections = _score(request, policy, tried, target.wanted, lambda_watts, answer_tokens, fleet)
+    power_set = policy.power_set
+    room = Room(power_set, fleet) if power_set is not None and power_set.cap_watts else None
+    score = partial(_score, request, policy, tried, target.wanted, lambda_watts, answer_tokens)
+    scored, rejections = score(fleet, room)
+    if room is not None and not scored and any(one.limit is Limit.SYSTEM_POWER for one in rejections):
+        scored, rejections = _wait_for_power(score, room)
+    short = room is not None and room.patience > NOW
     late: list[Scored] = []
     if scored and wishes.max_latency_ms and (policy.rule == "predictive" or infeasible(wishes, policy) == "reject"):
         scored, late = keep_limit(scored, request, policy)
@@ -73,17 +82,20 @@ def decide(
         rejections.sort(key=_backend_of)
     if not scored:
         refusal = explain_refusal(request, fleet, tuple(rejections), targeted=bool(target.wanted))
+        if room is not None:
+            refusal = room.tell_least(refusal)
         return tell_feasible(refusal, late, request, policy) if late else refusal
     best: Prospect = scored[0][1]
     stand_in = _explain_stand_in(best.backend, request, fleet, tried) if best.stands_in else ""
     return Decision(
         scored,
         tuple(rejections),
-        explain_choice(request, scored, target.lost, lambda_watts, stand_in, policy),
+        explain_choice(request, scored, target.lost, lambda_watts, stand_in, policy) + (_SHORT if short else ""),
         policy.name,
         fleet.version,
         best.model,
         best.stands_in,
+        short,
     )
 
 
@@ -95,6 +107,7 @@ def _score(
     lambda_watts: float,
     answer_tokens: float,
     fleet: FleetView,
+    room: Room | None = None,
 ) -> tuple[list[Scored], list[Rejection]]:
     """Those that pass all limits but the latency's, best first, and why the others do not."""
     wishes = request.annotations
@@ -113,6 +126,8 @@ def _score(
             one.stand_under(policy)
         if not (free and one.easy):
             rejection = _check(view, one, request, fleet, policy, tried, wanted)
+            if room is not None:
+                rejection = room.judge(view, one, request, rejection)
             if rejection is not None:
                 rejections.append(rejection)
                 continue
@@ -137,6 +152,18 @@ def _score(
     if policy.rule != "predictive":
         return _rank_by_rule(scored, request, policy), rejections
     _sort(scored)
+    return scored, rejections
+
+
+def _wait_for_power(
+    score: Callable[[FleetView, Room], tuple[list[Scored], list[Rejection]]], room: Room
+) -> tuple[list[Scored], list[Rejection]]:
+    """As `_score`, where the power cap lets nobody begin now: who may when others have ended, else with another set."""
+    room.patience = FOR_OTHERS
+    scored, rejections = score(room.forecast(), room)
+    if not scored:
+        room.patience = FOR_ANOTHER_SET
+        scored, rejections = score(room.forecast(), room)
     return scored, rejections
 
 

@@ -31,7 +31,7 @@ from ollama_proxy.lab.simulation.events import Ended, FirstToken
 from ollama_proxy.lab.simulation.physics import World
 from ollama_proxy.lab.simulation.workload import Arrival, Run, Served
 from ollama_proxy.routing.decide import decide
-from ollama_proxy.routing.power_set import Draw, choose_power_set
+from ollama_proxy.routing.power_set import Draw, Want, choose_power_set, exchange_power_set
 from ollama_proxy.routing.rules import EARLY
 
 #: What the shipped configuration says of the four devices: watts, milliseconds, tokens a second, priority.
@@ -100,7 +100,7 @@ class Simulation:
             self._fleet.add(spec, _NEEDS)
         self._look()
         if setting.cap_w and name not in EARLY:
-            self._policy = msgspec.structs.replace(self._policy, power_set=choose_within(setting))
+            self._set_power()
         self._lengths = LengthBook()
         self._admission = Admission(self._fleet, lambda: self._policy, in_order=setting.in_order, judge=self._decide)
         self._early = name in EARLY
@@ -194,6 +194,23 @@ class Simulation:
             self._jobs[arrival.id] = job
 
     def _plan(self) -> None:
+        asked = self._admission.wants
+        self._plan_once()
+        if asked or self._admission.wants:
+            before = self._policy
+            self._set_power(self._admission.wants)
+            if self._policy is not before:
+                self._plan_once()
+
+    def _set_power(self, wants: Sequence[Want] = ()) -> None:
+        """Choose the set under the cap; the same policy stays the same object, as what is remembered goes by it."""
+        old = self._policy.power_set
+        running = {view.id for view in self._fleet.view().backends if view.in_flight}
+        chosen = exchange_power_set(old, running, *_limit_power(self._setting), wants)
+        if chosen != old:
+            self._policy = msgspec.structs.replace(self._policy, power_set=chosen)
+
+    def _plan_once(self) -> None:
         for waiting, verdict in self._admission.plan(self._world.now_s):
             self._settle(waiting.owner, verdict)
 
@@ -246,11 +263,16 @@ class Simulation:
 
 def choose_within(setting: Setting) -> PowerSet:
     """The devices that may run together under the cap; the others stand by meanwhile."""
+    return choose_power_set(*_limit_power(setting))
+
+
+def _limit_power(setting: Setting) -> tuple[list[Draw], float, float]:
+    """What each device draws, the cap, and what is drawn besides."""
     draws = [
         Draw(one.name, one.decode_w, one.prefill_w, one.decode_tps * one.slots**one.batch_exponent)
         for one in setting.devices
     ]
-    return choose_power_set(draws, setting.cap_w, sum(one.idle_w for one in setting.devices if not one.suspend_after_s))
+    return draws, setting.cap_w, sum(one.idle_w for one in setting.devices if not one.suspend_after_s)
 
 
 def _exactly(tokens: int) -> Lengths:
