@@ -190,6 +190,7 @@ def shake(proxy: ProxyProcess, rounds: int, over_s: float) -> None:
             assert "nonsense" in told["error"]
             assert ids[(number - 1) % len(ids)] not in backends(proxy)
         time.sleep(max(0.0, began_s + (number + 1) * over_s / rounds - time.monotonic()))
+    write(proxy, good)
 
 
 def test_reloads_under_load_lose_nothing(proxy: ProxyProcess) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from types import TracebackType
 
@@ -26,7 +26,8 @@ class SteadyLoad:
         self._port = port if callable(port) else lambda: port
         self._rate_per_s = rate_per_s
         self.done: Counter[str] = Counter()
-        self._kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self.sent = 0
+        self._kept: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="steady load")
 
@@ -51,12 +52,12 @@ class SteadyLoad:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        began_s, sent = loop.time(), 0
+        began_s = loop.time()
         async with asyncio.TaskGroup() as group:
             while not self._stop.is_set():
-                group.create_task(self._ask(sent))
-                sent += 1
-                await asyncio.sleep(max(0.0, began_s + sent / self._rate_per_s - loop.time()))
+                group.create_task(self._ask(self.sent))
+                self.sent += 1
+                await asyncio.sleep(max(0.0, began_s + self.sent / self._rate_per_s - loop.time()))
         for _, writer in self._kept:
             writer.close()
             with contextlib.suppress(OSError):
@@ -69,11 +70,19 @@ class SteadyLoad:
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             self.done[f"{type(error).__name__}: {error}"] += 1
 
+    def _take_kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """The connection that was kept the longest, unless its server has ended it: as pools do."""
+        while self._kept:
+            reader, writer = self._kept.popleft()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
+
     async def _exchange(self, *, keep: bool) -> str:
-        if keep and self._kept:
-            reader, writer = self._kept.pop()
-        else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port())
+        reader, writer = (self._take_kept() if keep else None) or await asyncio.open_connection(
+            "127.0.0.1", self._port()
+        )
         closes = True
         try:
             leaves = b"" if keep else b"Connection: close\r\n"

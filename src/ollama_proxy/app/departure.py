@@ -15,6 +15,11 @@ _log = logging.getLogger(__name__)
 
 #: Whoever connected the moment before the ports were closed gets so long to be heard.
 _LAST_CALL_S = 0.05
+#: Where there is a successor, connections that clients keep get so long to carry one more request, whose answer says
+#: that it was the last: were they closed at once, a request on its way to them would be lost.
+_FAREWELL_S = 15.0
+#: A connection in its TLS handshake is not seen before that is over.
+_HANDSHAKES_S = 1.0
 #: Errors that are told at the very end get so long to reach their clients.
 _LAST_WORDS_S = 1.0
 
@@ -27,18 +32,28 @@ class Departure:
         self._running = running
         self._hurried = asyncio.Event()
         self.begun = False
+        #: Whether a successor serves at the same addresses.
+        self.followed = False
 
     def hurry(self) -> None:
         """Wait for nobody any more."""
         self._hurried.set()
 
     async def leave(self, delay_s: float, grace_s: float) -> None:
-        """Say that it is over, serve on for `delay_s`, then take nothing new and wait `grace_s` at most."""
+        """Say that it is over, serve on for `delay_s`, then take nothing new and wait `grace_s` at most.
+
+        Who is `followed` accepts no more already, and lets clients move to the successor one by one.
+        """
         self.begun = True
-        self._ports.announce()
-        await self._wait(delay_s)
-        self._ports.stop_listening()
-        await self._wait(_LAST_CALL_S)
+        self._ports.announce(followed=self.followed)
+        if self.followed:
+            await self._wait(_HANDSHAKES_S)
+            await self._wait_idle(min(_FAREWELL_S, grace_s))
+            grace_s -= min(_FAREWELL_S, grace_s)
+        else:
+            await self._wait(delay_s)
+            self._ports.stop_listening()
+            await self._wait(_LAST_CALL_S)
         self._ports.begin_drain()
         await self._wait_idle(grace_s)
         if self._running:

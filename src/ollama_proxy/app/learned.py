@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import logging
 import os
 import time
@@ -50,6 +51,7 @@ class Memory:
         """Take up what the last run learned."""
         if not self._keep:
             return
+        self._sweep_up()
         try:
             if self._path.stat().st_size > _MOST_BYTES:
                 raise ValueError("is too large")
@@ -75,6 +77,13 @@ class Memory:
         if not budget.spent_wh(self._dispatcher.clock()):
             budget.spend(joules, saved_s)
 
+    def _sweep_up(self) -> None:
+        """Remove what a run that was killed in a save has left."""
+        for half in self._path.parent.glob(f"{glob.escape(self._path.name)}.*.new"):
+            pid = half.suffixes[-2][1:] if len(half.suffixes) > 1 else ""
+            if pid.isdigit() and not Path("/proc", pid).exists():
+                half.unlink(missing_ok=True)
+
     def _put_aside(self) -> str:
         """Keep what cannot be read, as the next save takes its place; the name that it has now."""
         aside = self._path.with_name(f"{self._path.name}.unread")
@@ -87,13 +96,21 @@ class Memory:
         """Save now and then."""
         while self._keep:
             await asyncio.sleep(_SAVE_EVERY_S)
-            data = self._encode()
-            await asyncio.to_thread(self._write, data)
+            await self._save_away()
+
+    async def _save_away(self) -> None:
+        """Save on another thread, unless somebody else does meanwhile."""
+        if self._keep:
+            await asyncio.to_thread(self._write, self._encode())
 
     def save(self) -> None:
-        """Save at once, at the end."""
+        """Save at once, at the end, or for a successor."""
         if self._keep:
             self._write(self._encode())
+
+    def give_up(self) -> None:
+        """Another process writes the file from now on."""
+        self._keep = False
 
     def _encode(self) -> bytes:
         dispatcher = self._dispatcher
@@ -118,7 +135,18 @@ class Memory:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(self._path)
+            _settle(self._path.parent)
         except OSError as error:
             if not self._told:
                 self._told = True
                 _log.warning("what was learned cannot be kept in %s: %s", self._path, error.strerror or error)
+
+
+def _settle(folder: Path) -> None:
+    """Make the exchange of a file outlast a failure of power, where the file system can."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)

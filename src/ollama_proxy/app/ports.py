@@ -44,6 +44,9 @@ class Place(msgspec.Struct, frozen=True):
     name: str = ""
 
 
+Sockets = Mapping[Place, list[socket.socket]]
+
+
 class Server(Protocol):
     """What answers on a port."""
 
@@ -53,8 +56,9 @@ class Server(Protocol):
     def sweep(self, now_s: float) -> None:
         """Look after late clients."""
 
-    def announce(self) -> None:
-        """Serve on, but let clients know that they should go elsewhere with the next request."""
+    def announce(self, *, followed: bool = False) -> None:
+        """Serve on, but let clients know that they should go elsewhere with the next request; `followed` by another
+        process, to that."""
 
     def begin_drain(self) -> None:
         """Take nothing new, and close each connection when what it carries has ended."""
@@ -71,7 +75,7 @@ class Move(msgspec.Struct, frozen=True):
 
     places: Mapping[str, Place]
     contexts: Mapping[str, ssl.SSLContext | None]
-    opened: Mapping[Place, list[socket.socket]]
+    opened: Sockets
 
 
 class Ports:
@@ -101,9 +105,18 @@ class Ports:
         port: int = self._sockets[self._places[name]][0].getsockname()[1]
         return port
 
+    @property
+    def sockets(self) -> Sockets:
+        """What is listened on."""
+        return self._sockets
+
+    def inherit(self, sockets: Sockets) -> None:
+        """Listen on what somebody else has opened, as far as it is wanted."""
+        self._sockets |= sockets
+
     def prepare(self, config: Config) -> Move:
         """Open what a configuration asks for and is not open yet. Raises `CannotListen`, and then nothing is opened."""
-        wanted = _find_places(config)
+        wanted = find_places(config)
         opened: dict[Place, list[socket.socket]] = {}
         try:
             contexts = {name: _make_context(config.server.tls, *_ALPN[name]) for name in wanted if name in _ALPN}
@@ -149,11 +162,11 @@ class Ports:
         for server in self._servers.values():
             server.sweep(now_s)
 
-    def announce(self) -> None:
-        """Serve on, but say that this is no place to come to any more."""
-        self._health.leave()
+    def announce(self, *, followed: bool = False) -> None:
+        """Serve on, but send clients elsewhere with their next request; to a successor, if that has `followed`."""
+        self._health.leave(followed=followed)
         for server in self._servers.values():
-            server.announce()
+            server.announce(followed=followed)
 
     def stop_listening(self) -> None:
         """Accept no more; sockets that another process holds as well stay open there."""
@@ -180,7 +193,8 @@ class Ports:
             server.abort()
 
 
-def _find_places(config: Config) -> dict[str, Place]:
+def find_places(config: Config) -> dict[str, Place]:
+    """Where to listen, by name."""
     server, monitoring = config.server, config.monitoring
     ports = {"http": server.http_port, "grpc": server.grpc_port}
     if monitoring.enabled and monitoring.prometheus_port not in (0, server.http_port):
@@ -218,7 +232,8 @@ def _build_http(front: Front, grpc: GrpcServer) -> HttpPort:
 def _describe(error: OSError, place: Place, name: str) -> str:
     flag = f"--{name}-port" if name != "prometheus" else "monitoring.prometheus_port"
     if error.errno == errno.EADDRINUSE:
-        return f"port {place.port} ({name}) is in use; stop the other program or choose another with {flag}"
+        told = f"port {place.port} ({name}) is in use; stop the other program"
+        return f"{told} (or follow it with --take-over, if it is a proxy) or choose another with {flag}"
     if error.errno == errno.EACCES:
         return f"port {place.port} ({name}) is not for this user; choose another with {flag}"
     reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else error.strerror

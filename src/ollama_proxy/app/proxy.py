@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ollama_proxy.api.compute.methods import ComputeApi
 from ollama_proxy.api.status import build_status_app
 from ollama_proxy.app.access.guard import Guard
 from ollama_proxy.app.access.keyring import Keyring
+from ollama_proxy.app.activation import take_activated
 from ollama_proxy.app.departure import Departure
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embedding import EmbeddedBackend
@@ -24,13 +26,14 @@ from ollama_proxy.app.energy_desk import EnergyDesk, find_root
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.garbage import Garbage
 from ollama_proxy.app.generation import Generation, Succession, build_generation, compare, replaced
+from ollama_proxy.app.handover import ControlSocket, Heritage, Offer, control_path
 from ollama_proxy.app.inquiry import Desk
 from ollama_proxy.app.job import Job
 from ollama_proxy.app.learned import Memory
 from ollama_proxy.app.notify import READY, STOPPING, notify
 from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.placement import Placement
-from ollama_proxy.app.ports import Ports
+from ollama_proxy.app.ports import Ports, Sockets, find_places
 from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.reload import Reloader, Source
@@ -73,8 +76,15 @@ _SWEEP_S = 1.0
 class Proxy:
     """Service and control of the APIs, and the life of everything behind them."""
 
-    def __init__(self, config: Config, source: Source | None = None) -> None:
-        """`source` is where the configuration came from; without one it cannot be reloaded."""
+    def __init__(
+        self,
+        config: Config,
+        source: Source | None = None,
+        heritage: Heritage | None = None,
+        followed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`source` is where the configuration came from; without one it cannot be reloaded. `heritage` is what the
+        process before has handed over; `followed` is called when a successor serves, and it is time to stop."""
         self._loop = asyncio.get_running_loop()
         self._keyring = Keyring(config.server.auth)
         #: Who may do what.
@@ -129,6 +139,12 @@ class Proxy:
         self._ports = Ports(self._front, ComputeApi(self))
         self._reloader = Reloader(self, source)
         self._departure = Departure(self._ports, self._dispatcher.running)
+        self._heritage = heritage
+        self._followed = followed
+        if heritage is not None and heritage.mode:
+            self._steering.mode = heritage.mode
+        path = control_path(config)
+        self._control = ControlSocket(path, self) if path is not None else None
         self._garbage = Garbage()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -155,7 +171,11 @@ class Proxy:
     async def start(self) -> None:
         """Look at the backends, start the embedded model if it is needed, then listen. Raises `CannotListen`."""
         self._dispatcher.starting = True
-        await self._ports.commit(self._ports.prepare(self.config))
+        heritage = self._heritage
+        self._ports.inherit(heritage.sockets if heritage is not None else take_activated(find_places(self.config)))
+        move = self._ports.prepare(self.config)
+        if heritage is None:
+            await self._ports.commit(move)
         self._energy.start()
         self._energy.recall_spending(self._budget, self._loop.time())
         await self._prober.probe_all()
@@ -166,6 +186,9 @@ class Proxy:
             await self._embedded.start()
         # Only now it is known who serves, and so who may run under a power cap.
         self._steer()
+        if heritage is not None:
+            # Until now the predecessor has served alone.
+            await self._ports.commit(move)
         self._dispatcher.started()
         self._garbage.begin(self._loop.time())
         self._tasks.append(spawn(self._prober.run(), "probes"))
@@ -175,7 +198,12 @@ class Proxy:
         if self._decision_file is not None:
             self._tasks.append(spawn(self._decision_file.run(), "record decisions"))
         self._tasks.append(spawn(self._reloader.run(), "watch the configuration"))
-        notify(READY)
+        notify(READY, f"MAINPID={os.getpid()}")
+        if heritage is not None:
+            await heritage.confirm()
+        if self._control is not None:
+            self._control.open()
+            self._tasks.append(spawn(self._control.run(), "wait for a successor"))
 
     @property
     def http_port(self) -> int:
@@ -189,7 +217,22 @@ class Proxy:
 
     @property
     def is_leaving(self) -> bool:
-        return self._departure.begun
+        return self._departure.begun and not self._departure.followed
+
+    async def offer(self) -> tuple[Offer, Sockets]:
+        """What a successor gets, with what was learned up to now in its file."""
+        self._memory.save()
+        mode = self._steering.mode
+        return Offer(mode="" if mode == self.config.efficiency.default_mode else mode), self._ports.sockets
+
+    def hand_over(self) -> None:
+        """A successor serves: accept no more, leave the files to it, and end."""
+        self._departure.followed = True
+        self._ports.stop_listening()
+        self._memory.give_up()
+        if self._decision_file is not None:
+            self._decision_file.share()
+        self._followed()
 
     def hurry(self) -> None:
         """Wait for nobody any more on the way out."""
@@ -197,7 +240,11 @@ class Proxy:
 
     async def stop(self) -> None:
         """Be not ready, let answers end within the grace period, give the rest a last word, end everything."""
-        notify(STOPPING)
+        self._reloader.end()
+        if not self._departure.followed:
+            notify(STOPPING)
+        if self._control is not None:
+            self._control.close()
         process = self.config.process
         await self._departure.leave(process.drain_delay_seconds, process.grace_seconds)
         for task in self._tasks:

@@ -51,6 +51,11 @@ class Reloader:
         self._begun = asyncio.Event()
         self._turn = asyncio.Lock()
         self._waits = False
+        self._over = False
+
+    def end(self) -> None:
+        """Take up nothing any more."""
+        self._over = True
 
     async def run(self) -> None:
         """From now on: the start is over. Watches the files for ever."""
@@ -71,7 +76,7 @@ class Reloader:
 
     def request(self, why: str) -> None:
         """Reload soon; a request that comes while another waits is the same request."""
-        if not self._waits:
+        if not self._waits and not self._over:
             self._waits = True
             spawn(self._reload_soon(why), "reload")
 
@@ -101,6 +106,8 @@ class Reloader:
                 notify(READY)
 
     async def _reload(self, why: str) -> tuple[str, ...]:
+        if self._over:
+            raise ProxyError(ErrorKind.NO_HEALTHY_BACKEND, "this proxy is stopping")
         if self._source is None:
             raise ProxyError(ErrorKind.UNIMPLEMENTED, "this proxy was not started from a file")
         try:

@@ -30,7 +30,17 @@ app.add_typer(keys.app, name="keys")
 app.command("ledger")(ledger.ledger)
 app.command("replay")(replay.replay)
 
-_LONG_FLAGS = ("config", "log-level", "grpc-port", "http-port", "host", "validate-config", "version", "help")
+_LONG_FLAGS = (
+    "config",
+    "log-level",
+    "grpc-port",
+    "http-port",
+    "host",
+    "take-over",
+    "validate-config",
+    "version",
+    "help",
+)
 
 
 @app.callback(invoke_without_command=True)
@@ -41,6 +51,9 @@ def run(
     grpc_port: Annotated[int | None, typer.Option(help="gRPC port.", min=0, max=65535)] = None,
     http_port: Annotated[int | None, typer.Option(help="HTTP port.", min=0, max=65535)] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Follow the proxy that runs on these ports, without a gap.")
+    ] = False,
     validate_config: Annotated[bool, typer.Option("--validate-config", help="Check the file and exit.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
@@ -65,7 +78,7 @@ def run(
     if validate_config:
         typer.echo(f"{path}: good")
         raise typer.Exit
-    raise typer.Exit(serve.serve(loaded, path, lambda: load_config(path, os.environ, flags)))
+    raise typer.Exit(serve.serve(loaded, path, lambda: load_config(path, os.environ, flags), take_over=take_over))
 
 
 def normalise_flags(arguments: list[str]) -> list[str]:

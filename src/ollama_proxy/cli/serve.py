@@ -8,32 +8,51 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ollama_proxy.config.schema import Config
 
+if TYPE_CHECKING:
+    from ollama_proxy.app.handover import Heritage
+    from ollama_proxy.app.reload import Source
 
-def serve(config: Config, config_path: Path, read_config: Callable[[], Config]) -> int:
-    """Run until a signal; returns the exit code. `read_config` reads the file again, with the same flags.
+_log = logging.getLogger(__name__)
+
+
+def serve(config: Config, config_path: Path, read_config: Callable[[], Config], *, take_over: bool = False) -> int:
+    """Run until a signal; returns the exit code. `read_config` reads the file again, with the same flags; `take_over`
+    follows a proxy that runs.
 
     The first signal lets answers end, the second does not wait for them.
     """
     import uvloop
 
+    from ollama_proxy.app import handover
+    from ollama_proxy.app.reload import Source
     from ollama_proxy.observability.logs import set_up_logging
 
     set_up_logging(config.monitoring.log_level)
-    return uvloop.run(_serve(config, config_path, read_config))
+    heritage = None
+    try:
+        path = handover.control_path(config)
+        if take_over and path is not None:
+            heritage = handover.take_over(path)
+    except handover.CannotTakeOver as error:
+        print(f"ollama-proxy: {error}", file=sys.stderr)
+        return 2
+    if take_over and heritage is None:
+        _log.info("no proxy is there to be followed; this is an ordinary start")
+    return uvloop.run(_serve(config, Source(config_path, read_config), heritage))
 
 
-async def _serve(config: Config, config_path: Path, read_config: Callable[[], Config]) -> int:
+async def _serve(config: Config, source: Source, heritage: Heritage | None) -> int:
     from ollama_proxy.app.banner import write_banner
     from ollama_proxy.app.ports import CannotListen
     from ollama_proxy.app.proxy import Proxy
-    from ollama_proxy.app.reload import Source
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    proxy = Proxy(config, Source(config_path, read_config))
+    proxy = Proxy(config, source, heritage, stop.set)
 
     def end() -> None:
         if stop.is_set():
@@ -55,7 +74,7 @@ async def _serve(config: Config, config_path: Path, read_config: Callable[[], Co
                 server.host,
                 proxy.http_port,
                 proxy.grpc_port,
-                str(config_path),
+                str(source.path),
                 problem,
                 tls=server.tls.enabled,
             )
@@ -68,7 +87,7 @@ async def _serve(config: Config, config_path: Path, read_config: Callable[[], Co
         starting.cancel()
         stopping.cancel()
         await asyncio.wait({starting, stopping})
-        logging.getLogger(__name__).debug("stopping")
+        _log.debug("stopping")
         await proxy.stop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # It is ending well: who asks again while the loop is taken down must not make it a death by signal.

@@ -12,6 +12,8 @@ from ollama_proxy.net.http2.server import Http2Server
 #: The method of HTTP/2's preface is no method of HTTP/1.1.
 _METHOD = PREFACE[:4]
 _FIRST_BYTES_S = 10.0
+#: On the way out, how often it is looked whether those that have said nothing have said something.
+_LOOK_AGAIN_S = 0.05
 
 
 class HttpPort:
@@ -33,10 +35,11 @@ class HttpPort:
         self.http1.sweep(now_s)
         self.http2.sweep(now_s)
 
-    def announce(self) -> None:
-        """Serve on, but let clients know that they should go elsewhere with the next request."""
-        self.http1.announce()
-        self.http2.announce()
+    def announce(self, *, followed: bool = False) -> None:
+        """Serve on, but let clients know that they should go elsewhere with the next request; `followed` by another
+        process, to that."""
+        self.http1.announce(followed=followed)
+        self.http2.announce(followed=followed)
 
     def begin_drain(self) -> None:
         """Take nothing new, and close each connection when what it carries has ended."""
@@ -46,9 +49,12 @@ class HttpPort:
         self.http2.begin_drain()
 
     async def wait_idle(self) -> None:
-        """Wait until no connection is left."""
-        await self.http1.wait_idle()
-        await self.http2.wait_idle()
+        """Wait until no connection is left, not even one that has said nothing yet."""
+        while self.undecided or self.http1.connections or self.http1.guests or self.http2.connections:
+            await self.http1.wait_idle()
+            await self.http2.wait_idle()
+            if self.undecided:
+                await asyncio.sleep(_LOOK_AGAIN_S)
 
     def abort(self) -> None:
         """Close what is left."""

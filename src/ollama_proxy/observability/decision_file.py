@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections import deque
 from pathlib import Path
@@ -35,6 +36,10 @@ class DecisionFile:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def share(self) -> None:
+        """Another process appends to the file as well, and sees to its size."""
+        self._max_bytes = sys.maxsize
 
     def add(self, taken: Taken) -> None:
         """Queue one that has ended."""

@@ -29,11 +29,13 @@ class Health:
             "/grpc.health.v1.Health/Watch": GrpcMethod(self._watch, server_streaming=True, permission="open"),
         }
 
-    def leave(self) -> None:
-        """Not serving from now on; whoever watches is told, and let go, for a watch would hold up the end."""
-        self._left = True
+    def leave(self, *, followed: bool = False) -> None:
+        """Let go whoever watches, for a watch would hold up the end. Unless a successor has `followed`, and serves at
+        the same address, whoever asks is told from now on that nobody does."""
+        self._left = not followed
         for call in list(self._watchers):
-            call.send_message(_NOT_SERVING)
+            if not followed:
+                call.send_message(_NOT_SERVING)
             call.finish(_UNAVAILABLE, _STOPPING)
         self._watchers.clear()
 

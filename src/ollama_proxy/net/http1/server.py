@@ -69,8 +69,9 @@ class HttpServer:
         for guest in list(self.guests):
             guest.sweep(now_s)
 
-    def announce(self) -> None:
-        """Serve on, but tell each client with its answer to take another connection for the next request."""
+    def announce(self, *, followed: bool = False) -> None:
+        """Serve on, but tell each client with its answer to take another connection for the next request; `followed`
+        or not."""
         self.leaving = True
 
     def begin_drain(self) -> None:

@@ -28,8 +28,10 @@ class Http2Server:
         for protocol in list(self.connections):
             protocol.sweep(now_s)
 
-    def announce(self) -> None:
-        """Nothing is said before the drain, in which GOAWAY lets a client move without losing a call."""
+    def announce(self, *, followed: bool = False) -> None:
+        """Serve on. Clients that find a successor under the same address are sent there now: GOAWAY loses no call."""
+        if followed:
+            self.begin_drain()
 
     def begin_drain(self) -> None:
         """Take no new call, and close each connection when its calls have ended."""
@@ -79,9 +81,11 @@ class Http2Protocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         server, core = self._server, self.core
-        if len(server.connections) >= server.limits.connections or server.draining:
+        if len(server.connections) >= server.limits.connections:
             self.transport.abort()
             return
+        if server.draining:
+            core.liveness.drain()
         peer = transport.get_extra_info("peername")
         core.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else "local"
         core.secure = transport.get_extra_info("ssl_object") is not None
