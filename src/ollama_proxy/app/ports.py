@@ -137,6 +137,11 @@ class Ports:
             raise
         return Move(wanted, contexts, opened)
 
+    def abandon(self, move: Move) -> None:
+        """Do not move after all."""
+        for sockets in move.opened.values():
+            close_all(sockets)
+
     async def commit(self, move: Move) -> None:
         """Accept there, and then no longer where this is not wanted any more; open connections stay."""
         self._sockets |= move.opened

@@ -36,11 +36,12 @@ from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports, Sockets, find_places
 from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
-from ollama_proxy.app.reload import Reloader, Source
+from ollama_proxy.app.reload import CannotAdopt, Reloader, Source
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.steering import Steering
 from ollama_proxy.app.upstreams import build_passage
 from ollama_proxy.config.checks import is_loopback
+from ollama_proxy.config.key_file import KeyFileError
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call, RawHead, RawRequest
 from ollama_proxy.domain.decision import Policy
@@ -282,7 +283,8 @@ class Proxy:
     # -- another configuration ------------------------------------------------------
 
     async def adopt(self, config: Config) -> None:
-        """Serve by another configuration from now on. Raises `CannotListen`, and then nothing has changed.
+        """Serve by another configuration from now on. Raises `CannotListen` or `CannotAdopt`, and then nothing has
+        changed.
 
         Everything is built and everybody new has been asked before anything is exchanged, and that is done in one turn
         of the event loop. Requests that run keep the objects that they run on.
@@ -293,6 +295,11 @@ class Proxy:
         limit_s = config.health.timeout_seconds
         found = await asyncio.gather(*(self._prober.ask(now.backends[name], limit_s) for name in asked))
         move = self._ports.prepare(config)
+        try:
+            self.guard.replace(config.server.auth)
+        except (KeyFileError, OSError) as error:
+            self._ports.abandon(move)
+            raise CannotAdopt(str(error)) from None
         self._succeed(before, now, who)
         for name, one in zip(asked, found, strict=True):
             self._prober.book(name, one)

@@ -22,6 +22,10 @@ from ollama_proxy.net.task import spawn
 _log = logging.getLogger(__name__)
 
 
+class CannotAdopt(Exception):
+    """A configuration that is good by itself, and cannot be served by; the text says why."""
+
+
 class Adopter(Protocol):
     """Who serves by a configuration."""
 
@@ -30,7 +34,7 @@ class Adopter(Protocol):
         """The one in force."""
 
     async def adopt(self, config: Config) -> None:
-        """Serve by another from now on. Raises `CannotListen`, and then nothing has changed."""
+        """Serve by another from now on. Raises `CannotListen` or `CannotAdopt`, and then nothing has changed."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -119,7 +123,7 @@ class Reloader:
             raise ProxyError(ErrorKind.INVALID_REQUEST, f"needs a restart: {', '.join(fixed)}")
         try:
             await self._adopter.adopt(config)
-        except CannotListen as error:
+        except (CannotListen, CannotAdopt) as error:
             raise ProxyError(ErrorKind.INVALID_REQUEST, str(error)) from None
         _log.info("reload (%s): %s", why, "; ".join(changes) or "no key has changed")
         return tuple(changes)
