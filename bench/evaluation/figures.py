@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from statistics import median
 
 import msgspec
 
 from ollama_proxy.lab.simulation.bound import bound
+from ollama_proxy.lab.simulation.contention import charge_waiting
 from ollama_proxy.lab.simulation.report import allow_like, measure_e2e_s, percentile, summarise_run
 from ollama_proxy.lab.simulation.run import Setting
 from ollama_proxy.lab.simulation.timing import time_as_drawn
@@ -39,7 +41,13 @@ def measure_bound(run: Run, setting: Setting) -> Figures:
     kept = msgspec.structs.replace(run, served=served)
     arrivals, drawn = [one.arrival for one in served], time_as_drawn(setting.seed)
     found = bound(arrivals, setting.devices, *allow_like(kept), setting.host, drawn)
-    return {"bound_joules_per_request": found.joules / len(served), "bound_ratio": run.joules / found.joules}
+    charge = partial(charge_waiting, setting.devices, setting.host)
+    charged = bound(arrivals, setting.devices, *allow_like(kept), setting.host, drawn, charge)
+    return {
+        "bound_joules_per_request": found.joules / len(served),
+        "bound_ratio": run.joules / found.joules,
+        "charged_bound_ratio": run.joules / charged.joules,
+    }
 
 
 def _measure_wishes(run: Run) -> Figures:

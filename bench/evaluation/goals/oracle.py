@@ -12,6 +12,8 @@ RATES = (11.0, 14.0, 17.0)
 LIGHT_RATES = (2.0, 5.0, 8.0)
 #: What is given to the policy, and to the bound that it is held to.
 GIFTS = ((), (LENGTHS_KNOWN,), (MEMORY_AMPLE,), (LENGTHS_KNOWN, MEMORY_AMPLE))
+#: A bound that is closer to what can be done, of those schedules that keep the package cool.
+_CHARGED = "the same, as it is, by a bound that pays for waiting for memory and never throttles"
 _WORDS = ("as it is", "lengths known", "memory ample", "both")
 
 
@@ -24,7 +26,7 @@ def list_tasks(workload: str) -> list[Task]:
 
 def judge(results: Results, workload: str) -> list[Line]:
     """Joules by those of the bound that knows everything, is no later and no oftener late. Only the first is a goal."""
-    return [
+    lines = [
         Line(
             "G4",
             f"joules by those of the bound, {words}",
@@ -34,3 +36,5 @@ def judge(results: Results, workload: str) -> list[Line]:
         )
         for gift, words in zip(GIFTS, _WORDS, strict=True)
     ]
+    charged = {name_rate(r): results.spread(Case(workload, r), "charged_bound_ratio") for r in RATES}
+    return [*lines, Line("G4", _CHARGED, "ratio", None, charged)]

@@ -13,7 +13,8 @@ A linear programme relaxes the schedule. Requests may be split over devices; ord
 
 Late requests cost the cheapest device's joules and no device's time, requests without target likewise. Service times
 and joules are those of a request alone on the device, model loaded: nominal ones, or those of a run's noise. With
-several slots the joules are those of the batch size that is cheapest. Needs HiGHS (the extra `simulate`).
+several slots the joules are those of the batch size that is cheapest. What devices of the host's memory draw while they
+wait for each other is added by `contention.charge_waiting`, for schedules that never throttle. Needs HiGHS (the extra `simulate`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 import numpy as np
 
-from ollama_proxy.lab.simulation.programme import Floats, InfeasibleError, Programme
+from ollama_proxy.lab.simulation.programme import Booleans, Floats, InfeasibleError, Programme
 from ollama_proxy.lab.simulation.timing import Timed, Timing, time_nominally
 from ollama_proxy.lab.simulation.windows import Jobs, overfull_windows
 from ollama_proxy.lab.simulation.workload import Arrival
@@ -50,6 +51,9 @@ class Device(Timed, Protocol):
 
 
 D = TypeVar("D", bound=Device)
+#: Adds to a programme what requests cost together, given seconds of decoding and whether they are in time, both of
+#: shape (requests, devices), and the seconds in which all that is in time is done.
+Charge = Callable[[Programme, Floats, Booleans, float], None]
 
 
 class Host(Protocol):
@@ -76,12 +80,15 @@ def bound(
     late_shares: Mapping[str, float] | None = None,
     host: Host | None = None,
     time: Callable[[D, Arrival], Timing] = time_nominally,
+    charge: Charge | None = None,
 ) -> Bound:
     """Least dynamic joules of any schedule of `arrivals` that meets the targets.
 
     A request's target, from its arrival to its end, is its own deadline, else that of its wish in `targets_s`, else
     none. `late_shares` says for each wish what part of its requests with a target may be late, 1 % where it says
-    nothing. Without `host` memory is boundless. `time` says what a request takes on a device. Raises `InfeasibleError`.
+    nothing. Without `host` memory is boundless. `time` says what a request takes on a device. `charge`
+    adds joules that requests cost together (`contention.charge_waiting`); they are no request's. Raises
+    `InfeasibleError`.
     """
     if not arrivals:
         return Bound(0.0, (), ())
@@ -90,6 +97,7 @@ def bound(
     joules = np.array([[each.joules for each in row] for row in timings]) * cheapest
     request_joules = joules.min(axis=1)
     request_late = np.zeros(len(arrivals))
+    shared_joules = 0.0
     target_s = np.array([one.deadline_s or targets_s.get(one.wish, math.inf) for one in arrivals]) + _ROUNDING_S
     aimed = np.flatnonzero(np.isfinite(target_s))
     if aimed.size:
@@ -103,8 +111,13 @@ def bound(
             _limit_device(programme, work, number, device.slots)
         if host is not None:
             _limit_memory(programme, work, devices, host)
+        if charge is not None:
+            charge(programme, work.decode_s, work.on_time, float(work.due_s.max() - work.release_s.min()))
         request_joules[aimed], request_late[aimed] = programme.solve()
-    return Bound(float(request_joules.sum()), tuple(request_joules.tolist()), tuple(request_late.tolist()))
+        shared_joules = programme.shared_joules
+    return Bound(
+        float(request_joules.sum()) + shared_joules, tuple(request_joules.tolist()), tuple(request_late.tolist())
+    )
 
 
 class _Work:

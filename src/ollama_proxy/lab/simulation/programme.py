@@ -1,7 +1,7 @@
 """The linear programme behind the clairvoyant bound, as arrays for HiGHS.
 
 Columns: for each request and each device that can do it in time, the part of it that is done there; for each request,
-the part that is late.
+the part that is late; the seconds of states that devices share.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ class Programme:
         self._column = np.full(on_time.shape, -1, dtype=np.int64)
         self._column[on_time] = np.arange(len(places))
         self._requests = requests
+        self._parts = len(self._costs)
+        #: Joules of what requests share, once it is solved.
+        self.shared_joules = 0.0
         self._rows: list[tuple[Integers, Floats, float, float]] = []
         by_request = np.argsort(self._request, kind="stable")
         for columns in np.split(by_request, np.cumsum(np.bincount(self._request))[:-1]):
@@ -47,12 +50,27 @@ class Programme:
 
     def limit_late(self, requests: Integers, most: float) -> None:
         """At most `most` of these requests are late, together."""
-        columns = len(self._costs) - self._requests + requests
+        columns = self._parts - self._requests + requests
         self._rows.append((columns, np.ones(columns.size), -highspy.kHighsInf, most))
 
     def limit_work(self, requests: Integers, devices: Integers, work: Floats, capacity: float) -> None:
         """`work`, that of each request on the device in the same place, is at most `capacity` together."""
         self._rows.append((self._column[requests, devices], work, -highspy.kHighsInf, capacity))
+
+    def add_modes(self, costs: Floats) -> Integers:
+        """Seconds of states that devices share, at `costs` joules each; their columns."""
+        columns = np.arange(len(self._costs), len(self._costs) + costs.size)
+        self._costs = np.concatenate([self._costs, costs])
+        return columns
+
+    def limit_modes(self, modes: Integers, most_s: float) -> None:
+        """At most so many seconds of these together."""
+        self._rows.append((modes, np.ones(modes.size), -highspy.kHighsInf, most_s))
+
+    def require_modes(self, requests: Integers, device: int, work: Floats, modes: Integers, speeds: Floats) -> None:
+        """The work of these requests on a device is done in these modes, each at its speed."""
+        columns = np.concatenate([self._column[requests, device], modes])
+        self._rows.append((columns, np.concatenate([work, -speeds]), -highspy.kHighsInf, 0.0))
 
     def solve(self) -> tuple[Floats, Floats]:
         """Joules and late part of each request. Raises `InfeasibleError`."""
@@ -62,9 +80,10 @@ class Programme:
         solver.run()
         if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             raise InfeasibleError(f"the solver says: {solver.modelStatusToString(solver.getModelStatus())}")
-        parts = np.array(solver.getSolution().col_value)
+        values = np.array(solver.getSolution().col_value)
+        parts, self.shared_joules = values[: self._parts], float(values[self._parts :] @ self._costs[self._parts :])
         joules = np.zeros(self._requests)
-        np.add.at(joules, self._request, parts * self._costs)
+        np.add.at(joules, self._request, parts * self._costs[: self._parts])
         late = np.clip(parts[-self._requests :], 0.0, 1.0)
         return joules, np.where(late < _ROUNDING, 0.0, late)
 
@@ -74,7 +93,8 @@ class Programme:
         model.num_row_ = len(self._rows)
         model.col_cost_ = self._costs
         model.col_lower_ = np.zeros(len(self._costs))
-        model.col_upper_ = np.ones(len(self._costs))
+        shared = np.full(len(self._costs) - self._parts, highspy.kHighsInf)
+        model.col_upper_ = np.concatenate([np.ones(self._parts), shared])
         model.row_lower_ = np.array([row[2] for row in self._rows])
         model.row_upper_ = np.array([row[3] for row in self._rows])
         model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
