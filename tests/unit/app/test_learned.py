@@ -48,6 +48,7 @@ def teach(path: Path) -> Learnt:
         learnt.fleet_state.succeeded("a", "m:1b", Observation(1.0, 40.0, 100, 3.0), 1000.0)
         learnt.lengths.learn("m:1b", "ollama", "", 700)
         learnt.prompts.learn("m:1b", 1000, 400)
+    learnt.fleet_state.age(1001.0)  # what a moment taught is shown when it is over
     memory(path, learnt).save()
     return learnt
 
