@@ -70,6 +70,8 @@ class Dispatcher:
         self.prefixes = prefixes
         self.admission = Admission(fleet, lambda: self.policy, most=most_waiting)
         self.budget = budget or HourlyBudget(0)
+        #: Whether streams that break off are continued elsewhere.
+        self.continues = True
         self._planning = False
         self._serial = 0
         #: While true, a request that finds no healthy backend waits: one is about to start.

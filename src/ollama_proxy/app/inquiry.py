@@ -133,7 +133,7 @@ def _tell_suppositions(question: Question) -> Iterator[str]:
 
 def _sum_up(taken: Taken) -> dict[str, Any]:
     """One line of the list; what is not known is absent."""
-    verdict, request = taken.verdict, taken.given[0]
+    verdict, request = taken.decide(), taken.given[0]
     outcome = taken.outcome
     found: dict[str, Any] = {
         "id": taken.id,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ollama_proxy.app.bill import Bill
+from ollama_proxy.app.continuing import ask_for_rest, join_outcomes
 from ollama_proxy.app.lessons import teach
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import Timing, believe, describe_route, sum_up
@@ -26,6 +27,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, Attempt
 from ollama_proxy.fleet.admission import Full, Waiting
 from ollama_proxy.fleet.running import Running, predict_running
+from ollama_proxy.lifecycle.continuation import Sent, continue_call, why_not
 from ollama_proxy.lifecycle.life import Life, State
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.decisions import Taken
@@ -62,6 +64,7 @@ class Job:
 
     __slots__ = (
         "_alone",
+        "_asked",
         "_attempt",
         "_bill",
         "_decision",
@@ -77,10 +80,12 @@ class Job:
         "_request",
         "_reuse",
         "_running",
+        "_sent",
         "_sink",
         "_taken",
         "_view",
         "_waiting",
+        "_whole",
         "call",
         "life",
     )
@@ -101,6 +106,7 @@ class Job:
             call.operation not in _WRITTEN,
             owner.lengths.expect(model, call.way_in, call.caller.name),
             serial=owner.take_serial(),
+            allowed=call.caller.backends,
         )
         #: What it has in common with earlier prompts, where that is worth a look.
         self._reuse = follow(owner, call, self._request)
@@ -126,6 +132,10 @@ class Job:
         self._paused = False
         #: How much of the attempt's relaying was seen by the last look at its silence.
         self._relayed = 0
+        #: What the client has of an answer that broke off, and the call for the whole of it.
+        self._sent: Sent | None = None
+        self._whole = call
+        self._asked: RoutingRequest | None = None
 
     # -- deciding and opening ------------------------------------------------
 
@@ -168,7 +178,7 @@ class Job:
         """Do what was decided on `given`, now or when its turn has come."""
         came_up = self._waiting is not None
         self._waiting = None
-        if isinstance(verdict, Refusal) and (self.call.wants or self._owner.substitutes):
+        if isinstance(verdict, Refusal) and not self._sent and (self.call.wants or self._owner.substitutes):
             lesser = self._give_way()
             if lesser is not None:
                 (verdict, given), came_up = lesser, False
@@ -246,6 +256,7 @@ class Job:
         self._head = None
         self._relayed = 0
         self._opened_s = self._last_s = owner.clock()
+        self._first_s = None
         self.life.opened(chosen)
         self._taken = owner.decisions.take(self.call.request_id, self.life.attempts, given, decision)
         # Whoever takes no slot is not counted among those that keep one.
@@ -352,11 +363,11 @@ class Job:
             self._taken = None
         for doubt in self._doubtful:
             owner.books.blame(*doubt)
-        return outcome
+        return outcome if self._sent is None else join_outcomes(self._sent, outcome)
 
     def on_failure(self, failure: Failure) -> None:
         owner, life = self._owner, self.life
-        self._attempt = None
+        attempt, self._attempt = self._attempt, None
         if self._reuse is not None:
             self._reuse.end(failed=True)
         self._close()
@@ -369,7 +380,7 @@ class Job:
             owner.books.blame(life.backend, asked, failure)
         owner.books.attempt_failed(life.backend, failure)
         self._close_decision("failed", failure.message)
-        error = life.failed(failure)
+        error = None if self._goes_on(attempt, failure) else life.failed(failure)
         if error is None:
             if owner.policy.power_set is not None:
                 # Others may run under the cap now that this one is down.
@@ -377,6 +388,27 @@ class Job:
             self.advance()
         else:
             self._end_with(error)
+
+    def _goes_on(self, attempt: Attempt | None, failure: Failure) -> bool:
+        """Whether a stream that broke off is to be continued: then the next decision is about the rest."""
+        life, owner = self.life, self._owner
+        if life.state is not State.STREAMING or attempt is None or not owner.continues or not life.may_try:
+            return False
+        progress = attempt.take_over() if failure.kind.retryable and not failure.told else None
+        if progress is None or progress.calling:
+            return False
+        sent = self._sent or Sent((self._first_s or self._last_s) - self.call.arrived_s)
+        sent.add(progress.events)
+        if why_not(self._whole, sent):
+            return False
+        if progress.first:
+            self._sink.take_over(progress)
+        self._sent = sent
+        self.call = continue_call(self._whole, sent)
+        self._asked = self._asked or self._request
+        self._request = ask_for_rest(self._asked, self.call, owner.fleet_state.view(), life.backend)
+        life.broke(failure)
+        return True
 
     def _begin(self) -> None:
         """The first byte of the answer: from here on nothing is tried again."""
@@ -386,6 +418,8 @@ class Job:
         if self._running is not None:
             self._running.first_s = self._last_s
         self.life.first_byte()
+        if self._sent is not None:
+            return
         self._sink.routed(self._route())
         if self._head is not None:
             self._sink.start_raw(*self._head)

@@ -26,7 +26,11 @@ def teach(
     quota = call.caller.quota
     if quota is not None and call.operation not in COST_NOTHING:
         quota.settle(call.prompt_bytes, usage.prompt_tokens, usage.output_tokens, owner.clock())
-    if request.embed or not owner.fleet_state.wants_lessons(decision.backend, timing.ended_s):
+    if (
+        request.embed
+        or call.continued is not None
+        or not owner.fleet_state.wants_lessons(decision.backend, timing.ended_s)
+    ):
         return
     if usage.output_tokens and finished.reason not in _NOT_WRITTEN_OUT:
         owner.lengths.learn(request.model, call.way_in, call.caller.name, usage.output_tokens)

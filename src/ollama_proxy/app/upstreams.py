@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 
 from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.registry import BACKEND_GROUP, BACKENDS, load_kind
+from ollama_proxy.backends.anthropic.answers import StreamDecoder as AnthropicStream
 from ollama_proxy.backends.anthropic.backend import AnthropicBackend
 from ollama_proxy.backends.ollama.backend import OllamaBackend
+from ollama_proxy.backends.openai.answers import StreamDecoder as OpenAiStream
 from ollama_proxy.backends.openai.backend import OpenAiBackend
 from ollama_proxy.config.endpoint import Endpoint, parse_endpoint
 from ollama_proxy.config.schema import Backend as BackendConfig
+from ollama_proxy.domain.call import Dialect
 from ollama_proxy.domain.device import BackendSpec, FleetView
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Backend
@@ -23,6 +26,8 @@ EMBEDDED_WATTS = 10.0
 EMBEDDED_LATENCY_MS = 200.0
 EMBEDDED_TOKENS_PER_SECOND = 60.0
 EMBEDDED_SLOTS = 4
+#: Who reads the streams of other dialects that a server speaks beside its own.
+_DECODERS = {Dialect.OPENAI: OpenAiStream, Dialect.ANTHROPIC: AnthropicStream}
 #: Hardware that works on the memory of its machine, and not on its own.
 _WITHOUT_MEMORY = frozenset(("npu", "igpu", "cpu"))
 _THIS_MACHINE = "localhost"
@@ -69,6 +74,7 @@ def build_spec(config: BackendConfig, aliases: Mapping[str, str]) -> BackendSpec
         parallel_exponent=character.parallel_exponent,
         memory_pool=_find_pool(config),
         max_model_size_gb=capability.max_model_size_gb,
+        memory_gb=config.memory_gb,
         supported_patterns=capability.supported_model_patterns,
         preferred_models=capability.preferred_models,
         excluded_patterns=capability.excluded_patterns,
@@ -99,7 +105,7 @@ def _pool(endpoint: Endpoint) -> OriginPool:
 
 def build_ollama(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig) -> Backend:
     """A server of type ollama."""
-    return OllamaBackend(spec, _pool(endpoint), endpoint.prefix)
+    return OllamaBackend(spec, _pool(endpoint), endpoint.prefix, _DECODERS)
 
 
 def build_openai(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig) -> Backend:

@@ -205,7 +205,7 @@ class Backend(Section, frozen=True):
         Meta(description="what a server of type openai speaks besides chat: such requests go to it as they came"),
     ] = ()
     capabilities: Annotated[
-        tuple[Literal["audio", "speech", "images", "rerank", "suffix"], ...],
+        tuple[Literal["audio", "continuation", "speech", "images", "rerank", "suffix"], ...],
         Meta(description="what a server of type openai can do besides text, vectors and reading images"),
     ] = ()
     max_tokens: Annotated[

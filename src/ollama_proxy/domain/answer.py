@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -41,6 +42,17 @@ class Embeddings(msgspec.Struct, frozen=True):
 
 
 AnswerEvent = TextDelta | ThinkingDelta | ToolCall | Embeddings
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a stream came that broke off: all its events, and whether the call of a tool had begun.
+
+    `first` holds the first bytes that the client got where they are the backend's own: its ids are in them.
+    """
+
+    events: Sequence[AnswerEvent]
+    calling: bool = False
+    first: bytes = b""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from .answer import AnswerEvent, Finished, Outcome, Route
+from .answer import AnswerEvent, Finished, Outcome, Progress, Route
 from .call import Call, Need, RawHead, RawRequest
 from .device import BackendSpec, Calibration, FleetView, ModelFacts
 from .errors import Failure, ProxyError
@@ -24,7 +24,8 @@ class AnswerSink(Protocol):
 
     Order: `routed` once, then either `start_raw` and any number of `send_raw` (fast lane) or any number of
     `send_events` (translate lane), then `finish`; or `send_whole` (fast lane) and nothing more. `fail` may come at any
-    time instead of what would follow, and is the last call.
+    time instead of what would follow, and is the last call. Where the backend of a stream fails in the middle,
+    `take_over` stands between the bytes of the first and the events of the next.
     """
 
     def routed(self, route: Route) -> None:
@@ -40,6 +41,9 @@ class AnswerSink(Protocol):
         """Behind the first `send_raw`: what takes a chunk in HTTP/1.1's framing as it came; not once
         the call is cancelled. None where the client does not get that framing.
         """
+
+    def take_over(self, progress: Progress) -> None:
+        """The raw stream came so far; what follows it are events."""
 
     def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
         """A whole answer in the client's own dialect."""
@@ -250,6 +254,15 @@ class Attempt(Protocol):
 
     def resume(self) -> None:
         """Read again."""
+
+    def kept_bytes(self) -> int:
+        """Bytes of the stream so far that are kept as they came."""
+
+    def read_kept(self) -> None:
+        """Read them, and keep what they say: it takes less room."""
+
+    def take_over(self) -> Progress | None:
+        """How far the stream came, that another may go on behind it; None where that cannot be told."""
 
 
 class ProbeReport(msgspec.Struct, frozen=True):

@@ -44,8 +44,9 @@ class TextSource(Protocol):
 
 
 def prompt_of(request: Generation) -> str:
-    """The text of a request, whatever its form."""
-    return "\n".join([request.system, request.prompt, *(message.content for message in request.messages)])
+    """The text of a request, the same for a prompt and for a chat of one turn."""
+    parts = [request.system, request.prompt, *(message.content for message in request.messages)]
+    return "\n".join([part for part in parts if part])
 
 
 class SyntheticText:
@@ -55,6 +56,27 @@ class SyntheticText:
         self._seed = seed
 
     async def write(self, model: str, request: Generation) -> tuple[list[str], str]:
+        if request.messages and request.messages[-1].role == "assistant":
+            rest = self._go_on(model, request)
+            if rest is not None:
+                return rest
+        return self._write(model, request)
+
+    def _go_on(self, model: str, request: Generation) -> tuple[list[str], str] | None:
+        """The rest of an answer whose beginning stands in the last turn; None where that is none of ours."""
+        said = request.messages[-1].content
+        sampling, limit = request.sampling, request.sampling.num_predict
+        if limit is not None and limit > 0:
+            # The limit is what is left of the whole answer's.
+            sampling = msgspec.structs.replace(sampling, num_predict=limit + (said.count(" ") + 1 if said else 0))
+        asked = msgspec.structs.replace(request, messages=request.messages[:-1], sampling=sampling)
+        tokens, reason = self._write(model, asked)
+        for place in range(len(tokens) + 1):
+            if "".join(tokens[:place]) == said:
+                return tokens[place:], reason
+        return None
+
+    def _write(self, model: str, request: Generation) -> tuple[list[str], str]:
         prompt = prompt_of(request)
         dice = random.Random(f"{self._seed}\0{model}\0{prompt}")
         length = dice.randint(_LEAST, _MOST)

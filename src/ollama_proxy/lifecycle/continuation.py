@@ -29,9 +29,11 @@ _LEAST_ECHO = 16
 class Sent:
     """What a client holds of an answer."""
 
-    __slots__ = ("_text", "_thinking", "called", "tokens")
+    __slots__ = ("_text", "_thinking", "called", "tokens", "ttft_s")
 
-    def __init__(self) -> None:
+    def __init__(self, ttft_s: float | None = None) -> None:
+        """`ttft_s` is how long the client waited for the first of it."""
+        self.ttft_s = ttft_s
         self._text: list[str] = []
         self._thinking: list[str] = []
         #: A tool call was sent: what follows it is the client's to do.

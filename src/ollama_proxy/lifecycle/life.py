@@ -3,10 +3,12 @@
 ```
 DECIDING --opened--> WAITING --first_byte--> STREAMING --ended--> OVER
    ^                    |                        |
-   +------failed--------+                        +--failed, left--> OVER
+   +------failed--------+                        |
+   +------broke, to go on behind what was sent---+--failed, left--> OVER
 ```
 
-After the first byte nothing is tried again: what the client holds cannot be taken back.
+After the first byte nothing is tried again: what the client holds cannot be taken back. Another backend may go on
+behind it, where that can be done (`continuation`).
 """
 
 from __future__ import annotations
@@ -67,6 +69,16 @@ class Life:
             return error_of_failures(self.failures)
         self.state = _DECIDING
         return None
+
+    def broke(self, failure: Failure) -> None:
+        """The stream broke off, and somebody else is to go on behind it."""
+        self.failures = (*self.failures, (self.backend, failure))
+        self.state = _DECIDING
+
+    @property
+    def may_try(self) -> bool:
+        """Whether there is an attempt left."""
+        return self.attempts < self._max_attempts
 
     def refused(self, refusal: Refusal) -> ProxyError:
         """Nobody can take it. After failed attempts the last failure tells the client more than an empty list."""

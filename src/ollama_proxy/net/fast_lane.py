@@ -6,19 +6,19 @@ read from the tail.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from ollama_proxy.domain.answer import Finished, Usage
+from ollama_proxy.domain.answer import AnswerEvent, Finished, Progress, Usage
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
 from ollama_proxy.net.endings import TAIL_PIECES, EndReader
 from ollama_proxy.net.endings.errors import error_in_tail, error_text
-from ollama_proxy.net.framing import EventBuffer, LineBuffer
+from ollama_proxy.net.framing import EventBuffer, EventTooLong, LineBuffer
 from ollama_proxy.net.http1.exchange import Headers
 from ollama_proxy.net.model_name import NameEcho
+from ollama_proxy.net.translate_lane import Decoder
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError
 
@@ -42,18 +42,29 @@ class RawAttempt(HttpAttempt):
     _length: int | None = None
     _held: list[bytes] | None = None
     _held_size = 0
-    #: The last pieces, each with where its body begins: behind 0 comes a body, behind more a chunk with its framing.
-    _tail: deque[tuple[bytes, int]]
+    #: What went on, each piece with where its body begins: behind 0 comes a body, behind more a chunk with its framing.
+    _pieces: list[tuple[bytes, int]]
+    #: What was read of pieces that are kept no more, by whom, and the first of them.
+    _read: list[AnswerEvent]
+    _decoder: Decoder | None = None
+    _first = b""
     _fresh = True
     _events = 0
     _event_end = b""
     _relay: Callable[[bytes], None] | None = None
 
     def __init__(
-        self, sink: AttemptSink, read_body: EndReader, read_tail: EndReader, echo: NameEcho | None = None
+        self,
+        sink: AttemptSink,
+        read_body: EndReader,
+        read_tail: EndReader,
+        echo: NameEcho | None = None,
+        make_decoder: Callable[[], Decoder] | None = None,
     ) -> None:
-        """`echo` where the answer names the model otherwise than the client did."""
+        """`echo` where the answer names the model otherwise than the client did; `make_decoder` where a stream that
+        breaks off may be read, so that another backend can go on behind it."""
         self._owner = sink
+        self._make_decoder = make_decoder
         self._read_body = read_body
         self._read_tail = read_tail
         self._echo = echo
@@ -85,7 +96,7 @@ class RawAttempt(HttpAttempt):
             self._held = []
             self._length = int(length) if length.isdigit() else None
             return
-        self._tail = deque(maxlen=TAIL_PIECES)
+        self._pieces, self._read = [], []
         self._owner.on_head(self._status, self._content_type, None)
 
     def _take(self, data: bytes) -> None:
@@ -104,7 +115,7 @@ class RawAttempt(HttpAttempt):
         if self._echo is not None:
             data = self._echo.rewrite(data)
         self._events += data.count(b"\n")
-        self._tail.append((data, 0))
+        self._pieces.append((data, 0))
         self._owner.on_raw(data)
         if fresh and not self._over and self._echo is None:
             self._relay = self._owner.relay()
@@ -113,7 +124,7 @@ class RawAttempt(HttpAttempt):
         """Nearly all of a stream: a chunk that holds whole events goes on as it came, framing and all."""
         border, relay = self._border, self._relay
         if relay is not None and border is not None and not border.held and chunk.endswith(self._event_end):
-            self._tail.append((chunk, begin))
+            self._pieces.append((chunk, begin))
             self._events += chunk.count(b"\n") - 2
             self.relayed += 1
             relay(chunk)
@@ -129,7 +140,37 @@ class RawAttempt(HttpAttempt):
 
     def _read_last(self) -> bytes:
         """The last pieces that went on, without their framing."""
-        return b"".join([piece[begin:-2] if begin else piece for piece, begin in self._tail])
+        return b"".join([piece[begin:-2] if begin else piece for piece, begin in self._pieces[-TAIL_PIECES:]])
+
+    # -- what the client has ---------------------------------------------------
+
+    def kept_bytes(self) -> int:
+        return sum([len(piece) for piece, _ in self._pieces]) if self._border is not None else 0
+
+    def read_kept(self) -> None:
+        if self._border is not None and self._make_decoder is not None:
+            self._read_pieces(self._pieces[:-TAIL_PIECES])
+            del self._pieces[:-TAIL_PIECES]
+
+    def _read_pieces(self, pieces: Sequence[tuple[bytes, int]]) -> None:
+        decoder = self._decoder
+        if decoder is None:
+            assert self._make_decoder is not None
+            decoder = self._decoder = self._make_decoder()
+        for piece, begin in pieces:
+            data = piece[begin:-2] if begin else piece
+            self._first = self._first or data
+            self._read += decoder.feed(data)
+
+    def take_over(self) -> Progress | None:
+        if self._border is None or self._make_decoder is None:
+            return None
+        try:
+            self._read_pieces(self._pieces)
+        except (DecodeError, UpstreamError, EventTooLong):
+            return None
+        self._pieces = []
+        return Progress(self._read, self._decoder is not None and self._decoder.calling, self._first)
 
     def _hold(self, data: bytes) -> None:
         held = self._held

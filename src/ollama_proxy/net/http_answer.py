@@ -9,7 +9,16 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
-from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
+from ollama_proxy.domain.answer import (
+    AnswerEvent,
+    Embeddings,
+    Outcome,
+    Progress,
+    Route,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+)
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.ports import Ticket
 from ollama_proxy.net.http1.exchange import Exchange, Header
@@ -35,6 +44,10 @@ class Writer(Protocol):
 
     def write_end(self, outcome: Outcome) -> bytes:
         """The last bytes of a stream, or the whole body."""
+
+    def take_over(self, first: bytes) -> None:
+        """Go on with a stream that somebody else began: `first` are its first bytes. Its events follow, to be written
+        for nobody, so that block and count are as they would be."""
 
     def ends_whole(self, outcome: Outcome) -> bool:
         """Whether an answer that may be streamed, but sent nothing yet, is one object after all."""
@@ -121,6 +134,13 @@ class HttpAnswer:
     def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
         route = self._route
         self._exchange.respond(status, content_type, body, lines=route_lines(route) if route else b"")
+
+    def take_over(self, progress: Progress) -> None:
+        self._raw = False
+        writer = self._writer
+        writer.take_over(progress.first)
+        # For nobody: the client has it from the backend that broke off.
+        writer.write_events(progress.events)
 
     def send_events(self, events: Sequence[AnswerEvent]) -> None:
         data = self._writer.write_events(events)

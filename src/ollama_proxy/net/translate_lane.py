@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ollama_proxy.domain.answer import AnswerEvent, Finished
+from ollama_proxy.domain.answer import AnswerEvent, Finished, Progress
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
 from ollama_proxy.net.framing import EventTooLong
@@ -15,6 +15,10 @@ from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError
 
 class Decoder(Protocol):
     """Turns the bytes of one answer into events. Raises `DecodeError` and `UpstreamError`."""
+
+    @property
+    def calling(self) -> bool:
+        """Whether the call of a tool has begun, told as an event or not."""
 
     def feed(self, data: bytes) -> Sequence[AnswerEvent]:
         """The events that `data` completes."""
@@ -29,6 +33,8 @@ class DecodedAttempt(HttpAttempt):
     def __init__(self, sink: AttemptSink, decoder: Decoder) -> None:
         super().__init__(sink)
         self._decoder = decoder
+        #: What went on.
+        self._passed: list[AnswerEvent] = []
 
     def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer: it is read to its end before anybody hears of it, so another backend can still be asked."""
@@ -57,7 +63,11 @@ class DecodedAttempt(HttpAttempt):
     def _take(self, data: bytes) -> None:
         events = self._decoder.feed(data)
         if events:
+            self._passed += events
             self._owner.on_events(events)
+
+    def take_over(self) -> Progress | None:
+        return Progress(self._passed, self._decoder.calling)
 
     def _end(self) -> None:
         events, finished = self._decoder.end()

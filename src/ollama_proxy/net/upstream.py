@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ollama_proxy.domain.answer import Progress
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
 from ollama_proxy.net.endings.errors import error_text
@@ -60,6 +61,17 @@ class HttpAttempt(Upload):
     def abort(self) -> None:
         self._over = True
         super().abort()
+
+    def kept_bytes(self) -> int:
+        """Bytes of the stream so far that are kept as they came."""
+        return 0
+
+    def read_kept(self) -> None:
+        """Read them, and keep what they say."""
+
+    def take_over(self) -> Progress | None:
+        """How far the stream came, that another may go on behind it; None where that cannot be told."""
+        return None
 
     def on_response(self, status: int, headers: Headers) -> None:
         self._status = status

@@ -50,10 +50,13 @@ class Taken:
 
     def make_record(self) -> Record:
         """All of it as a value."""
-        verdict = self.verdict or decide_again(self.given)
         return make_record(
-            self.id, round(self.unix_s, 3), self.given, verdict, attempt=self.attempt, outcome=self.outcome
+            self.id, round(self.unix_s, 3), self.given, self.decide(), attempt=self.attempt, outcome=self.outcome
         )
+
+    def decide(self) -> Decision | Refusal:
+        """The verdict, taken once more where it is not kept."""
+        return self.verdict or decide_again(self.given)
 
 
 class Decisions:

@@ -13,7 +13,7 @@ import pytest
 
 from ollama_proxy.app.dispatch import Dispatcher, Job, Timeouts
 from ollama_proxy.app.settlement import Books, Timing, observe, sum_up
-from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route, TextDelta, Usage
+from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Progress, Route, TextDelta, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import BackendSpec, BackendView, Health, ModelFacts
@@ -35,6 +35,16 @@ class ScriptedAttempt:
         self.sink = sink
         self.aborted = False
         self.relayed = 0
+        self.progress: Progress | None = None
+
+    def take_over(self) -> Progress | None:
+        return self.progress
+
+    def kept_bytes(self) -> int:
+        return 0
+
+    def read_kept(self) -> None:
+        pass
 
     def abort(self) -> None:
         self.aborted = True
@@ -82,6 +92,9 @@ class Client:
 
     def send_raw(self, data: bytes) -> None:
         self.text += data.decode()
+
+    def take_over(self, progress: Progress) -> None:
+        self.taken_over = progress
 
     def relay(self) -> None:
         pass

@@ -11,11 +11,27 @@ import msgspec
 from ollama_proxy.api.anthropic.errors import error_document, missing_model, write_error
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.framing import event_data
+from ollama_proxy.net.unreadable import UNREADABLE
 
 _JSON = b"application/json"
 _encode = msgspec.json.Encoder().encode
 _REASONS = {"length": "max_tokens", "content_filter": "refusal"}
 _TEXT, _THINKING = "text", "thinking"
+
+
+class _Named(msgspec.Struct, frozen=True):
+    id: str = ""
+    model: str = ""
+
+
+class _Start(msgspec.Struct):
+    """The event that a stream begins with."""
+
+    message: _Named = _Named()
+
+
+_starts = msgspec.json.Decoder(_Start)
 
 
 class AnthropicWriter:
@@ -133,6 +149,14 @@ class AnthropicWriter:
         return _event("content_block_delta", index=self._index, delta=delta)
 
     # -- the end ----------------------------------------------------------------
+
+    def take_over(self, first: bytes) -> None:
+        self._begun = True
+        try:
+            message = _starts.decode(next(iter(event_data(first)), b"{}")).message
+        except UNREADABLE:
+            return
+        self._id, self._model = message.id or self._id, message.model or self._model
 
     def ends_whole(self, outcome: Outcome) -> bool:
         return not self.stream

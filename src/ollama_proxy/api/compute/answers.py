@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ollama_proxy.api.compute.metadata import encode_route
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
-from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta
+from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Progress, Route, TextDelta
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Ticket
 from ollama_proxy.net.grpc.call import GrpcCall
@@ -76,6 +76,9 @@ class _Answer:
 
     def send_raw(self, data: bytes) -> None:
         raise AssertionError(f"{len(data)} raw bytes cannot become protobuf")
+
+    def take_over(self, progress: Progress) -> None:
+        raise AssertionError(f"a raw answer of {len(progress.events)} events cannot become protobuf")
 
     def relay(self) -> None:
         """There is no raw answer."""

@@ -86,6 +86,9 @@ class OllamaWriter:
         document.update(last)
         return msgspec.json.encode(document) + (b"\n" if self.stream else b"")
 
+    def take_over(self, first: bytes) -> None:
+        """Lines stand for themselves here."""
+
     def ends_whole(self, outcome: Outcome) -> bool:
         # Loading and unloading is answered with one object, streamed or not.
         if outcome.finished.reason in ("load", "unload"):

@@ -16,12 +16,26 @@ from ollama_proxy.api.openai.logprobs import LegacyLogprobs
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.framing import event_data
 from ollama_proxy.net.http_answer import Gathered
+from ollama_proxy.net.unreadable import UNREADABLE
 
 _JSON = b"application/json"
 _encode = msgspec.json.Encoder().encode
 #: Reasons that are told as they are; every other one is `stop` to OpenAI's clients.
 _REASONS = ("length", "content_filter")
+
+
+class _Head(msgspec.Struct):
+    """What all chunks of a stream have in common."""
+
+    id: str = ""
+    created: int = 0
+    model: str = ""
+    system_fingerprint: str | None = None
+
+
+_heads = msgspec.json.Decoder(_Head)
 
 
 class OpenAiWriter:
@@ -135,6 +149,16 @@ class OpenAiWriter:
     @staticmethod
     def _data(document: dict[str, Any]) -> bytes:
         return b"data: %b\n\n" % msgspec.json.encode(document)
+
+    def take_over(self, first: bytes) -> None:
+        self._begun = True
+        try:
+            head = _heads.decode(next(iter(event_data(first)), b"{}"))
+        except UNREADABLE:
+            return
+        self._id, self._created = head.id or self._id, head.created or self._created
+        self._fingerprint = head.system_fingerprint or self._fingerprint
+        self._model = head.model or self._model
 
     def ends_whole(self, outcome: Outcome) -> bool:
         return not self.stream

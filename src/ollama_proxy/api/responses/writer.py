@@ -219,7 +219,7 @@ class ResponsesWriter:
             error = missing_model(self.response["model"])
         return write_error(error)
 
-    def take_over(self, first: bytes, last: bytes) -> None:
+    def take_over(self, first: bytes, last: bytes = b"") -> None:
         """Go on from a backend's own stream, whose `first` and `last` events these are, to end it."""
         number = 0
         for match in _SEQUENCE.finditer(last):

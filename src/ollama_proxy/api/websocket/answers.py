@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.domain.answer import AnswerEvent, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
+from ollama_proxy.domain.answer import AnswerEvent, Outcome, Progress, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 
 #: Sends one message.
@@ -45,6 +45,9 @@ class Answer:
 
     def send_raw(self, data: bytes) -> None:
         raise AssertionError(f"{len(data)} raw bytes cannot become messages")
+
+    def take_over(self, progress: Progress) -> None:
+        raise AssertionError(f"a raw answer of {len(progress.events)} events cannot become messages")
 
     def relay(self) -> None:
         """There is no raw answer."""

@@ -83,6 +83,10 @@ class _Reading:
         self._reason: str | None = None
         self._sequence: str | None = None
 
+    @property
+    def calling(self) -> bool:
+        return self._calls > 0 or self._block is not None or self._answer_tool is not None
+
     def _begin_block(self, block: _Block, events: list[AnswerEvent]) -> None:
         self._end_block(events)
         if block.type == "tool_use":

@@ -78,7 +78,8 @@ class AnthropicBackend:
         raw = call.raw
         if raw is not None and call.dialect is _ANTHROPIC:
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
-            attempt = RawAttempt(sink, *ENDINGS[_ANTHROPIC], echo_for(call, model))
+            reader = StreamDecoder if call.stream else None
+            attempt = RawAttempt(sink, *ENDINGS[_ANTHROPIC], echo_for(call, model), reader)
             return attempt.send(self._pool, join_request(head, body_for(call, model)))
         typed = call.typed()
         if not isinstance(typed, Generation):

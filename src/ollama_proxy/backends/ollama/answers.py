@@ -69,6 +69,10 @@ class AnswerDecoder:
         self._finished: Finished | None = None
         self._calls = 0
 
+    @property
+    def calling(self) -> bool:
+        return self._calls > 0
+
     def feed(self, data: bytes) -> Sequence[AnswerEvent]:
         events: list[AnswerEvent] = []
         lines = self._lines
@@ -137,6 +141,8 @@ def _usage(chunk: _Chunk) -> Usage:
 
 class EmbedDecoder:
     """The one object of `/api/embed`."""
+
+    calling = False
 
     def __init__(self) -> None:
         self._body = bytearray()

@@ -8,7 +8,7 @@ end, real token counts and durations.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -37,7 +37,7 @@ from ollama_proxy.net.lenient_json import add_members
 from ollama_proxy.net.model_name import body_for, echo_for
 from ollama_proxy.net.pass_lane import PassAttempt, passed_body
 from ollama_proxy.net.probe import ask_within
-from ollama_proxy.net.translate_lane import DecodedAttempt
+from ollama_proxy.net.translate_lane import DecodedAttempt, Decoder
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
 
@@ -68,8 +68,16 @@ _JSON = ((b"Content-Type", b"application/json"),)
 class OllamaBackend:
     """One Ollama server."""
 
-    def __init__(self, spec: BackendSpec, pool: OriginPool, prefix: str = "") -> None:
+    def __init__(
+        self,
+        spec: BackendSpec,
+        pool: OriginPool,
+        prefix: str = "",
+        decoders: Mapping[Dialect, Callable[[], Decoder]] | None = None,
+    ) -> None:
+        """`decoders` read the streams of its `/v1` routes, when one breaks off that another backend may continue."""
         self.spec = spec
+        self._decoders = {**(decoders or {}), _OLLAMA: AnswerDecoder}
         self.capabilities = CAPABILITIES
         self._pool = pool
         self._prefix = prefix.encode("ascii")
@@ -90,7 +98,8 @@ class OllamaBackend:
             if call.second_hand and call.dialect is not _OLLAMA:
                 body = add_members(body, call.second_hand)
             read_body, read_tail = ENDINGS[call.dialect]
-            attempt = RawAttempt(sink, read_body, read_tail, echo_for(call, model))
+            decoder = self._decoders.get(call.dialect) if call.stream else None
+            attempt = RawAttempt(sink, read_body, read_tail, echo_for(call, model), decoder)
             return attempt.send(self._pool, join_request(head, body))
         return self._translate(call, model, sink)
 

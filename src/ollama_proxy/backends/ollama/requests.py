@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.domain.call import Call, Embedding, Generation, Message, Operation, Sampling
+from ollama_proxy.domain.call import Call, Continued, Embedding, Generation, Message, Operation, Sampling
 
 _CHAT = Operation.CHAT
 _NO_SAMPLING = Sampling()
@@ -77,6 +77,8 @@ def encode_request(call: Call, model: str) -> tuple[bytes, msgspec.Struct]:
     typed = call.typed()
     if isinstance(typed, Embedding):
         return b"/api/embed", _encode_embedding(typed, model)
+    if call.continued is not None:
+        typed = _behind(typed, call.continued)
     if typed.messages or call.operation is _CHAT:
         return b"/api/chat", _complete(_encode_chat(call, typed, model), typed)
     document = _Generate(
@@ -91,6 +93,18 @@ def encode_request(call: Call, model: str) -> tuple[bytes, msgspec.Struct]:
         context=typed.context,
     )
     return b"/api/generate", _complete(document, typed)
+
+
+def _behind(typed: Generation, sent: Continued) -> Generation:
+    """What asks for the rest: a raw prompt that ends in the answer so far, or a chat whose last turn is left open."""
+    if typed.raw:
+        return msgspec.structs.replace(typed, prompt=typed.prompt + sent.text)
+    messages = typed.messages
+    if not messages:
+        system = (Message("system", typed.system),) if typed.system else ()
+        messages = (*system, Message("user", typed.prompt, images=typed.images))
+    messages = (*messages, Message("assistant", sent.text, sent.thinking))
+    return msgspec.structs.replace(typed, messages=messages, prompt="", system="", images=())
 
 
 def _complete(document: _Asked, typed: Generation) -> _Asked:

@@ -110,6 +110,10 @@ class _Reading:
         #: Pieces of text and reasoning: servers send one a token, and not all of them count.
         self._pieces = 0
 
+    @property
+    def calling(self) -> bool:
+        return bool(self._tools)
+
     def _read(self, data: bytes, events: list[AnswerEvent]) -> None:
         try:
             chunk = _chunks.decode(data)
@@ -203,7 +207,7 @@ class _Reading:
 _PREFIX_BYTES = len(b"data: ")
 
 
-class _StreamDecoder(_Reading):
+class StreamDecoder(_Reading):
     """A stream of `data:` events up to `[DONE]`."""
 
     def __init__(self) -> None:
@@ -255,6 +259,8 @@ class _BodyDecoder(_Reading):
 class _VectorDecoder:
     """The one object of `/embeddings`."""
 
+    calling = False
+
     def __init__(self) -> None:
         self._body = bytearray()
 
@@ -272,11 +278,11 @@ class _VectorDecoder:
         return (Embeddings(tuple(vector.embedding for vector in ordered)),), Finished("stop", usage)
 
 
-def choose_decoder(operation: Operation, *, stream: bool) -> _StreamDecoder | _BodyDecoder | _VectorDecoder:
+def choose_decoder(operation: Operation, *, stream: bool) -> StreamDecoder | _BodyDecoder | _VectorDecoder:
     """The decoder of an answer."""
     if operation is Operation.EMBED:
         return _VectorDecoder()
-    return _StreamDecoder() if stream else _BodyDecoder()
+    return StreamDecoder() if stream else _BodyDecoder()
 
 
 def _nanoseconds(milliseconds: float | None) -> int | None:

@@ -10,8 +10,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ollama_proxy.backends.openai.answers import choose_decoder
-from ollama_proxy.backends.openai.probe import is_llama_cpp, read_abilities, read_models, thinks_by_template
+from ollama_proxy.backends.openai.answers import StreamDecoder, choose_decoder
+from ollama_proxy.backends.openai.probe import (
+    can_continue,
+    is_llama_cpp,
+    read_abilities,
+    read_models,
+    thinks_by_template,
+)
 from ollama_proxy.backends.openai.requests import as_stream, encode_request
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
@@ -58,6 +64,7 @@ CONFIGURABLE = {
     "images": frozenset((Need.IMAGE_OUTPUT, Need.IMAGE_VARIATION)),
     "rerank": frozenset((Need.RERANK,)),
     "suffix": frozenset((Need.SUFFIX,)),
+    "continuation": frozenset((Need.CONTINUATION,)),
 }
 
 
@@ -108,7 +115,8 @@ class OpenAiBackend:
                 return DecodedAttempt(sink, choose_decoder(call.operation, stream=True)).send(
                     pool, join_request(head, streamed)
                 )
-            attempt = RawAttempt(sink, *ENDINGS[_OPENAI], echo_for(call, model))
+            decoder = StreamDecoder if call.stream else None
+            attempt = RawAttempt(sink, *ENDINGS[_OPENAI], echo_for(call, model), decoder)
             return attempt.send(pool, join_request(head, body))
         if raw is not None and call.dialect is _RESPONSES and self._speaks_responses:
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
@@ -162,13 +170,17 @@ class OpenAiBackend:
             )
         models = read_models(bytes(answer.body))
         self._thinks_by_template = thinks_by_template(models)
-        able = await self._ask_abilities(timeout_s) if is_llama_cpp(models) else None
+        able: frozenset[Need] | None = None
+        if can_continue(models):
+            able = self.capabilities | {Need.CONTINUATION}
+        if is_llama_cpp(models):
+            able = await self._ask_abilities(timeout_s, able or self.capabilities)
         named = self._named_models() or {}
         return ProbeReport({**models, **named}, loaded=frozenset(models), capabilities=able)
 
-    async def _ask_abilities(self, timeout_s: float) -> frozenset[Need] | None:
+    async def _ask_abilities(self, timeout_s: float, able: frozenset[Need]) -> frozenset[Need]:
         answer = await self._get(self._prefix.removesuffix(b"/v1") + b"/props", timeout_s)
-        return read_abilities(bytes(answer.body), self.capabilities) if answer.status == 200 else None
+        return read_abilities(bytes(answer.body), able) if answer.status == 200 else able
 
     async def _get(self, path: bytes, timeout_s: float) -> Fetched:
         request = request_head(self._pool.origin, b"GET", path, self._headers[1:]) + b"0\r\n\r\n"

@@ -88,6 +88,11 @@ def thinks_by_template(models: Mapping[str, ModelFacts]) -> bool:
     return any(facts.owner in (LLAMA_CPP, VLLM) for facts in models.values())
 
 
+def can_continue(models: Mapping[str, ModelFacts]) -> bool:
+    """Whether the server takes the pair of flags that leaves a last turn open: llama.cpp and vLLM do."""
+    return thinks_by_template(models)
+
+
 def read_abilities(body: bytes, able: frozenset[Need]) -> frozenset[Need]:
     """What of images, sound and tools the model of a llama.cpp server takes; `able` where it does not say."""
     try:

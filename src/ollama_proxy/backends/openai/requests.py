@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Message, Operation, Sampling
+from ollama_proxy.domain.call import Call, Continued, Dialect, Embedding, Generation, Message, Operation, Sampling
 from ollama_proxy.domain.tool_ids import with_ids
 from ollama_proxy.net.image_type import image_type
 
@@ -49,6 +49,9 @@ class _Complete(_Asked):
 
 class _Chat(_Asked):
     messages: list[_Turn] | None = None
+    #: llama.cpp and vLLM: leave the last turn open, and say nothing of it again.
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     tools: tuple[Any, ...] = ()
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
@@ -107,9 +110,10 @@ def encode_request(
         return b"/embeddings", _Embed(model, typed.inputs, typed.dimensions)
     document: _Asked
     if typed.raw or call.operation is _COMPLETE:
-        path, document = b"/completions", _Complete(model, prompt=typed.prompt)
+        behind = call.continued.text if call.continued is not None else ""
+        path, document = b"/completions", _Complete(model, prompt=typed.prompt + behind)
     else:
-        path, document = b"/chat/completions", _encode_chat(typed, model)
+        path, document = b"/chat/completions", _encode_chat(typed, model, call.continued)
     _fill_sampling(document, typed.sampling, native=call.dialect in _NATIVE)
     _fill_wishes(document, typed, call)
     if typed.think is not None:
@@ -119,12 +123,16 @@ def encode_request(
     return path, document
 
 
-def _encode_chat(typed: Generation, model: str) -> _Chat:
+def _encode_chat(typed: Generation, model: str, sent: Continued | None) -> _Chat:
     messages = typed.messages
     if not messages:
         system = (Message("system", typed.system),) if typed.system else ()
         messages = (*system, Message("user", typed.prompt, images=typed.images))
+    if sent is not None:
+        messages = (*messages, Message("assistant", sent.text, sent.thinking))
     document = _Chat(model, messages=[_encode_message(message) for message in with_ids(messages)])
+    if sent is not None:
+        document.add_generation_prompt, document.continue_final_message = False, True
     if typed.tools:
         # Strict servers refuse a choice among no tools.
         document.tools, document.tool_choice = typed.tools, typed.tool_choice
