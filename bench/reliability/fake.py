@@ -14,6 +14,8 @@ from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.server import HttpServer
 
 MODEL = "qwen2.5:0.5b"
+#: The body of a request for a whole answer.
+GENERATE = json.dumps({"model": MODEL, "prompt": "hi", "stream": False}).encode()
 _JSON, _LINES = b"application/json", b"application/x-ndjson"
 
 
@@ -35,6 +37,8 @@ class Fake:
         self.heads: list[tuple[bytes, bytes, dict[bytes, bytes]]] = []
         #: Which requests break off before their answer, by their number from 1.
         self.fails: Callable[[int], bool] = lambda number: False
+        #: Where requests with the prompt "redirect" are sent on to.
+        self.redirect = ""
         self.on_left: Callable[[str, float], None] = lambda prompt, at_s: None
         self._loop = asyncio.get_running_loop()
         self._http = HttpServer(self._handle, lambda exchange, status, text: exchange.respond(status, _JSON, b"{}"))
@@ -80,6 +84,9 @@ class Fake:
     def _generate(self, exchange: Exchange) -> None:
         asked = msgspec.json.decode(exchange.body, type=_Asked)
         self.asked += 1
+        if asked.prompt == "redirect":
+            exchange.respond(307, _JSON, b"{}", [(b"Location", self.redirect.encode())])
+            return
         if self.fails(self.asked):
             exchange.reset()
             return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,19 @@ from tests.support.proxy import ProxyProcess
 _IN_FLIGHT = re.compile(r"^ollama_proxy_backend_in_flight\{.*\} (\S+)$", re.MULTILINE)
 
 
-def over(work: Path, urls: Sequence[str], slots: int = 1000, changes: dict[str, Any] | None = None) -> ProxyProcess:
-    """A proxy, not started, over backends of Ollama's dialect at these addresses."""
+@asynccontextmanager
+async def over(
+    work: Path, urls: Sequence[str], slots: int = 1000, changes: dict[str, Any] | None = None
+) -> AsyncIterator[ProxyProcess]:
+    """A proxy over backends of Ollama's dialect at these addresses, which may be served by this very loop."""
     backends = [{"id": f"b{number}", "endpoint": url, "slots": slots} for number, url in enumerate(urls)]
     replace = {"backends": backends, "routing": {"default_backend": ""}}
-    return ProxyProcess(work, replace=replace, changes=changes)
+    proxy = ProxyProcess(work, replace=replace, changes=changes)
+    await asyncio.to_thread(proxy.start)
+    try:
+        yield proxy
+    finally:
+        await asyncio.to_thread(proxy.stop)
 
 
 def rss_mb(proxy: ProxyProcess) -> float:

@@ -13,13 +13,13 @@ from google.protobuf.message import DecodeError as ProtobufError
 from ollama_proxy.api.compute.requests import HeadFacts, read_embed, read_generate
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.api.ollama.go_types import OPTIONS
-from ollama_proxy.api.websocket.requests import read_request
+from ollama_proxy.api.websocket.requests import read_envelope, read_request
 from ollama_proxy.backends.anthropic import answers as anthropic_answers
 from ollama_proxy.backends.ollama.answers import AnswerDecoder, EmbedDecoder
 from ollama_proxy.backends.openai.answers import choose_decoder
 from ollama_proxy.config.load import parse_config
 from ollama_proxy.config.problems import ConfigError
-from ollama_proxy.domain.annotations import parse_annotations
+from ollama_proxy.domain.annotations import annotation_headers, parse_annotations
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.net.endings import ENDINGS
@@ -37,6 +37,7 @@ from tests.h2.core import Core
 from tests.support.wire import hear, serve_bytes
 
 _FACTS = HeadFacts(())
+_HEADERS = (b"x-max-power-watts", b"x-max-latency-ms", b"x-priority", b"x-target-backend", b"x-latency-critical")
 
 
 def http1_requests(data: bytes) -> None:
@@ -76,13 +77,11 @@ def framing(data: bytes) -> None:
 
 def annotation_pairs(data: bytes) -> None:
     """Names and values as headers carry them."""
-    words = data.decode("latin-1").split("\n")
-    names = ("x-max-power-watts", "x-max-latency-ms", "x-priority", "x-target", "x-latency-critical", "x-media-type")
-    pairs: list[tuple[str, object]] = [
-        (words[at] or names[at % 6], words[at + 1]) for at in range(0, len(words) - 1, 2)
-    ]
+    lines = data.lower().split(b"\n")
+    headers = [(_HEADERS[len(line) % len(_HEADERS)], line) for line in lines]
+    headers += [(name, value) for name, colon, value in (line.partition(b":") for line in lines) if colon]
     try:
-        parse_annotations(pairs)
+        parse_annotations(annotation_headers(headers))
     except ProxyError:
         return
 
@@ -161,15 +160,18 @@ def forms(data: bytes) -> None:
 
 def websocket_requests(data: bytes) -> None:
     """Messages of the WebSocket."""
+    text = data.decode("utf-8", "replace")
     try:
-        read_request(data.decode("utf-8", "replace"), "id", 0.0, ())
+        read_envelope(text)
+        read_request(text, "id", 0.0, ())
     except ProxyError:
         return
 
 
 def names_and_records(data: bytes) -> None:
     """Names of models, and decisions on record."""
-    parse_ref(data.decode("utf-8", "replace"))
+    with contextlib.suppress(ProxyError):
+        parse_ref(data.decode("utf-8", "replace"))
     try:
         read_record(data)
     except RecordError:

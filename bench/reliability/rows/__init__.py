@@ -3,9 +3,35 @@
 from __future__ import annotations
 
 from bench.reliability.row import Row
-from bench.reliability.rows import conformance, fuzzing, hostile, overload, smuggling, truth
+from bench.reliability.rows import (
+    conformance,
+    destinations,
+    faults,
+    fuzzing,
+    hostile,
+    intrusion,
+    lifecycle,
+    overload,
+    rubbish,
+    secrets,
+    smuggling,
+    truth,
+)
 
-_MODULES = (conformance, fuzzing, hostile, overload, smuggling, truth)
+_MODULES = (
+    conformance,
+    destinations,
+    faults,
+    fuzzing,
+    hostile,
+    intrusion,
+    lifecycle,
+    overload,
+    rubbish,
+    secrets,
+    smuggling,
+    truth,
+)
 
 
 def _key(row: Row) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from bench.ports import find_ports
 from bench.reliability.row import NotRun, Outcome, Row, Setting
 from bench.reliability.smuggling.compare import differ_before_us, differ_behind_us
 from bench.reliability.smuggling.drive import send_streams
-from bench.reliability.smuggling.mutator import TAG, make_stream
+from bench.reliability.smuggling.mutator import find_tag, make_stream, name_target
 from bench.reliability.smuggling.others import OTHERS, Other
 from bench.reliability.smuggling.recorder import Recorder
 from tests.support.proxy import ProxyProcess
@@ -68,10 +68,10 @@ def _in_front(setting: Setting, other: Other, numbers: range) -> tuple[dict[str,
         strays -= Counter(ours)
         if difference := differ_behind_us(ours, recorder.seen.get(number, [])):
             found.append(f"stream {number}: {difference}")
-        expected = Counter(tag[0] for read in ours if (tag := TAG.search(read[1])))
+        expected = Counter(tag for read in ours if (tag := find_tag(read[1])[1]))
         found += [
             f"stream {number}: it read {target!r} {logged[target]} times, we {expected[target]}"
-            for target in (b"/s%d/%b" % (number, name) for name in (b"r0", b"r1", b"r2", b"inner", b"last"))
+            for target in (name_target(number, name) for name in (b"r0", b"r1", b"r2", b"inner", b"last"))
             if logged[target] > expected[target]
         ]
     found += [f"a request of no stream: {read!r}" for read in strays]
@@ -96,7 +96,7 @@ def _behind(setting: Setting, other: Other, numbers: range) -> tuple[dict[str, i
 
     answers = asyncio.run(play())
     logged = other.read_log(work)
-    recorded = Counter(tag[0] for reads in recorder.seen.values() for read in reads if (tag := TAG.search(read[1])))
+    recorded = Counter(tag for reads in recorder.seen.values() for read in reads if (tag := find_tag(read[1])[1]))
     found = [f"h11 refused what we made of it: {one}" for one in recorder.refused]
     found += [
         f"{target!r} came out {recorded[target]} times, it read {logged[target]}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+import zlib
 
-#: What names the stream in each of its targets, so that whoever reads a request knows where it is from.
-TAG = re.compile(rb"/s(\d+)/\w+")
+_TAG = re.compile(rb"/s(\d+)-([0-9a-f]{8})/\w+")
 
 #: Lines that put length, coding, host or hop in doubt; each has been taken differently by different servers.
 _LINES = [
@@ -108,6 +108,26 @@ _PIECES = [
 _METHODS = [b"POST", b"POST", b"PUT", b"GET", b"DELETE", b"PATCH", b"OPTIONS", b"HEAD"]
 
 
+def find_tag(text: bytes) -> tuple[int | None, bytes]:
+    """The stream that a target, or a line with one in it, belongs to, and the target; (None, b"") where none is named.
+
+    The number has a sum beside it, so that a fault in its digits does not make it another stream's.
+    """
+    found = _TAG.search(text)
+    if found is None or found[2] != _sum(int(found[1])):
+        return None, b""
+    return int(found[1]), found[0]
+
+
+def name_target(number: int, name: bytes) -> bytes:
+    """A target of a stream."""
+    return b"/s%d-%b/%b" % (number, _sum(number), name)
+
+
+def _sum(number: int) -> bytes:
+    return b"%08x" % zlib.crc32(b"%d" % number)
+
+
 def make_stream(seed: int, number: int) -> bytes:
     """Two to four requests with nought to three faults among them, and a last request that ends the connection."""
     dice = random.Random(f"{seed}\0{number}")
@@ -115,7 +135,7 @@ def make_stream(seed: int, number: int) -> bytes:
     data = b"".join(requests)
     for _ in range(dice.choice((0, 0, 0, 0, 1, 2))):
         data = _break_a_byte(dice, data)
-    return data + b"GET /s%d/last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % number
+    return data + b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % name_target(number, b"last")
 
 
 def _make_request(dice: random.Random, number: int, place: int) -> bytes:
@@ -134,13 +154,13 @@ def _make_request(dice: random.Random, number: int, place: int) -> bytes:
     method = dice.choice(_METHODS) if body or kind != "none" else b"GET"
     version = dice.choice((b"HTTP/1.1",) * 40 + (b"HTTP/1.0", b"HTTP/1.2", b"http/1.1"))
     end = dice.choice((b"\r\n",) * 40 + (b"\n",))
-    first = b"%b /s%d/r%d %b" % (method, number, place, version)
+    first = b"%b %b %b" % (method, name_target(number, b"r%d" % place), version)
     return end.join([first, *lines, b"", b""]) + body
 
 
 def _make_inner(number: int) -> bytes:
     """A body that is a request to whoever takes its border wrongly."""
-    return b"GET /s%d/inner HTTP/1.1\r\nHost: localhost\r\n\r\n" % number
+    return b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % name_target(number, b"inner")
 
 
 def _chunk(dice: random.Random, body: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.process import LOAD_CORE, Process
-from bench.reliability.smuggling.mutator import TAG
+from bench.reliability.smuggling.mutator import find_tag
 
 _SBIN = f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/usr/local/sbin"
 #: Where Debian has them.
@@ -50,7 +49,7 @@ class Other:
         lines = [line for line in text.split(b"\n") if line.startswith(b"REQ ") or b" REQ " in line]
         if self.logs_to_output:
             lines = list(dict.fromkeys(lines))  # it says each twice, and each has a number of its own
-        return Counter(found[0] if (found := re.search(TAG, line)) else b"" for line in lines)
+        return Counter(find_tag(line)[1] for line in lines)
 
 
 def _nginx(work: Path, port: int, upstream: int) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import defaultdict
 from typing import cast
 
 import h11
 
-from bench.reliability.smuggling.mutator import TAG
+from bench.reliability.smuggling.mutator import find_tag
 
 #: Method, target, body.
 Read = tuple[bytes, bytes, bytes]
@@ -38,8 +37,7 @@ class Recorder:
 
     def keep(self, read: Read) -> None:
         """A whole request."""
-        found = re.search(TAG, read[1])
-        self.seen[int(found[1]) if found else None].append(read)
+        self.seen[find_tag(read[1])[0]].append(read)
 
 
 class _Connection(asyncio.Protocol):
