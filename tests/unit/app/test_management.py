@@ -274,6 +274,23 @@ def test_with_one_server_the_bytes_pass_as_they_came() -> None:
     run(play, placement="first")
 
 
+def test_a_key_that_lets_in_here_never_reaches_a_server() -> None:
+    heads: list[dict[bytes, bytes]] = []
+
+    def answer(exchange: Exchange) -> None:
+        heads.append(dict(exchange.headers))
+        whole(200, {"status": "success"})(exchange)
+
+    async def play(client: Client, a: Upstream, b: Upstream) -> None:
+        a.routes["POST /api/pull"] = answer
+        fields = "Authorization: Bearer ours\r\nX-Api-Key: ours\r\nCookie: a=ours\r\nUser-Agent: x\r\n"
+        await client.ask("POST", "/api/pull", {"model": "x"}, fields)
+        assert heads[0][b"user-agent"] == b"x"
+        assert not {b"authorization", b"x-api-key", b"cookie"} & set(heads[0])
+
+    run(play, placement="first")
+
+
 def test_a_model_is_listed_before_its_success_is_told() -> None:
     async def play(client: Client, a: Upstream, b: Upstream) -> None:
         def pull(exchange: Exchange) -> None:

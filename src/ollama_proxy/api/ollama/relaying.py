@@ -20,7 +20,8 @@ __all__ = ["Answer", "PassedAnswer", "Refuse", "ask", "backend_lines", "failure_
 
 Refuse = Callable[[Exchange, ProxyError], None]
 
-_PASSED_HEADERS = (b"content-type", b"user-agent", b"accept", b"authorization")
+#: No credentials: what a client sends here is a key of this program's, and no backend's business.
+_PASSED_HEADERS = (b"content-type", b"user-agent", b"accept")
 _SUCCESS = b'"success"'
 #: How long a backend may take over what needs no time: a copy, a deletion, a look at a file.
 ASK_S = 60.0
