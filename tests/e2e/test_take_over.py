@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from tests.support.dripping import MODEL, DrippingOllama
 from tests.support.processes import ROOT, Child, http_get, wait_until
 from tests.support.proxy import ProxyProcess
@@ -82,32 +84,66 @@ def test_a_successor_serves_on_and_the_predecessor_ends_what_it_began(upstream: 
         assert "one" in learned["rates"]
 
 
+class GrpcLoad:
+    """Context manager: one channel that asks without end, and never again for what has failed."""
+
+    def __init__(self, address: str) -> None:
+        self.good = 0
+        self.bad: list[str] = []
+        self._stop = threading.Event()
+        self._address = address
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> GrpcLoad:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        request = compute_pb2.GenerateRequest(model=MODEL, prompt="hi", options={"max_tokens": 2}).SerializeToString()
+        with grpc.insecure_channel(self._address) as channel:
+            generate = channel.unary_unary("/compute.v1.ComputeService/Generate")
+            while not self._stop.is_set():
+                try:
+                    generate(request, timeout=20)
+                    self.good += 1
+                except grpc.RpcError as error:
+                    self.bad.append(str(error))
+
+
 def test_nobody_is_refused_or_reset(upstream: DrippingOllama, work: Path) -> None:
     with start(upstream, work) as proxy:
-        load = SteadyLoad(proxy.http_port, 60)
-        with load:
-            successor = follow(proxy)
-            assert proxy.child.process.wait(20) == 0
-        assert successor.stop() == 0
-        successor.kill_group()
+        running = proxy.child
+        with SteadyLoad(proxy.http_port, 60) as load, GrpcLoad(proxy.grpc) as calls:
+            for number in range(2):
+                successor = follow(proxy, number)
+                assert running.process.wait(20) == 0
+                running = successor
+        assert running.stop() == 0
+        running.kill_group()
     assert not load.bad
+    assert not calls.bad
     assert load.good > 60
+    assert calls.good > 20
 
 
 @pytest.mark.long
 def test_nobody_is_refused_or_reset_at_two_hundred_a_second(upstream: DrippingOllama, work: Path) -> None:
     with start(upstream, work) as proxy:
-        load, running = SteadyLoad(proxy.http_port, 200), proxy.child
-        with load:
-            for number in range(1000):
-                if load.sent >= 200 * 60:
-                    break
-                successor = follow(proxy, number)
+        running, times = proxy.child, 0
+        with SteadyLoad(proxy.http_port, 200) as load, GrpcLoad(proxy.grpc) as calls:
+            while load.sent < 200 * 60:
+                successor = follow(proxy, times)
                 assert running.process.wait(30) == 0
-                running = successor
+                running, times = successor, times + 1
         assert running.stop() == 0
         running.kill_group()
+    print(f"{times} times; {load.good} requests, {load.bad}; {calls.good} calls, {calls.bad}")
     assert not load.bad
+    assert not calls.bad
     assert load.good >= 200 * 60
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
+import socket
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 import websocket
 
 from tests.support.lab import LabProcess
-from tests.support.processes import find_tool
+from tests.support.processes import find_tool, wait_until
 from tests.support.proxy import ProxyProcess
 
 pytestmark = [
@@ -37,6 +40,40 @@ def make_proxy(work: Path, lab: LabProcess, pems: Path, **more: str) -> ProxyPro
     return ProxyProcess(work, lab.endpoints, changes={"server": {"tls": {"enabled": True, **files}}}, speed=lab.speed)
 
 
+def show(pems: Path, port: int) -> str:
+    """The name on the certificate that a port shows."""
+    context = ssl.create_default_context(cafile=str(pems / "server.pem"))
+    context.load_verify_locations(str(pems / "client.pem"))
+    raw = socket.create_connection(("127.0.0.1", port), timeout=20)
+    with raw, context.wrap_socket(raw, server_hostname="localhost") as one:
+        [[(_, name)]] = one.getpeercert()["subject"]
+        return str(name)
+
+
+def test_a_certificate_that_is_renewed_is_shown_from_then_on(lab: LabProcess, work: Path, pems: Path) -> None:
+    """Whoever is connected goes on with the old one."""
+    files = {f"{part}_file": str(work / f"renewed.{end}") for part, end in (("cert", "pem"), ("key", "key"))}
+    for end in ("pem", "key"):
+        shutil.copy(pems / f"server.{end}", work / f"renewed.{end}")
+    with make_proxy(work, lab, pems, **files) as proxy:
+        before = ssl.create_default_context(cafile=str(pems / "server.pem"))
+        kept = http.client.HTTPSConnection("localhost", proxy.http_port, timeout=20, context=before)
+        kept.request("GET", "/healthz")
+        assert kept.getresponse().read() == b"ok\n"
+        assert show(pems, proxy.http_port) == "server"
+        for end in ("pem", "key"):
+            shutil.copy(pems / f"client.{end}", work / f"renewed.{end}")
+        # The files are watched.
+        wait_until(lambda: show(pems, proxy.http_port) == "client", "the other certificate")
+        assert show(pems, proxy.grpc_port) == "client"
+        kept.request("GET", "/healthz")
+        assert kept.getresponse().read() == b"ok\n"
+        kept.close()
+        (work / "renewed.pem").write_text("no certificate")
+        wait_until(lambda: proxy.log_lines("nothing has changed: server.tls"), "the refusal")
+        assert show(pems, proxy.http_port) == "client"
+
+
 def curl(pems: Path, *arguments: str) -> tuple[int, str]:
     command = ["curl", "-sS", "--max-time", "20", "--cacert", str(pems / "server.pem"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -45,17 +82,17 @@ def curl(pems: Path, *arguments: str) -> tuple[int, str]:
 
 def stream_over_websocket(proxy: ProxyProcess, pems: Path) -> None:
     url = f"wss://127.0.0.1:{proxy.http_port}/v1/stream/ws"
-    socket = websocket.create_connection(url, timeout=20, sslopt={"ca_certs": str(pems / "server.pem")})
+    web = websocket.create_connection(url, timeout=20, sslopt={"ca_certs": str(pems / "server.pem")})
     try:
         options = {"max_tokens": 5}
-        socket.send(json.dumps({"model": "qwen2.5:0.5b", "prompt": "Count", "stream": True, "options": options}))
-        assert [json.loads(socket.recv())["done"] for _ in range(6)] == [False] * 5 + [True]
-        socket.send_binary(b"no text")
-        _, data = socket.recv_data()
+        web.send(json.dumps({"model": "qwen2.5:0.5b", "prompt": "Count", "stream": True, "options": options}))
+        assert [json.loads(web.recv())["done"] for _ in range(6)] == [False] * 5 + [True]
+        web.send_binary(b"no text")
+        _, data = web.recv_data()
         assert int.from_bytes(data[:2], "big") == 1003
     finally:
-        socket.close(timeout=1)
-        socket.shutdown()
+        web.close(timeout=1)
+        web.shutdown()
 
 
 def test_http_grpc_and_streams_over_tls(work: Path, lab: LabProcess, pems: Path) -> None:

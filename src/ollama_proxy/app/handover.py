@@ -31,6 +31,7 @@ from ollama_proxy.app.ports import Place, Sockets
 from ollama_proxy.config.schema import Config
 from ollama_proxy.energy.ledger.file import default_path
 from ollama_proxy.net.listening import close_all
+from ollama_proxy.net.task import spawn
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class ControlSocket:
     def __init__(self, path: Path, owner: Predecessor) -> None:
         self._path = path
         self._owner = owner
-        self._listener: socket.socket | None = None
+        self._task: asyncio.Task[None] | None = None
         self._inode = 0
 
     def open(self) -> None:
@@ -108,13 +109,16 @@ class ControlSocket:
             listener.close()
             _log.warning("no successor can take over by way of %s: %s", self._path, error.strerror or error)
         else:
-            self._listener = listener
+            self._task = spawn(self._run(listener), "wait for a successor")
 
-    async def run(self) -> None:
-        """Talk to whoever asks."""
-        listener = self._listener
+    async def _run(self, listener: socket.socket) -> None:
+        with listener:
+            await self._serve(listener)
+
+    async def _serve(self, listener: socket.socket) -> None:
+        """Talk to whoever asks, one after the other."""
         loop = asyncio.get_running_loop()
-        while listener is not None:
+        while True:
             connection, _ = await loop.sock_accept(listener)
             try:
                 with connection:
@@ -153,12 +157,14 @@ class ControlSocket:
             data += piece
         return msgspec.json.decode(data, type=_Question).ask
 
-    def close(self) -> None:
-        """Listen no more; the file is removed unless it is somebody else's by now."""
-        if self._listener is None:
+    async def close(self, *, followed: bool = False) -> None:
+        """Listen no more; the file is removed unless it is somebody else's by now, or about to be."""
+        if self._task is None:
             return
-        self._listener.close()
-        self._listener = None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if followed:
+            return
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()

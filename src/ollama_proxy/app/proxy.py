@@ -204,7 +204,6 @@ class Proxy:
             await heritage.confirm()
         if self._control is not None:
             self._control.open()
-            self._tasks.append(spawn(self._control.run(), "wait for a successor"))
 
     @property
     def http_port(self) -> int:
@@ -245,7 +244,7 @@ class Proxy:
         if not self._departure.followed:
             notify(STOPPING)
         if self._control is not None:
-            self._control.close()
+            await self._control.close(followed=self._departure.followed)
         process = self.config.process
         await self._departure.leave(process.drain_delay_seconds, process.grace_seconds)
         for task in self._tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -238,6 +239,47 @@ def test_what_ran_before_a_backend_left_is_not_booked_on_its_successor() -> None
     fleet.opened("a")
     fleet.closed("a")  # the first request, of the child that is gone
     assert look(fleet).in_flight == 1
+
+
+def test_which_request_ends_is_told_by_what_was_predicted_of_it() -> None:
+    """Another server came under the same id: what ends there is not what still runs at the one that left."""
+    fleet = Fleet()
+    held = msgspec.structs.replace(SPEC, held=True)
+    fleet.add(held, CAN)
+    old, new = (Running(0, 1, 0.1, 0.1, 0, None, 0) for _ in range(2))
+    fleet.opened("a", old)
+    fleet.remove("a")
+    fleet.add(held, CAN)
+    fleet.opened("a", new)
+    fleet.closed("a", new)
+    assert look(fleet).in_flight == 0
+    fleet.opened("a", new)
+    fleet.closed("a", old)
+    assert look(fleet).in_flight == 1
+
+
+def test_a_backend_that_is_described_anew_keeps_what_is_known_of_it() -> None:
+    fleet = fleet_of("a", "b")
+    fleet.succeeded("a", MODEL, seen(), 1.0)
+    fleet.opened("a", Running(0, 1, 0.1, 0.1, 0, None, 0))
+    before = look(fleet)
+    before.memory["kind of request"] = "what was worked out"
+    fleet.renew(msgspec.structs.replace(SPEC, slots=1, held=True), frozenset((Need.EMBED,)))
+    after = look(fleet)
+    assert (after.health, after.in_flight, after.rates) == (before.health, 1, before.rates)
+    assert (after.spec.held, after.capabilities, after.memory) == (True, {Need.EMBED}, {})
+    # It is full now, and whoever comes has to wait.
+    assert fleet.view_at(0.5).waits[0] is not None
+
+
+def test_backends_are_put_in_order() -> None:
+    fleet = fleet_of("a", "b", "c")
+    before = fleet.view()
+    fleet.arrange(["c", "a", "nobody"], 1)
+    assert [one.id for one in fleet.view().backends] == ["c", "a", "b"]
+    assert fleet.view().version > before.version
+    fleet.failed("b", MODEL, Failure(FailureKind.RESET, "reset"))
+    assert look(fleet, "b").health is Health.UNHEALTHY
 
 
 calls = st.lists(
