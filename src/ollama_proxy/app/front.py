@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from ollama_proxy.app.access.guard import Guard
+from ollama_proxy.app.access.audit import AuditLog, name_target
+from ollama_proxy.app.access.guard import CHANGES, Guard
 from ollama_proxy.app.access.keyring import Keyring
 from ollama_proxy.config.schema import Auth
 from ollama_proxy.domain.caller import Permission
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.asgi import AsgiApp, AsgiBridge
 from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.http1.status import retry_after
 from ollama_proxy.net.http_request import read_request_id
 from ollama_proxy.net.http_route import Methods, Route, lay_routes
 from ollama_proxy.net.origins import Origins, Verdict
@@ -31,6 +33,7 @@ _KINDS = {
 }
 #: The order in which `Allow` names methods.
 _METHODS = (b"HEAD", b"GET", b"POST", b"DELETE")
+_READS = (b"GET", b"HEAD")
 _MOVED = {301: b"Moved Permanently", 307: b"Temporary Redirect"}
 
 
@@ -76,11 +79,13 @@ class Front:
         make_request_id: Callable[[], str],
         origins: Origins,
         guard: Guard | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
-        """`guard` says who may do what; without one no keys are checked."""
+        """`guard` says who may do what; without one no keys are checked. `audit` keeps who changed what."""
         self._apis = apis
         #: Who may do what.
         self.guard = guard or Guard(Keyring(Auth(), {}))
+        self._audit = audit
         self._page_permissions = list_pages(pages)
         self._judge = origins.judge
         self._make_request_id = make_request_id
@@ -130,16 +135,30 @@ class Front:
     def _lets_in(self, exchange: Exchange, permission: Permission) -> bool:
         """Whether whoever asks may; it is told if not."""
         error = self.guard.judge(exchange.notes, exchange.headers, exchange.peer, permission)
+        if self._audit is not None and permission in CHANGES and exchange.method not in _READS:
+            self._watch(exchange, self._audit)
         if error is None:
             return True
         if error.kind is ErrorKind.UNAUTHENTICATED:
             exchange.fixed_lines += b'WWW-Authenticate: Bearer realm="ollama-proxy"\r\n'
+        if error.retry_after_s:
+            exchange.fixed_lines += b"%b: %b\r\n" % retry_after(error.retry_after_s)
         api = self._find_speaker(exchange)
         if api is not None:
             api.refuse(exchange, error)
         else:
             exchange.respond(error.kind.http_status, b"text/plain; charset=utf-8", error.message.encode() + b"\n")
         return False
+
+    def _watch(self, exchange: Exchange, audit: AuditLog) -> None:
+        """Keep who asks for a change, and what came of it."""
+        action = f"{exchange.method.decode()} {exchange.path.decode('utf-8', 'replace')}"
+        who, where, target = exchange.caller.name, exchange.peer, name_target(exchange)
+        exchange.on_status = lambda status: audit.write(who, where, action, target, f"status {status}")
+
+    def permit(self, path: bytes, permission: Permission) -> None:
+        """What a page takes from now on."""
+        self._page_permissions[b"GET", path] = permission
 
     def _passed_permission(self, exchange: Exchange) -> Permission:
         """What a request takes that goes past the routes: the backend may do anything at a path that nobody knows."""

@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from ollama_proxy.domain.caller import ANYBODY
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.net.credentials import CREDENTIALS
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.exchange import Exchange, Header
 from ollama_proxy.net.unreadable import UNREADABLE
@@ -90,7 +92,11 @@ class Passage:
 
     def send(self, exchange: Exchange) -> None:
         """Pass the request on and its answer back."""
-        head = request_head(self._pool.origin, exchange.method, self._prefix + exchange.target, _kept(exchange.headers))
+        kept = _kept(exchange.headers)
+        if exchange.caller is not ANYBODY:
+            # The key is one of this program's, and nobody else's business.
+            kept = [one for one in kept if one[0] not in CREDENTIALS]
+        head = request_head(self._pool.origin, exchange.method, self._prefix + exchange.target, kept)
         answer = _Answer(exchange, self._used, self._refuse_for)
         upload = self._pool.send(join_request(head, exchange.body), answer)
         exchange.on_disconnect = upload.abort

@@ -16,7 +16,8 @@ from starlette.routing import Route
 import ollama_proxy
 from ollama_proxy.api.compute.methods import ComputeApi
 from ollama_proxy.api.status import build_status_app
-from ollama_proxy.app.access.guard import Guard
+from ollama_proxy.app.access.audit import AuditLog, audit_path
+from ollama_proxy.app.access.guard import Guard, make_limiter
 from ollama_proxy.app.access.keyring import Keyring
 from ollama_proxy.app.activation import take_activated
 from ollama_proxy.app.departure import Departure
@@ -87,9 +88,10 @@ class Proxy:
         """`source` is where the configuration came from; without one it cannot be reloaded. `heritage` is what the
         process before has handed over; `followed` is called when a successor serves, and it is time to stop."""
         self._loop = asyncio.get_running_loop()
-        self._keyring = Keyring(config.server.auth)
+        auth = config.server.auth
         #: Who may do what.
-        self.guard = Guard(self._keyring)
+        self.guard = Guard(Keyring(auth), make_limiter(config.server.rate_limit), self._loop.time)
+        self._audit = AuditLog(audit_path(auth.audit_file, os.environ))
         self._generation = generation = build_generation(config)
         self._fleet = Fleet(config.health.unhealthy_threshold)
         self._backends: dict[str, Backend] = {}
@@ -129,12 +131,14 @@ class Proxy:
             timeout_s=config.health.timeout_seconds,
             clock=self._loop.time,
         )
+        self._dispatcher.listener.ask = lambda name: spawn(self._ask_after(name), f"ask after {name}")
         self._placement = Placement(config.models.placement, config.routing.default_backend)
         self._embedded = EmbeddedBackend(config.embedded, self._join, self._leave)
-        pages = build_status_app(self, "open" if self.config.server.auth.open_metrics else "key")
+        pages = build_status_app(self)
         self._page_paths = frozenset(route.path.encode() for route in pages.routes if isinstance(route, Route))
         apis = [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS]
-        self._front = Front(apis, pages, self.make_request_id, _build_origins(config), self.guard)
+        self._front = Front(apis, pages, self.make_request_id, _build_origins(config), self.guard, self._audit)
+        self._open_metrics(config)
         self._passage: Passage | None = None
         self._look_through(generation)
         self._ports = Ports(self._front, ComputeApi(self))
@@ -267,7 +271,7 @@ class Proxy:
             self._steer()
             self._dispatcher.sweep(now_s)
             self._ports.sweep(now_s)
-            self._keyring.sweep()
+            self.guard.sweep()
             self._garbage.sweep(now_s, idle=not self._dispatcher.running)
 
     def _build_steering(self, config: Config) -> Steering:
@@ -293,13 +297,15 @@ class Proxy:
         asked = sorted(who.joined | who.renewed)
         limit_s = config.health.timeout_seconds
         found = await asyncio.gather(*(self._prober.ask(now.backends[name], limit_s) for name in asked))
-        move = self._ports.prepare(config)
         try:
-            self.guard.replace(config.server.auth)
-        except (KeyFileError, OSError) as error:
-            self._ports.abandon(move)
-            raise CannotAdopt(str(error)) from None
+            keys = self.guard.read_keys(config.server.auth)
+        except KeyFileError as error:
+            raise CannotAdopt(f"server.auth: {error}") from None
+        move = self._ports.prepare(config)
         self._succeed(before, now, who)
+        self.guard.replace(config.server.auth, keys, config.server.rate_limit)
+        self._open_metrics(config)
+        self._audit.write("proxy", "", "adopt configuration", "", "done")
         for name, one in zip(asked, found, strict=True):
             self._prober.book(name, one)
         self._steer()
@@ -348,6 +354,9 @@ class Proxy:
         self._dispatcher.substitutes = _canonical_substitutes(config)
         self._dispatcher.admission.most = config.routing.max_waiting
         self._dispatcher.max_attempts = _max_attempts(config)
+
+    def _open_metrics(self, config: Config) -> None:
+        self._front.permit(b"/metrics", "open" if config.server.auth.open_metrics else "key")
 
     def _set_budget(self, watt_hours: float) -> None:
         """What was spent within the last hour stays spent, as far as it was counted."""
@@ -409,6 +418,11 @@ class Proxy:
 
     def fleet(self) -> FleetView:
         return self._fleet.view()
+
+    async def _ask_after(self, backend: str) -> None:
+        asked_s = self._loop.time()
+        if not await self._prober.ask_after(backend):
+            self._dispatcher.listener.found_dumb(backend, asked_s)
 
     async def _refresh_lists(self) -> None:
         await self._prober.refresh()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -11,6 +12,8 @@ from typing import NoReturn
 import typer
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+#: Where the command line finds a key for a proxy that asks for one.
+KEY_VARIABLE = "OLLAMA_PROXY_API_KEY"
 _TIMEOUT_S = 10
 
 
@@ -28,6 +31,9 @@ def ask(
     `gone` is taken for the answer where the proxy has no such thing any more.
     """
     headers = {"Accept": accept, "Content-Type": "application/json"}
+    key = os.environ.get(KEY_VARIABLE, "")
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
     try:
         request = urllib.request.Request(url.rstrip("/") + path, body, headers)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
@@ -36,7 +42,8 @@ def ask(
     except urllib.error.HTTPError as error:
         if gone is not None and error.code == 404:
             return gone
-        fail(command, _read_refusal(error.read()) or f"{url} answers with status {error.code}")
+        hint = f"; set {KEY_VARIABLE} to one that may" if error.code in (401, 403) else ""
+        fail(command, (_read_refusal(error.read()) or f"{url} answers with status {error.code}") + hint)
     except ValueError:
         fail(command, f"--url: expected an address like {DEFAULT_URL}, not {url[:200]!r}")
     except OSError as error:

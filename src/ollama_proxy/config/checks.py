@@ -37,7 +37,6 @@ def _check_server(config: Config) -> list[Problem]:
         if server.tls.enabled and not getattr(server.tls, name):
             problems.append(Problem(f"server.tls.{name}", "is needed when server.tls.enabled is true"))
     for where, asked in (
-        ("server.rate_limit.enabled", server.rate_limit.enabled),
         ("pipelines.enabled", config.pipelines.enabled),
         ("cache.type", config.cache.type != "memory"),
     ):

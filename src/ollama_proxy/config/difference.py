@@ -21,7 +21,7 @@ FIXED = (
     "pipelines",
     "process.control_socket",
     "routing.record_file",
-    "server.auth.open_metrics",
+    "server.auth.audit_file",
     "thermal",
 )
 

@@ -35,7 +35,8 @@ class RoutingRequest(msgspec.Struct, frozen=True):
 
     `lengths` is how long answers of this kind are; what is usual when it is None. `spent_s` has gone by since the
     request came. `serial` numbers requests, for policies that take turns. `held` are tokens at the beginning of the
-    prompt that backends, by id, hold from before.
+    prompt that backends, by id, hold from before. `allowed` are the ids of the backends that are there for the caller;
+    None for all.
     """
 
     model: str
@@ -49,6 +50,7 @@ class RoutingRequest(msgspec.Struct, frozen=True):
     spent_s: float = 0.0
     serial: int = 0
     held: Mapping[str, float] = {}
+    allowed: frozenset[str] | None = None
 
 
 class PowerSet(msgspec.Struct, frozen=True):

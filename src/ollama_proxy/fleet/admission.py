@@ -99,7 +99,7 @@ def name_class(rank: int) -> str:
 
 
 _NEVER = float("inf")
-_Kind = tuple[str, frozenset[Need], str, float, frozenset[str]]
+_Kind = tuple[str, frozenset[Need], str, float, frozenset[str], frozenset[str] | None]
 
 
 class Full(Exception):
@@ -241,7 +241,7 @@ def _kind_of(waiting: Waiting) -> _Kind:
     """What mostly decides for which backends a request waits."""
     request = waiting.request
     wishes = request.annotations
-    return request.model, request.needs, wishes.target, wishes.max_power_watts, waiting.tried
+    return request.model, request.needs, wishes.target, wishes.max_power_watts, waiting.tried, request.allowed
 
 
 def _is_lost(decision: Decision) -> bool:

@@ -53,6 +53,8 @@ def decide(
 ) -> Decision | Refusal:
     """Choose a backend for a request, or say why there is none. Reads its arguments only."""
     wishes = request.annotations
+    if request.allowed is not None:
+        fleet = keep_allowed(fleet, request.allowed)
     target = read_target(wishes.target, fleet, tried) if wishes.target else _FREE
     if target is None:
         return refuse_unknown_target(wishes.target, fleet)
@@ -96,6 +98,17 @@ def decide(
         best.model,
         best.stands_in,
         short,
+    )
+
+
+def keep_allowed(fleet: FleetView, allowed: frozenset[str]) -> FleetView:
+    """The fleet as it is for a caller who may use some backends only: for them the others are not there at all."""
+    places = [place for place, view in enumerate(fleet.backends) if view.spec.id in allowed]
+    return FleetView(
+        fleet.version,
+        tuple([fleet.backends[place] for place in places]),
+        tuple([fleet.waits[place] for place in places]) if fleet.waits else (),
+        beside=tuple([fleet.beside[place] for place in places]) if fleet.beside else (),
     )
 
 

@@ -13,6 +13,7 @@ from ollama_proxy.api.anthropic.requests import Asked, has_messages, make_call, 
 from ollama_proxy.api.anthropic.typed import read_typed
 from ollama_proxy.api.anthropic.writer import AnthropicWriter
 from ollama_proxy.domain.call import Call, Need
+from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
@@ -100,7 +101,7 @@ class AnthropicApi:
             self._check_blank(call)
             if not has_messages(asked):
                 raise BadRequest("messages is required")
-            counted = self._is_counted(call.model)
+            counted = self._is_counted(call.model, exchange.caller)
             if not counted:
                 answer_estimate(exchange, _estimate(asked))
                 return
@@ -113,9 +114,10 @@ class AnthropicApi:
         )
         answer.attach(self._service.submit(call, answer))
 
-    def _is_counted(self, model: str) -> bool:
+    def _is_counted(self, model: str, caller: Caller) -> bool:
         """Whether a backend that serves the model counts tokens itself. Raises `ProxyError` where nobody serves it."""
-        holders = [view for view in self._service.fleet().backends if _serves(view, canonical_model(model))]
+        fleet = caller.see(self._service.fleet())
+        holders = [view for view in fleet.backends if _serves(view, canonical_model(model))]
         if not holders:
             raise missing_model(model)
         return any(Need.COUNT in view.capabilities and not view.spec.stand_in_model for view in holders)
@@ -130,7 +132,7 @@ class AnthropicApi:
         if exchange.gone:
             return
         try:
-            page = write_page(list_models(view), exchange.query)
+            page = write_page(list_models(exchange.caller.see(view)), exchange.query)
         except ProxyError as error:
             self.refuse(exchange, error)
             return
@@ -145,7 +147,7 @@ class AnthropicApi:
         view = await self._service.refresh()
         if exchange.gone:
             return
-        entry = find_model(view, wanted)
+        entry = find_model(exchange.caller.see(view), wanted)
         if entry is None:
             self.refuse(exchange, missing_model(wanted))
             return

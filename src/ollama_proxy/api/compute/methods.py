@@ -85,9 +85,8 @@ class ComputeApi:
         except ProxyError as error:
             fail_call(call, error, request_id)
             return
-        backends = [
-            describe_backend(view) for view in self._service.fleet().backends if not wanted or view.spec.kind == wanted
-        ]
+        fleet = call.caller.see(self._service.fleet())
+        backends = [describe_backend(view) for view in fleet.backends if not wanted or view.spec.kind == wanted]
         answer = compute_pb2.ListBackendsResponse(backends=backends)
         call.respond(answer.SerializeToString(), encode_request_id(request_id))
 
@@ -99,7 +98,8 @@ class ComputeApi:
         except ProxyError as error:
             fail_call(call, error, request_id)
             return
-        call.respond(self._health.write(self._service.fleet()), encode_request_id(request_id))
+        fleet = call.caller.see(self._service.fleet())
+        call.respond(self._health.write(fleet), encode_request_id(request_id))
 
 
 def _refuse_pipeline(call: GrpcCall, message: bytes) -> None:

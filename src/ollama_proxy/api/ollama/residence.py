@@ -46,7 +46,7 @@ async def unload(service: Service, exchange: Exchange, call: Call) -> bool:
 
     Which names share a runner is not told by Ollama, so the loaded names are not looked at.
     """
-    view = await service.refresh(ollama_ids(service.fleet()))
+    view = exchange.caller.see(await service.refresh(ollama_ids(service.fleet())))
     name = canonical_model(call.model)
     holders = [
         backend

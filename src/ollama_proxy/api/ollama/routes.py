@@ -86,13 +86,13 @@ class OllamaApi:
         """`anew` for what changes with every request, so that everybody is asked, however lately they were."""
         view = await self._service.refresh(ollama_ids(self._service.fleet()) if anew else ())
         if not exchange.gone:
-            exchange.respond(200, JSON, render(view))
+            exchange.respond(200, JSON, render(exchange.caller.see(view)))
 
     def _show(self, exchange: Exchange) -> None:
         call = self._read(exchange, read_show, SHOWS)
         if call is None:
             return
-        local = show_model(self._service.fleet(), call.model)
+        local = show_model(exchange.caller.see(self._service.fleet()), call.model)
         if local is not None:
             exchange.respond(200, JSON, local)
         else:
@@ -135,12 +135,16 @@ class OllamaApi:
         answer = NativeAnswer(exchange, call, on_missing, legacy=legacy)
         answer.attach(self._service.submit(call, answer))
 
+    def _see(self, exchange: Exchange) -> FleetView:
+        """The fleet as far as it is there for whoever asks."""
+        return exchange.caller.see(self._service.fleet())
+
     # -- nothing to do: load and unload -----------------------------------------
 
     def _submit_generation(self, exchange: Exchange, call: Call, on_missing: OnMissing | None) -> None:
         if not asks_for_nothing(call):
             self._submit(exchange, call, on_missing)
-        elif is_unload(call) and not call.annotations.target and len(ollama_ids(self._service.fleet())) > 1:
+        elif is_unload(call) and not call.annotations.target and len(ollama_ids(self._see(exchange))) > 1:
             answer_later(exchange, self._unload(exchange, call, on_missing), "ollama unload", self.refuse)
         else:
             self._reside(exchange, call, on_missing)
@@ -151,7 +155,7 @@ class OllamaApi:
 
     def _reside(self, exchange: Exchange, call: Call, on_missing: OnMissing | None) -> None:
         """Let one backend load the model, or unload it: an Ollama, where one has it."""
-        view = self._service.fleet()
+        view = self._see(exchange)
         if is_held_by(view, call.model, ollama=False):
             if not is_held_by(view, call.model, ollama=True):
                 answer_here(exchange, call, "unload" if is_unload(call) else "load")
@@ -184,7 +188,7 @@ class OllamaApi:
         except ProxyError as error:
             self.refuse(exchange, error)
             return
-        view = self._service.fleet()
+        view = self._see(exchange)
         clouds = ollama_ids(view) if ref.source == "cloud" else ()
         if clouds:
             PassedAnswer(exchange, self._service, clouds[0], self.refuse, changes=False).send(call.raw)

@@ -55,7 +55,7 @@ class OpenAiApi:
         view = await self._service.refresh()
         if not exchange.gone:
             # Ollama writes null where there are none, and clients of OpenAI's take that.
-            document = {"object": "list", "data": list_models(view) or None}
+            document = {"object": "list", "data": list_models(exchange.caller.see(view)) or None}
             exchange.respond(200, _JSON, msgspec.json.encode(document) + b"\n")
 
     def _model(self, exchange: Exchange) -> None:
@@ -66,7 +66,7 @@ class OpenAiApi:
         view = await self._service.refresh()
         if exchange.gone:
             return
-        entry = find_model(view, wanted)
+        entry = find_model(exchange.caller.see(view), wanted)
         if entry is not None:
             exchange.respond(200, _JSON, msgspec.json.encode(entry) + b"\n")
         elif wanted.isspace():

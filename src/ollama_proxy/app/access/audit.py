@@ -16,6 +16,8 @@ from pathlib import Path
 import msgspec
 
 from ollama_proxy.config.key_file import state_folder
+from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.unreadable import UNREADABLE
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +59,29 @@ class AuditLog:
             if not self._told:
                 self._told = True
                 _log.error("the audit log %s cannot be written: %s", self._path, error.strerror)
+
+
+class _Named(msgspec.Struct):
+    """What a body may say of what an act is about."""
+
+    model: str = ""
+    name: str = ""
+    source: str = ""
+    destination: str = ""
+    mode: str = ""
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+def name_target(exchange: Exchange) -> str:
+    """What an act is about: the models that its body names, a mode, or the end of the path."""
+    try:
+        found = _named.decode(exchange.body)
+    except UNREADABLE:
+        found = _Named()
+    names = (found.model, found.name, found.source, found.destination, found.mode)
+    return " ".join(name for name in names if name) or exchange.path.rpartition(b"/")[2].decode("utf-8", "replace")
 
 
 def audit_path(configured: str, environ: Mapping[str, str]) -> Path:

@@ -19,6 +19,8 @@ from ollama_proxy.domain.quota import Allowance, Quota
 _log = logging.getLogger(__name__)
 
 _NEVER = float("inf")
+#: Name, digest and grant of every key that is not off.
+Found = list[tuple[str, bytes, Grant]]
 
 
 class _Held:
@@ -40,7 +42,7 @@ class Keyring:
     def __init__(
         self, auth: Auth, environ: Mapping[str, str] = os.environ, unix_clock: Callable[[], float] = time.time
     ) -> None:
-        """Raises `KeyFileError`, and `OSError` for a `key_file`."""
+        """Raises `KeyFileError`."""
         self._auth = auth
         self._environ = environ
         self._unix_clock = unix_clock
@@ -48,8 +50,7 @@ class Keyring:
         self._held: dict[bytes, _Held] = {}
         self._quotas: dict[str, Quota] = {}
         self._seen = _look_at(self._path)
-        if auth.enabled:
-            self._take(self._read())
+        self._take(self.read(auth))
 
     @property
     def is_checked(self) -> bool:
@@ -85,14 +86,26 @@ class Keyring:
             if held.expires_unix_s <= now_unix_s:
                 held.caller.is_live = False
 
-    def replace(self, auth: Auth) -> None:
-        """Another configuration: keys that stay as they are keep what they have used. Raises as the making does."""
-        before, self._auth = self._auth, auth
+    def read(self, auth: Auth) -> Found:
+        """The keys of another configuration, which changes nothing yet. Raises `KeyFileError`."""
+        if not auth.enabled:
+            return []
         try:
-            found = self._read() if auth.enabled else []
-        except (KeyFileError, OSError):
-            self._auth = before
-            raise
+            own = [
+                (name, _digest(entry, self._environ), entry) for name, entry in auth.api_keys.items() if entry.enabled
+            ]
+        except OSError as error:
+            raise KeyFileError(f"a key cannot be read: {error.strerror}") from None
+        stored = [
+            (one.name, read_hash(one.key_hash), one)
+            for one in load_keys(keys_path(auth.keys_file, self._environ))
+            if not one.revoked_unix_s
+        ]
+        return [(name, digest, grant) for name, digest, grant in (*own, *stored) if digest is not None]
+
+    def replace(self, auth: Auth, found: Found) -> None:
+        """Another configuration and its keys, from now on. Those that stay as they are keep what they have used."""
+        self._auth = auth
         self._path = keys_path(auth.keys_file, self._environ)
         self._seen = _look_at(self._path)
         self._take(found)
@@ -101,24 +114,13 @@ class Keyring:
         try:
             if self._seen is None:
                 raise KeyFileError(f"{self._path} is gone")
-            self._take(self._read())
-        except (KeyFileError, OSError) as error:
+            self._take(self.read(self._auth))
+        except KeyFileError as error:
             _log.error("keys stay as they were: %s", error)
         else:
             _log.info("keys were read anew: %d are good", len(self._held))
 
-    def _read(self) -> list[tuple[str, bytes, Grant]]:
-        """Name, digest and grant of every key that is not off."""
-        auth = self._auth
-        own = [(name, _digest(entry, self._environ), entry) for name, entry in auth.api_keys.items() if entry.enabled]
-        stored = [
-            (one.name, read_hash(one.key_hash), one)
-            for one in load_keys(keys_path(auth.keys_file, self._environ))
-            if not one.revoked_unix_s
-        ]
-        return [(name, digest, grant) for name, digest, grant in (*own, *stored) if digest is not None]
-
-    def _take(self, found: list[tuple[str, bytes, Grant]]) -> None:
+    def _take(self, found: Found) -> None:
         """These keys and no others. Who is as before keeps its caller; nobody else's is live any more."""
         now_unix_s = self._unix_clock()
         before, self._held = self._held, {}

@@ -83,6 +83,7 @@ class Exchange:
         "on_disconnect",
         "on_pause",
         "on_resume",
+        "on_status",
         "path",
         "peer",
         "request_id",
@@ -107,7 +108,9 @@ class Exchange:
         self.on_resume: Callable[[], None] | None
         self._head: bytes | None
         self._left: int | None
-        self.on_disconnect = self.on_pause = self.on_resume = self._head = self._left = None
+        #: Told the status of the answer, once.
+        self.on_status: Callable[[int], None] | None
+        self.on_disconnect = self.on_pause = self.on_resume = self._head = self._left = self.on_status = None
         self.started = self.ended = self.gone = self._chunked = False
         self._bodiless = head.is_head
 
@@ -177,7 +180,7 @@ class Exchange:
     ) -> None:
         """Send a whole answer and end."""
         head = self.head
-        plain = status == 200 and self.keep_alive and not head.http10 and not self._bodiless
+        plain = status == 200 and self.keep_alive and not head.http10 and not self._bodiless and not self.on_status
         if plain and not self.started and not self.gone:
             # Nearly every answer: one piece of bytes and no state in between.
             self.started = self.ended = True
@@ -211,6 +214,8 @@ class Exchange:
         if self.started or self.gone:
             return
         self.started = True
+        if self.on_status is not None:
+            self.on_status(status)
         begin = head_begins.get((status, content_type)) or head_begin(status, content_type)
         for header in headers:
             lines += b"%b: %b\r\n" % header

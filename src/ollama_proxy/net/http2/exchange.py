@@ -55,6 +55,8 @@ class Http2Exchange(Stream):
     on_disconnect: Callable[[], None] | None = None
     on_pause: Callable[[], None] | None = None
     on_resume: Callable[[], None] | None = None
+    #: Told the status of the answer, once.
+    on_status: Callable[[int], None] | None = None
     _head_block: bytes | None = None
     _bodiless = False
     _left: int | None = None
@@ -226,6 +228,8 @@ class Http2Exchange(Stream):
         if self.started or self.gone:
             return
         self.started = True
+        if self.on_status is not None:
+            self.on_status(status)
         block = [encode_status(status)]
         if content_type:
             block.append(encode_literal(b"content-type", content_type))

@@ -12,8 +12,9 @@ import pytest
 
 from ollama_proxy.app.access.guard import Guard, is_near
 from ollama_proxy.app.access.keyring import Keyring
-from ollama_proxy.config.key_file import StoredKey, changing, hash_key, make_key
-from ollama_proxy.config.schema import ApiKey, Auth
+from ollama_proxy.app.access.rate import RateLimiter
+from ollama_proxy.config.key_file import KeyFileError, StoredKey, changing, hash_key, make_key
+from ollama_proxy.config.schema import ApiKey, Auth, RateLimit
 from ollama_proxy.domain.caller import ANYBODY, Permission
 from ollama_proxy.domain.errors import ErrorKind
 from ollama_proxy.net.credentials import CALLER, read_credentials
@@ -114,10 +115,10 @@ def test_keys_of_the_configuration(tmp_path: Path) -> None:
     assert stage.status(KEY) == 200
     assert stage.status(OTHER) == 401
     other = msgspec.structs.replace(stage.auth, api_keys={"on": ApiKey(key_hash=hash_key(OTHER))})
-    stage.guard.replace(other)
+    stage.guard.replace(other, stage.guard.read_keys(other), RateLimit())
     assert (stage.status(KEY), stage.status(OTHER)) == (401, 200)
-    with pytest.raises(FileNotFoundError):
-        stage.guard.replace(Auth(enabled=True, api_keys={"gone": ApiKey(key_file="/nonexistent")}))
+    with pytest.raises(KeyFileError):
+        stage.guard.read_keys(Auth(enabled=True, api_keys={"gone": ApiKey(key_file="/nonexistent")}))
     assert stage.status(OTHER) == 200
 
 
@@ -191,6 +192,23 @@ def test_without_keys_only_this_machine_changes_models(tmp_path: Path) -> None:
 )
 def test_who_is_near(peer: str, *, near: bool) -> None:
     assert is_near(peer) is near
+
+
+def test_so_many_requests_a_second_by_key_else_by_address(tmp_path: Path) -> None:
+    now_s = 0.0
+    guard = Guard(Keyring(Auth(), {"XDG_STATE_HOME": str(tmp_path)}), RateLimiter(2, 3), lambda: now_s)
+
+    def wait_s(peer: str, permission: Permission = "infer") -> float:
+        error = guard.judge({}, [], peer, permission)
+        return 0.0 if error is None else error.retry_after_s
+
+    assert guard.is_checked
+    assert [wait_s("10.0.0.1:5") for _ in range(4)] == [0, 0, 0, 0.5]
+    assert wait_s("10.0.0.1:6") == 0.5, "another connection is the same address"
+    assert wait_s("10.0.0.1:6", "open") == 0
+    assert wait_s("10.0.0.2:5") == 0
+    now_s = 0.5
+    assert [wait_s("10.0.0.1:5") for _ in range(2)] == [0, 0.5]
 
 
 def test_nobody_in_particular_may_do_and_see_everything() -> None:
