@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from bench.reliability.row import Row
 from bench.reliability.rows import (
+    access,
     conformance,
     destinations,
     faults,
     fuzzing,
     hostile,
     intrusion,
+    later,
+    leaks,
     lifecycle,
     overload,
     rubbish,
@@ -19,12 +22,15 @@ from bench.reliability.rows import (
 )
 
 _MODULES = (
+    access,
     conformance,
     destinations,
     faults,
     fuzzing,
     hostile,
     intrusion,
+    later,
+    leaks,
     lifecycle,
     overload,
     rubbish,

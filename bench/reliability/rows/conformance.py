@@ -49,7 +49,12 @@ ROWS = (
         "identical events; 20,000 examples",
         "Hypothesis cuts streams and compares what comes out, for the framers and for the lanes that use them",
         Tests(
-            ("tests/unit/net/test_framing.py", "tests/properties/test_relay.py", "tests/properties/test_anthropic.py"),
+            (
+                "tests/unit/net/test_framing.py",
+                "tests/properties/test_relay.py::test_a_stream_passes_whole_and_in_whole_events",
+                "tests/properties/test_relay.py::test_only_chunks_of_whole_events_are_relayed",
+                "tests/properties/test_anthropic.py",
+            ),
             examples=20_000,
             quick_examples=200,
         ).run,
@@ -72,5 +77,27 @@ ROWS = (
                 "tests/e2e/test_bad_input.py::test_grpc_embed_backends_and_health",
             ),
         ).run,
+    ),
+    Row(
+        "A5",
+        "unchanged official clients: chat, stream, tools, images, embeddings, lists, errors, cancel",
+        "100 % of what an API claims",
+        "The Python and Node packages of Ollama, OpenAI and Anthropic over the lab and over real servers",
+        Tests(
+            (
+                "tests/e2e/test_sdk_python.py",
+                "tests/e2e/test_sdk_node.py",
+                "tests/e2e/test_clients.py",
+                "tests/e2e/test_ollama_python.py",
+                "tests/e2e/test_examples.py",
+            ),
+        ).run,
+    ),
+    Row(
+        "A7",
+        "generated requests from our own OpenAPI document",
+        "0 5xx, 0 answers outside the schema",
+        "schemathesis sends what the document describes and looks at what comes back (`bin/check-openapi` for more)",
+        Tests(("tests/openapi",)).run,
     ),
 )

@@ -49,8 +49,8 @@ def rubbish(setting: Setting) -> Outcome:
         crashed = sum(status >= 500 or not status for status in (*names, *paths))
         crashed_at = {status: number for status, number in (names + paths).items() if status >= 500 or not status}
         words = (
-            f"{count:,} credentials: {dict(strangers)}, {reached} reached a backend; {count // 2:,} names: {dict(names)}"
-            f"; {count // 2:,} paths: {dict(paths)}; new files {new[:3]}"
+            f"{count:,} credentials: {dict(strangers)}, {reached} reached a backend; {count // 2:,} names:"
+            f" {dict(names)}; {count // 2:,} paths: {dict(paths)}; new files {new[:3]}"
         )
         figures = {"credentials": dict(strangers), "names": dict(names), "paths": dict(paths), "new_files": new}
         return judge(words, figures, set(strangers) <= {400, 401}, not reached, not crashed, not crashed_at, not new)
@@ -60,7 +60,8 @@ def rubbish(setting: Setting) -> Outcome:
 
 _NAMED = (b"/api/generate", b"/api/show", b"/api/chat", b"/v1/chat/completions", b"/v1/messages", b"/v1/embeddings")
 _ODD = (
-    "../", "..\\", "/etc/passwd", "%2e%2e%2f", "\0", "{{7*7}}", "${jndi:x}", "%n%s", "';--", "<script>", "|id", "`id`",
+    "../", "..\\", "/etc/passwd", "%2e%2e%2f", "\0", "{{7*7}}", "${jndi:x}", "%n%s", "';--", "<script>", "|id",
+    "`id`",
     "$(id)", "__class__", "{0.__class__}", "\r\n", "\ud83d\ude00", "A" * 300, "~", "CON", "file:///", "sha256:" + "0" * 64,
 )  # fmt: skip
 
