@@ -42,6 +42,7 @@ specs = st.builds(
     load_seconds=st.sampled_from((0.0, 4.0)),
     parallel_exponent=st.sampled_from((0.0, 0.5, 0.8, 1.0)),
     max_model_size_gb=st.sampled_from((0.0, 1.0, 8.0)),
+    memory_gb=st.sampled_from((0.0, 0.0, 2.0, 5.2)),
     excluded_patterns=st.sampled_from(((), ("*:7b",))),
 )
 
@@ -85,6 +86,7 @@ def fleets(draw: st.DrawFn) -> FleetView:
                 in_flight=draw(st.integers(0, 6)),
                 rates={model: draw(learned) for model in held if draw(st.booleans())},
                 capabilities=draw(st.sampled_from((frozenset(Need), frozenset((Need.GENERATE,))))),
+                beside_bytes=draw(st.sampled_from((0, 10**9))),
             )
         )
     counted, coupled = draw(st.booleans()), draw(st.booleans())
@@ -272,6 +274,11 @@ def test_every_rejection_names_a_limit_that_is_truly_violated(
             Limit.MODEL_TOO_LARGE: 0
             < view.spec.max_model_size_gb * 1e9
             < (view.models or {}).get(request.model, ModelFacts("")).size_bytes,
+            Limit.MEMORY: 0
+            < view.spec.memory_gb * 1e9
+            < (view.models or {}).get(request.model, ModelFacts("")).size_bytes,
+            # The other model can be unloaded; what others beside it hold cannot.
+            Limit.MEMORY_NOW: view.beside_bytes > 0 and request.model not in view.loaded,
             Limit.LATENCY: rejection.limit is Limit.LATENCY and is_late(request, fleet, policy, rejection.backend),
             Limit.NOT_TARGET: request.annotations.target not in (view.id, view.spec.hardware),
         }
@@ -333,15 +340,16 @@ def improve(view: BackendView, wait: Wait | None, model: str) -> tuple[BackendVi
         prefill_tokens_per_second=base.prefill_tokens_per_second * 2,
         load_seconds=base.load_seconds / 2,
     )
-    rates = {}
-    if old is not None:
-        rates[model] = msgspec.structs.replace(
-            old,
-            overhead_s=old.overhead_s / 2,
-            prefill_tps=old.prefill_tps * 2,
-            decode_tps=old.decode_tps * 2,
-            load_s=None if old.load_s is None else old.load_s / 2,
+    rates = {
+        name: msgspec.structs.replace(
+            one,
+            overhead_s=one.overhead_s / 2,
+            prefill_tps=one.prefill_tps * 2,
+            decode_tps=one.decode_tps * 2,
+            load_s=None if one.load_s is None else one.load_s / 2,
         )
+        for name, one in view.rates.items()
+    }
     if base.load_seconds == 0 and (old is None or old.load_s is None):
         # What is reckoned from the size is not halved with the rest; so is the chance, then.
         models = {
@@ -478,7 +486,7 @@ def make_able(fleet: FleetView) -> FleetView:
     models = {name: ModelFacts(name, size_bytes=4 * 10**8) for name in MODELS}
 
     def heal(view: BackendView, wait: Wait | None) -> tuple[BackendView, Wait | None]:
-        spec = msgspec.structs.replace(view.spec, excluded_patterns=(), max_model_size_gb=0.0)
+        spec = msgspec.structs.replace(view.spec, excluded_patterns=(), max_model_size_gb=0.0, memory_gb=0.0)
         able = {"spec": spec, "health": Health.HEALTHY, "models": models, "capabilities": frozenset(Need)}
         return msgspec.structs.replace(view, memory={}, **able), wait
 

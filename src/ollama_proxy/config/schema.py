@@ -213,6 +213,9 @@ class Backend(Section, frozen=True):
         Meta(ge=1, le=10_000_000, description="type anthropic: the limit of answers that are asked for without one"),
     ] = 4096
     model_names: Annotated[dict[str, str], Meta(description="name here: what this server calls the model")] = {}
+    memory_gb: Annotated[
+        float, Meta(ge=0, le=1e6, description="for models; larger ones are not sent there, others cost what they evict")
+    ] = 0
     characteristics: Characteristics = Characteristics()
     model_capability: ModelCapability = ModelCapability()
 

@@ -22,10 +22,12 @@ class Limit(enum.Enum):
     MODEL_MISSING = "model not there"
     MODEL_EXCLUDED = "model excluded by pattern"
     MODEL_TOO_LARGE = "model too large"
+    MEMORY = "does not fit into the memory"
     CAPABILITY = "capability missing"
     POWER = "over the power limit"
     POWER_NOW = "over the power limit while others run"
     SYSTEM_POWER = "not among those that may run now"
+    MEMORY_NOW = "no room in the memory beside what others hold"
     LATENCY = "over the latency limit"
     STAND_IN = "stand-in not needed"
 

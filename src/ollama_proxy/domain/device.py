@@ -54,6 +54,8 @@ class BackendSpec(msgspec.Struct, frozen=True):
     #: What k requests at once get done, as k to this power, in units of one alone.
     parallel_exponent: float = 0.8
     max_model_size_gb: float = 0.0
+    #: Memory for models, that of the pool where it has one; 0 where it is not known.
+    memory_gb: float = 0.0
     supported_patterns: tuple[str, ...] = ()
     preferred_models: tuple[str, ...] = ()
     excluded_patterns: tuple[str, ...] = ()
@@ -173,6 +175,9 @@ class BackendView(msgspec.Struct, frozen=True, dict=True):
     memory: dict[Any, Any] = {}
     #: It has had no work for so long that it has probably suspended itself.
     asleep: bool = False
+    #: What models take in memory, by canonical name, as the server tells; and what other devices take of a shared one.
+    resident_bytes: Mapping[str, int] = {}
+    beside_bytes: int = 0
 
     @property
     def id(self) -> str:

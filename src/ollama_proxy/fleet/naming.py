@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -25,6 +25,16 @@ def with_names(models: Mapping[str, ModelFacts], names: Mapping[str, str]) -> Ma
             found[name] = _rename(facts, name, there)
         else:
             found.pop(name, None)
+    return found
+
+
+def read_sizes(entries: Iterable[Mapping[str, object]]) -> dict[str, int]:
+    """Bytes in memory of each loaded model, by canonical name, as a server's own entries tell."""
+    found = {}
+    for entry in entries:
+        name, size = entry.get("model") or entry.get("name"), entry.get("size")
+        if isinstance(name, str) and isinstance(size, int) and size > 0:
+            found[canonical_model(name)] = size
     return found
 
 

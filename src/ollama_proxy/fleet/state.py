@@ -19,10 +19,11 @@ from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.calibration import Judge
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
-from ollama_proxy.fleet.naming import with_names
+from ollama_proxy.fleet.naming import read_sizes, with_names
 from ollama_proxy.fleet.pools import Pools, SavedCouplings, Surroundings
 from ollama_proxy.fleet.rates import MAX_MODELS, Learner, Observation, SavedRates
 from ollama_proxy.fleet.running import Running, Slot, forecast_slots, forecast_wait
+from ollama_proxy.routing.room import make_room
 
 #: What traffic teaches is shown this often: a decision a moment later is no worse for it, and most views then last.
 _TEACH_S = 0.1
@@ -42,6 +43,7 @@ class _Record:
     __slots__ = (
         "asleep",
         "avg_latency_ms",
+        "beside_bytes",
         "capabilities",
         "checked_unix_s",
         "emulated",
@@ -60,6 +62,7 @@ class _Record:
         "now",
         "place",
         "rates",
+        "resident_bytes",
         "running",
         "seen",
         "spec",
@@ -94,6 +97,9 @@ class _Record:
         #: Since when it was seen without work, by `Fleet.age`; what suspends itself sleeps at the start.
         self.idle_since_s: float | None = None
         self.asleep = spec.suspend_after_seconds > 0
+        #: What models take in memory, and what other devices take of a memory that it shares with them.
+        self.resident_bytes: Mapping[str, int] = {}
+        self.beside_bytes = 0
         #: Views since the last change of anything but load, by load: what comes back to a load comes back to its view.
         self.seen: dict[int, BackendView] = {}
         #: The one of them that holds now, if it is made.
@@ -128,6 +134,8 @@ class _Record:
                 self.version,
                 self.memory,
                 self.asleep,
+                self.resident_bytes,
+                self.beside_bytes,
             )
         return view
 
@@ -315,7 +323,7 @@ class Fleet:
         news = record.health is not WELL or name not in record.loaded
         if news:
             record.health = WELL
-            record.loaded |= {name}
+            record.loaded = (record.loaded - _find_evicted(record, name)) | {name}
         record.ended.count(now_s)
         record.lessons += 1
         if seen.ttft_s is not None or seen.decode_tps is not None or seen.load_s is not None:
@@ -422,11 +430,24 @@ class Fleet:
         record.models = None if report.models is None else with_names(report.models, record.spec.model_names)
         record.loaded = report.loaded
         record.loaded_entries = report.loaded_entries
+        record.resident_bytes = read_sizes(report.loaded_entries)
         record.version = report.version
         record.emulated = report.emulated
         if report.capabilities is not None:
             record.capabilities = report.capabilities
         self._touch(record)
+        if record.spec.memory_pool:
+            self._share_memory(record.spec.memory_pool)
+
+    def _share_memory(self, pool: str) -> None:
+        """Tell each device of a shared memory what the others take of it."""
+        sharing = [one for one in self._records.values() if one.spec.memory_pool == pool]
+        taken = sum(sum(one.resident_bytes.values()) for one in sharing)
+        for one in sharing:
+            beside = taken - sum(one.resident_bytes.values())
+            if one.spec.memory_gb and one.beside_bytes != beside:
+                one.beside_bytes = beside
+                self._touch(one)
 
     def probe_failed(self, backend: str, message: str, now_unix_s: int, *, hard: bool) -> None:
         """A probe failed."""
@@ -482,6 +503,14 @@ class Fleet:
         self._moves = Moves(self._version)
         self._shown = []
         self._pools_now = None
+
+
+def _find_evicted(record: _Record, name: str) -> frozenset[str]:
+    """Those that have probably made room for a model that was loaded since the last probe."""
+    facts = (record.models or {}).get(name)
+    if not record.spec.memory_gb or facts is None or name in record.loaded:
+        return frozenset()
+    return frozenset(make_room(record.look(), name, facts.size_bytes).evicted)
 
 
 def _wait_at(record: _Record, now_s: float) -> Wait | None:

@@ -50,6 +50,9 @@ def _check_model(view: BackendView, request: RoutingRequest) -> Rejection | None
     if spec.max_model_size_gb and facts.size_bytes > spec.max_model_size_gb * 1e9:
         detail = f"model has {facts.size_bytes / 1e9:.1f} GB, limit {spec.max_model_size_gb:g} GB"
         return Rejection(spec.id, Limit.MODEL_TOO_LARGE, detail)
+    if spec.memory_gb and facts.size_bytes > spec.memory_gb * 1e9:
+        detail = f"model has {facts.size_bytes / 1e9:.1f} GB, memory {spec.memory_gb:g} GB"
+        return Rejection(spec.id, Limit.MEMORY, detail)
     return None
 
 

@@ -17,6 +17,7 @@ from ollama_proxy.domain.device import BackendView, Rates
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.routing.limits import check_fitness, check_power, find_model
 from ollama_proxy.routing.neighbours import draw_longer
+from ollama_proxy.routing.room import make_room
 from ollama_proxy.routing.speeds import Speeds, reckon_busy_share, reckon_speeds
 
 #: Kinds of request remembered for one view; clients make names of models up.
@@ -103,6 +104,7 @@ class Prospect:
         "crowding",
         "decode_var",
         "easy",
+        "evicted",
         "fixed_j",
         "full",
         "has_known_joules",
@@ -151,6 +153,8 @@ class Prospect:
         self.s_per_prompt_token = speeds.s_per_prompt_token
         self.s_per_output_token = speeds.s_per_output_token
         self.load_s, self.load_joules = speeds.load_s, speeds.load_joules
+        #: Models that have to go before this one can be loaded.
+        self.evicted = self._make_room(view, fitness) if spec.memory_gb and self.load_s else ()
         if view.asleep:
             self.load_s += spec.wake_seconds
             self.load_joules += spec.wake_joules
@@ -163,6 +167,9 @@ class Prospect:
         #: No slot is free. How many rounds of all slots are ahead, for views that come without a count of the wait.
         self.full = load >= spec.slots
         self.turns_ahead = (load - spec.slots + 1) / spec.slots if self.full else 0.0
+        if self.evicted and load and not self.full:
+            # A model that is in use goes when it is not: when requests like this one have ended.
+            self.turns_ahead = 1.0
         together = min(load + 1, spec.slots)
         if together == 1:
             self.crowding = self.busy_share = 1.0
@@ -170,6 +177,14 @@ class Prospect:
             # k at once get k^beta done: each is slower by k^(1 - beta).
             self.crowding = together ** (1 - spec.parallel_exponent)
             self.busy_share = reckon_busy_share(together, spec.parallel_exponent)
+
+    def _make_room(self, view: BackendView, fitness: Fitness) -> tuple[str, ...]:
+        """Count what loading costs those that are in memory; who has to go."""
+        room = make_room(view, fitness.resident, fitness.size_bytes)
+        self.load_joules += room.joules
+        if room.rejection is not None and self.unfit is None:
+            self.unfit, self.easy = room.rejection, False
+        return room.evicted
 
     def expect_joules(self, prompt_tokens: float, output_tokens: float) -> float:
         """Marginal joules of a request of so many tokens; `decide` reckons so too, without the call."""

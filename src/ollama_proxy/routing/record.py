@@ -22,6 +22,7 @@ from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.decide import decide, price_of_seconds
 from ollama_proxy.routing.patience import find_slow, is_bounded
 from ollama_proxy.routing.prospect import Fitness
+from ollama_proxy.routing.room import measure_residents
 
 FORMAT = 1
 
@@ -198,7 +199,9 @@ def _restrict(view: BackendView, request: RoutingRequest, *, with_names: bool) -
     """A backend without what this decision did not read. All names are read when a model is nowhere, to tell of
     those that resemble it."""
     resident = Fitness(view, request).resident
-    rates = view.rates.get(resident)
+    # What else is in memory is read where this model may have to make room.
+    makes_room = bool(view.spec.memory_gb)
+    names_read = {resident, *view.loaded} if makes_room else {resident}
     models = view.models
     if models is not None:
         shown = {request.model: models[request.model]} if request.model in models else {}
@@ -213,13 +216,15 @@ def _restrict(view: BackendView, request: RoutingRequest, *, with_names: bool) -
         view.health,
         view.message,
         models=models,
-        loaded=view.loaded & {resident},
+        loaded=view.loaded if makes_room else view.loaded & {resident},
         in_flight=view.in_flight,
-        rates={} if rates is None else {resident: rates},
+        rates={name: view.rates[name] for name in names_read if name in view.rates},
         capabilities=view.capabilities,
         emulated=view.emulated,
         memory={},
         asleep=view.asleep,
+        resident_bytes=measure_residents(view) if makes_room else {},
+        beside_bytes=view.beside_bytes if makes_room else 0,
     )
 
 

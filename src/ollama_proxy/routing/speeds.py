@@ -89,11 +89,22 @@ def reckon_busy_share(together: float, parallel_exponent: float) -> float:
     return float(together**-parallel_exponent * (1 + POWER_SHARE * (together - 1)))
 
 
+def reckon_load(view: BackendView, model: str, size_bytes: int) -> tuple[float, float]:
+    """Seconds and joules of loading a model that is not in memory."""
+    spec = view.spec
+    load_s = _reckon_load(spec, size_bytes, view.rates.get(model))
+    return load_s, load_s * (spec.power_watts or UNKNOWN_WATTS)
+
+
 def _expect_load(view: BackendView, model: str, size_bytes: int, rates: Rates) -> float:
     """Seconds until the model is in memory."""
     spec = view.spec
     if spec.kind not in LOADING_KINDS or model in view.loaded:
         return 0.0
-    if rates.load_s is not None:
+    return _reckon_load(spec, size_bytes, rates)
+
+
+def _reckon_load(spec: BackendSpec, size_bytes: int, rates: Rates | None) -> float:
+    if rates is not None and rates.load_s is not None:
         return rates.load_s
     return spec.load_seconds or (size_bytes / LOAD_BYTES_PER_S + LOAD_FIXED_S if size_bytes else 0.0)
