@@ -61,8 +61,8 @@ def rubbish(setting: Setting) -> Outcome:
 _NAMED = (b"/api/generate", b"/api/show", b"/api/chat", b"/v1/chat/completions", b"/v1/messages", b"/v1/embeddings")
 _ODD = (
     "../", "..\\", "/etc/passwd", "%2e%2e%2f", "\0", "{{7*7}}", "${jndi:x}", "%n%s", "';--", "<script>", "|id",
-    "`id`",
-    "$(id)", "__class__", "{0.__class__}", "\r\n", "\ud83d\ude00", "A" * 300, "~", "CON", "file:///", "sha256:" + "0" * 64,
+    "`id`", "$(id)", "__class__", "{0.__class__}", "\r\n", "\ud83d\ude00", "A" * 300, "~", "CON", "file:///",
+    "sha256:" + "0" * 64,
 )  # fmt: skip
 
 
