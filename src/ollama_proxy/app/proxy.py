@@ -354,6 +354,8 @@ class Proxy:
         self._dispatcher.substitutes = _canonical_substitutes(config)
         self._dispatcher.admission.most = config.routing.max_waiting
         self._dispatcher.max_attempts = _max_attempts(config)
+        if config.routing.prefix_affinity != before.routing.prefix_affinity:
+            self._dispatcher.prefixes = PrefixBook() if config.routing.prefix_affinity else None
 
     def _open_metrics(self, config: Config) -> None:
         self._front.permit(b"/metrics", "open" if config.server.auth.open_metrics else "key")

@@ -20,6 +20,7 @@ FIXED = (
     "meters",
     "pipelines",
     "process.control_socket",
+    "responses",
     "routing.record_file",
     "server.auth.audit_file",
     "thermal",

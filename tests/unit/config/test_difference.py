@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import get_type_hints
+
 import msgspec
 import pytest
 
 from ollama_proxy.config.difference import FIXED, find_changes, find_fixed
-from ollama_proxy.config.schema import Backend, Config, Embedded, Energy, Routing, Server
+from ollama_proxy.config.schema import Backend, Config, Embedded, Energy, Routing, Section, Server
 
 NPU = Backend(id="npu", endpoint="http://localhost:1")
 GPU = Backend(id="gpu", endpoint="http://localhost:2")
@@ -39,6 +42,60 @@ def test_what_takes_a_restart() -> None:
     changes = find_changes(Config(), new)
     assert find_fixed(changes) == ["embedded.threads", "energy.ledger_path"]
     assert find_fixed(["embedded_things", "energy.ledgers"]) == []
+
+
+#: What `Proxy.adopt` brings into force, or what the running proxy does not read.
+APPLIED = (
+    "backends",
+    "efficiency",
+    "energy.budget_wh_per_hour",
+    "energy.carbon_g_per_kwh",
+    "energy.currency",
+    "energy.price_per_kwh",
+    "health",
+    "models",
+    "monitoring",
+    "process.drain_delay_seconds",
+    "process.grace_seconds",
+    "process.reload_on_change",
+    "routing.auto_optimize_latency",
+    "routing.default_backend",
+    "routing.efficient_patience",
+    "routing.fallback_strategy",
+    "routing.latency_metric",
+    "routing.latency_probability",
+    "routing.max_waiting",
+    "routing.on_infeasible",
+    "routing.policy",
+    "routing.power_aware",
+    "routing.prefix_affinity",
+    "routing.system_cap_watts",
+    "server.allow_public_without_keys",
+    "server.allowed_hosts",
+    "server.allowed_origins",
+    "server.auth",
+    "server.grpc_port",
+    "server.host",
+    "server.http_port",
+    "server.rate_limit",
+    "server.tls",
+)
+
+
+def leaves(kind: type[Section], path: str = "") -> Iterator[str]:
+    for name, inner in get_type_hints(kind).items():
+        here = f"{path}.{name}".removeprefix(".")
+        if isinstance(inner, type) and issubclass(inner, Section):
+            yield from leaves(inner, here)
+        else:
+            yield here
+
+
+def test_it_is_known_of_every_key_whether_a_reload_brings_it_into_force() -> None:
+    """A new key that is in no list would be taken up in silence and change nothing: apply it, or name it in `FIXED`."""
+    known = [path for path in leaves(Config) if not find_fixed([path])]
+    unknown = [path for path in known if not any(path == one or path.startswith(one + ".") for one in APPLIED)]
+    assert not unknown
 
 
 @pytest.mark.parametrize("path", FIXED)
