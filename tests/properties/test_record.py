@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations, Priority
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Policy, PowerSet, Refusal, RefusalKind, RoutingRequest
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates, Wait
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Neighbour, Rates, Wait
 from ollama_proxy.domain.lengths import BINS, Lengths, make_typical_lengths
 from ollama_proxy.routing.account import tell
 from ollama_proxy.routing.decide import decide
@@ -111,7 +111,15 @@ def fleets(draw: st.DrawFn) -> FleetView:
             )
         )
     waits = st.none() | st.builds(Wait, st.floats(0, 100), st.floats(0, 100))
-    return FleetView(7, tuple(views), draw(st.just(()) | st.tuples(*[waits for _ in views])))
+    beside = st.lists(
+        st.builds(Neighbour, st.just("e"), *[st.floats(0, 60)] * 2, st.floats(0, 1), *[st.floats(0, 2)] * 4)
+    )
+    return FleetView(
+        7,
+        tuple(views),
+        draw(st.just(()) | st.tuples(*[waits for _ in views])),
+        beside=draw(st.just(()) | st.tuples(*[beside.map(tuple) for _ in views])),
+    )
 
 
 requests = st.builds(

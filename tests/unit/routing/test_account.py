@@ -8,7 +8,7 @@ import msgspec
 
 from ollama_proxy.domain.annotations import Priority
 from ollama_proxy.domain.decision import Policy
-from ollama_proxy.domain.device import FleetView, Rates
+from ollama_proxy.domain.device import FleetView, Neighbour, Rates
 from ollama_proxy.routing.account import tell
 from ollama_proxy.routing.decide import expect_tokens
 from ollama_proxy.routing.record import AttemptOutcome, Inputs, Record, decide_again, make_record
@@ -39,6 +39,25 @@ def test_why_not_names_the_difference_in_seconds_and_joules_at_the_price_of_a_se
         # What is told adds up to what was compared.
         difference_j = loser.joules - winner.joules + 10 * (loser.e2e_s - winner.e2e_s)
         assert abs(difference_j - (loser.cost_j - winner.cost_j)) < 1e-5
+
+
+def test_what_a_candidate_takes_from_those_that_run_beside_it_is_told_and_adds_up() -> None:
+    fleet = shipped()
+    beside = (Neighbour("other", 0.0, 30.0, 0.5, 0.2, 0.3, 12.0, 3.0),)
+    fleet = msgspec.structs.replace(
+        fleet, beside=tuple(beside if view is fleet.backends[0] else () for view in fleet.backends)
+    )
+    record = record_of(fleet)
+    text = tell(record)
+    crowded = next(one for one in record.verdict.candidates if one.backend == fleet.backends[0].spec.id)
+    assert crowded.neighbours_j > 0
+    assert (
+        f"beside other (writing for 30.0 s more, then 1.22 times as slow), which lose {crowded.neighbours_j:.1f} J"
+        in text
+    )
+    assert "x seconds to the end + what neighbours lose" in text
+    assert abs(crowded.joules + 10 * crowded.e2e_s + crowded.neighbours_j - crowded.cost_j) < 1e-5
+    assert "neighbours" not in tell(record_of())
 
 
 def test_the_price_of_a_second_and_where_it_comes_from() -> None:
