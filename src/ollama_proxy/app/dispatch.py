@@ -15,6 +15,7 @@ from typing import Any
 from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.job import Job, Timeouts
 from ollama_proxy.app.settlement import Books
+from ollama_proxy.app.silence import Listener
 from ollama_proxy.domain.call import COST_NOTHING, Call
 from ollama_proxy.domain.caller import ANYBODY
 from ollama_proxy.domain.decision import Policy
@@ -72,6 +73,8 @@ class Dispatcher:
         self.budget = budget or HourlyBudget(0)
         #: Whether streams that break off are continued elsewhere.
         self.continues = True
+        #: Who is silent for longer than is usual.
+        self.listener = Listener(fleet)
         self._planning = False
         self._serial = 0
         #: While true, a request that finds no healthy backend waits: one is about to start.
@@ -184,7 +187,9 @@ class Dispatcher:
 
     def sweep(self, now_s: float) -> None:
         """Fail attempts that have been silent for too long; call about once a second."""
-        for job in list(self.running):
+        jobs = list(self.running)
+        self.listener.listen(jobs)
+        for job in jobs:
             job.check_silence(now_s)
         if len(self.admission):
             self.plan()

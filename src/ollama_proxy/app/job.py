@@ -19,7 +19,7 @@ from ollama_proxy.app.lessons import teach
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import Timing, believe, describe_route, sum_up
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route
-from ollama_proxy.domain.call import COST_NOTHING, Call, Operation
+from ollama_proxy.domain.call import COST_NOTHING, Call, Need, Operation
 from ollama_proxy.domain.decision import Decision, Refusal, RefusalKind, RoutingRequest
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
@@ -45,6 +45,8 @@ _FAILED_WITH_WORDS = 500
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE, Operation.PASS))
 #: Their answers come at once, however long they are.
 _SOON_WHOLE = frozenset((Operation.EMBED, Operation.SHOW, Operation.COUNT))
+#: Nothing is known of how long they take.
+_NOT_MEASURED = frozenset((Operation.PASS, Operation.SHOW, Operation.COUNT))
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -503,11 +505,60 @@ class Job:
             self._relayed = attempt.relayed
             self._last_s = now_s
         silence_s = self._longest_silence_s()
-        if now_s - self._last_s < silence_s:
+        if now_s - self._last_s >= silence_s:
+            self._fail_silent(f"timeout: silent for {silence_s:g} s")
             return
-        if attempt is not None:
-            attempt.abort()
-        self.on_failure(Failure(FailureKind.TIMEOUT, f"timeout: silent for {silence_s:g} s"))
+        limit_s = self._find_strange_silence(now_s) if silence_s < math.inf else None
+        if limit_s is not None and self._is_wanted_elsewhere(now_s):
+            owner, backend = self._owner, self.life.backend
+            owner.listener.found_dumb(backend, self._last_s)
+            if self._decision is not None:
+                owner.fleet_state.fell_silent(backend, self._decision.model)
+            told = f"timeout: silent for {now_s - self._last_s:.1f} s, where more than {limit_s:.1f} s is strange"
+            self._fail_silent(told)
+
+    def _fail_silent(self, message: str) -> None:
+        if self._attempt is not None:
+            self._attempt.abort()
+        self.on_failure(Failure(FailureKind.TIMEOUT, message))
+
+    def _find_strange_silence(self, now_s: float) -> float | None:
+        """The silence that is strange by what was learned, if it has lasted for so long."""
+        decision, view = self._decision, self._view
+        if decision is None or view is None or self.call.operation in _NOT_MEASURED:
+            return None
+        return self._owner.listener.find_limit(
+            self.call,
+            self._request,
+            decision,
+            view,
+            now_s,
+            streaming=self.life.state is State.STREAMING,
+            silent_s=now_s - self._last_s,
+        )
+
+    def _is_wanted_elsewhere(self, now_s: float) -> bool:
+        """Whether somebody else could take it, so that nobody is given up for an error."""
+        owner, request = self._owner, self._request
+        if not self.life.may_try:
+            return False
+        if self.life.state is State.STREAMING:
+            if not owner.continues or why_not(self._whole, self._sent or Sent()):
+                return False
+            request = msgspec.structs.replace(request, needs=request.needs | {Need.CONTINUATION})
+        verdict = decide(request, owner.fleet_state.view_at(now_s), owner.policy, self.life.tried)
+        return isinstance(verdict, Decision) and not verdict.stand_in
+
+    @property
+    def heard_s(self) -> float | None:
+        """When the backend of a stream said something last; None of what is no stream or has not begun."""
+        return self._last_s if self.life.state is State.STREAMING else None
+
+    @property
+    def reading_s(self) -> float:
+        """Seconds predicted until the first token of a request that has none yet; else 0.0."""
+        decision = self._decision
+        return decision.scored[0][3] if decision is not None and self.life.state is State.WAITING else 0.0
 
     def _longest_silence_s(self) -> float:
         """How long the backend may say nothing as things stand; a model that is not loaded may load for minutes."""

@@ -21,6 +21,8 @@ SICK_INTERVAL_S = 2.0
 _FRESH_S = 1.0
 #: Probes on request may hold a client back for this long.
 _REFRESH_TIMEOUT_S = 2.0
+#: A server that is busy says at least in this time what it is.
+_ASK_AFTER_S = 2.0
 
 
 class Prober:
@@ -110,6 +112,16 @@ class Prober:
         # Meanwhile a reload may have put another server in its place.
         if self._backends.get(name) is backend:
             self.book(name, found)
+
+    async def ask_after(self, name: str) -> bool:
+        """Whether a backend that is silent says anything when it is asked about itself; what it says is booked."""
+        backend = self._backends.get(name)
+        if backend is None:
+            return False
+        found = await self.ask(backend, _ASK_AFTER_S)
+        if isinstance(found, ProbeReport) and self._backends.get(name) is backend:
+            self.book(name, found)
+        return isinstance(found, ProbeReport)
 
     async def ask(self, backend: Backend, timeout_s: float) -> Finding:
         """What a backend says of itself, or why it says nothing; it need not be in the fleet."""

@@ -50,6 +50,7 @@ class _Record:
         "ended",
         "error_rate",
         "health",
+        "heard_s",
         "idle_since_s",
         "in_flight",
         "judge",
@@ -65,6 +66,7 @@ class _Record:
         "resident_bytes",
         "running",
         "seen",
+        "silences",
         "spec",
         "taught",
         "taught_s",
@@ -94,6 +96,9 @@ class _Record:
         self.version = ""
         self.memory: dict[Any, Any] = {}
         self.ended = LastMinute()
+        #: When an answer ended well last, and how often in a row each model fell silent since.
+        self.heard_s = 0.0
+        self.silences: dict[str, int] = {}
         #: Since when it was seen without work, by `Fleet.age`; what suspends itself sleeps at the start.
         self.idle_since_s: float | None = None
         self.asleep = spec.suspend_after_seconds > 0
@@ -325,6 +330,9 @@ class Fleet:
             record.health = WELL
             record.loaded = (record.loaded - _find_evicted(record, name)) | {name}
         record.ended.count(now_s)
+        record.heard_s = now_s
+        if record.silences:
+            record.silences.pop(name, None)
         record.lessons += 1
         if seen.ttft_s is not None or seen.decode_tps is not None or seen.load_s is not None:
             learner = _touch_learner(record, name, now_s)
@@ -382,6 +390,23 @@ class Fleet:
         record.health = after_failure(record.health, failure.message, self._threshold, hard=hard)
         record.error_rate = record.error_rate * (1 - _SHARE) + _SHARE
         self._touch(record)
+
+    def fell_silent(self, backend: str, model: str) -> None:
+        """A request was taken away since it got no answer in the time that is usual there; more is allowed the next."""
+        record = self._records.get(backend)
+        if record is not None:
+            name = canonical_model(model)
+            record.silences[name] = record.silences.get(name, 0) + 1
+
+    def count_silences(self, backend: str, model: str) -> int:
+        """How often in a row; `model` is a canonical name."""
+        record = self._records.get(backend)
+        return record.silences.get(model, 0) if record is not None else 0
+
+    def heard_at(self, backend: str) -> float:
+        """When an answer ended well there last, in monotonic seconds; 0.0 before any did."""
+        record = self._records.get(backend)
+        return record.heard_s if record is not None else 0.0
 
     def _drop_model(self, record: _Record, model: str) -> None:
         """The list was wrong; believe the 404 until the next probe."""
