@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import signal
 import subprocess
@@ -203,6 +204,28 @@ def test_a_port_that_cannot_be_had_changes_nothing(lab: LabProcess, proxy: Proxy
     status, told = reload(proxy)
     assert (status, told["error"].partition(";")[0]) == (400, f"port {taken} (http) is in use")
     assert len(backends(proxy)) == 4
+
+
+def test_the_same_port_at_another_address_takes_a_restart(proxy: ProxyProcess) -> None:
+    config = read(proxy)
+    config["server"]["host"] = "localhost"
+    write(proxy, config)
+    status, told = reload(proxy)
+    assert (status, told["error"].partition(",")[0]) == (
+        400,
+        f"needs a restart: port {proxy.http_port} is open at 127.0.0.1",
+    )
+
+
+def test_two_ports_change_places(proxy: ProxyProcess) -> None:
+    config = read(proxy)
+    server = config["server"]
+    server["http_port"], server["grpc_port"] = server["grpc_port"], server["http_port"]
+    write(proxy, config)
+    assert reload(proxy) == (200, {"changed": ["server.grpc_port", "server.http_port"]})
+    assert http_get(f"http://127.0.0.1:{proxy.grpc_port}/healthz") == (200, "ok\n")
+    with pytest.raises(http.client.BadStatusLine, match="this port speaks HTTP/2"):
+        http_get(f"http://127.0.0.1:{proxy.http_port}/healthz")
 
 
 @pytest.fixture(scope="module")

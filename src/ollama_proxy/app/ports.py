@@ -124,7 +124,7 @@ class Ports:
                 if place in self._sockets:
                     continue
                 try:
-                    opened[place] = _open(place, name)
+                    opened[place] = self._open(place, name)
                 except CannotListen as error:
                     if name != "prometheus":
                         raise
@@ -137,10 +137,15 @@ class Ports:
             raise
         return Move(wanted, contexts, opened)
 
-    def abandon(self, move: Move) -> None:
-        """Do not move after all."""
-        for sockets in move.opened.values():
-            close_all(sockets)
+    def _open(self, place: Place, name: str) -> list[socket.socket]:
+        try:
+            return open_sockets(place.host, place.port)
+        except OSError as error:
+            ours = [one.host for one in self._sockets if one.port == place.port]
+            if error.errno == errno.EADDRINUSE and ours:
+                told = f"needs a restart: port {place.port} is open at {ours[0]}, and cannot be opened at {place.host}"
+                raise CannotListen(f"{told} before it is closed there") from None
+            raise CannotListen(_describe(error, place, name)) from None
 
     async def commit(self, move: Move) -> None:
         """Accept there, and then no longer where this is not wanted any more; open connections stay."""
@@ -206,13 +211,6 @@ def find_places(config: Config) -> dict[str, Place]:
         ports["prometheus"] = monitoring.prometheus_port
     host = server.host.strip("[]")
     return {name: Place(host, port, "" if port else name) for name, port in ports.items()}
-
-
-def _open(place: Place, name: str) -> list[socket.socket]:
-    try:
-        return open_sockets(place.host, place.port)
-    except OSError as error:
-        raise CannotListen(_describe(error, place, name)) from None
 
 
 def _make_context(tls: Tls, *alpn: str) -> ssl.SSLContext | None:
