@@ -73,3 +73,26 @@ def test_a_client_that_opens_its_window_bit_by_bit_is_not_stalled() -> None:
     assert core.pass_time(almost_s) == []
     assert [(one.kind, one.code) for one in core.pass_time(2)] == [(RST_STREAM, CANCEL)]
     assert core.connection.queued_bytes == 0
+
+
+def test_a_body_that_drips_is_cancelled_and_one_that_flows_is_not() -> None:
+    core = Core()
+    core.exchange(headers(1, grpc_block(b"/a/B"), END_HEADERS) + headers(3, grpc_block(b"/a/B"), END_HEADERS))
+    for _ in range(60):
+        core.exchange(frame(DATA, 0, 1, b"drip") + frame(DATA, 0, 3, bytes(300)))
+        if ended := [one for one in core.pass_time(1.0) if one.kind == RST_STREAM]:
+            break
+    assert [(one.stream_id, one.code) for one in ended] == [(1, CANCEL)]
+    assert 1010 <= core.now_s <= 1015
+    for _ in range(60):
+        core.exchange(frame(DATA, 0, 3, bytes(300)))
+        assert not [one for one in core.pass_time(1.0) if one.kind == RST_STREAM]
+
+
+def test_a_body_that_nobody_takes_does_not_drip() -> None:
+    core = Core()
+    open_stream(core)
+    for _ in range(25):
+        core.exchange(frame(DATA, 0, 1, b"x"))
+        core.streams[1].awaits_body = core.now_s % 8 >= 1  # asked for anew before any window is over
+        assert not [one for one in core.pass_time(1.0) if one.kind == RST_STREAM]

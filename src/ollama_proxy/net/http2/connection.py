@@ -243,6 +243,7 @@ class Connection(Output):
     def _use_stream_window(self, stream: Stream, size: int) -> None:
         """Bodies are bounded where they are gathered, so what was received is given back at half."""
         stream.receive_left -= size
+        stream.arrived_bytes += size
         window = self.limits.stream_window_bytes
         if stream.receive_left < 0:
             raise StreamFault(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "more DATA than the window allows")

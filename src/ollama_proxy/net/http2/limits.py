@@ -25,6 +25,9 @@ class Http2Limits(msgspec.Struct, frozen=True):
     stall_s: float = 30.0
     #: How long a request may take to arrive once its head is there, silence only.
     body_idle_s: float = 30.0
+    #: A request must bring so much in each window, as in HTTP/1.1: one that drips holds memory for nothing.
+    body_min_bytes_per_s: float = 240.0
+    body_rate_window_s: float = 10.0
     #: Without calls for so long, the client is asked whether it is still there.
     keepalive_s: float = 7200.0
     keepalive_answer_s: float = 20.0

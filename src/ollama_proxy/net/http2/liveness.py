@@ -9,6 +9,7 @@ from .frames import MAX_WINDOW, PING, build_frame, build_goaway, build_pong
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .stream import Stream
 
 _DRAIN_PING = b"draining"
 _ALIVE_PING = b"alive???"
@@ -27,6 +28,7 @@ class Liveness:
         "_mark",
         "_pinged_s",
         "_strikes",
+        "_windows",
         "began_s",
         "final_id",
         "used_s",
@@ -43,6 +45,8 @@ class Liveness:
         self._pinged_s = -1e9
         self._strikes = 0
         self._mark = (0, 0)
+        #: By stream whose body is waited for: since when it is measured, and what had arrived by then.
+        self._windows: dict[int, tuple[float, int]] = {}
 
     def take_ping(self, payload: bytes, *, ack: bool) -> None:
         """Answer a PING, or take the answer to ours. Raises `ConnectionFault` for the third hasty one."""
@@ -104,6 +108,7 @@ class Liveness:
 
     def _sweep_streams(self, now_s: float) -> None:
         connection, limits = self._connection, self._connection.limits
+        before, self._windows = self._windows, {}
         for stream in list(connection.streams.values()):
             if stream.queued_bytes and now_s - stream.progress_s > limits.stall_s:
                 stream.break_off(ErrorCode.CANCEL)
@@ -114,8 +119,20 @@ class Liveness:
             elif stream.awaits_body and not stream.remote_closed:
                 # Begun here, so that a stream that comes and goes between two sweeps costs nothing.
                 stream.progress_s = stream.progress_s or now_s
-                if now_s - stream.progress_s > limits.body_idle_s:
+                late = now_s - stream.progress_s > limits.body_idle_s
+                # A client that is being answered may have its reasons to send little.
+                if late or (not stream.queued_bytes and self._drips(stream, now_s, before.get(stream.id))):
                     stream.break_off(ErrorCode.CANCEL)
+
+    def _drips(self, stream: Stream, now_s: float, window: tuple[float, int] | None) -> bool:
+        """Whether a body has come too slowly for a whole window."""
+        limits = self._connection.limits
+        since_s, seen = window or (now_s, stream.arrived_bytes)
+        over = now_s - since_s >= limits.body_rate_window_s
+        if over and stream.arrived_bytes - seen < limits.body_min_bytes_per_s * (now_s - since_s):
+            return True
+        self._windows[stream.id] = (now_s, stream.arrived_bytes) if over else (since_s, seen)
+        return False
 
     def _ask(self, now_s: float) -> None:
         connection, limits = self._connection, self._connection.limits

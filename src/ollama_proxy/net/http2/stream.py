@@ -26,6 +26,7 @@ class Stream:
     __slots__ = (
         "_ending",
         "_queue",
+        "arrived_bytes",
         "awaits_body",
         "connection",
         "content_left",
@@ -64,6 +65,8 @@ class Stream:
         self.paused = False
         #: When bytes last moved, or began to wait.
         self.progress_s = 0.0
+        #: Of the body, but for its last frame.
+        self.arrived_bytes = 0
         #: Whether a client that falls silent before its request is whole loses the stream.
         self.awaits_body = True
 
