@@ -176,6 +176,7 @@ _VARIABLES = {
     "OLLAMA_PROXY_LOG_LEVEL": ("monitoring", "log_level"),
     "OLLAMA_PROXY_PROMETHEUS_PORT": ("monitoring", "prometheus_port"),
     "OLLAMA_PROXY_EMBEDDED": ("embedded", "enabled"),
+    "OLLAMA_PROXY_ALLOW_PUBLIC_WITHOUT_KEYS": ("server", "allow_public_without_keys"),
 }
 
 
@@ -190,7 +191,7 @@ def override(config: Config, environ: Mapping[str, str], flags: Overrides) -> tu
     origins: dict[str, str] = {}
     for variable, (section, key) in _VARIABLES.items():
         if value := environ.get(variable, ""):
-            data[section][key] = _as_number(value.lower() if key == "log_level" else value)
+            data[section][key] = _as_value(value.lower() if key == "log_level" else value)
             origins[f"{section}.{key}"] = variable
     for index, backend in enumerate(data["backends"]):
         variable = endpoint_variable(backend["id"])
@@ -216,5 +217,7 @@ def override(config: Config, environ: Mapping[str, str], flags: Overrides) -> tu
         raise ConfigError([Problem(origins.get(problem.where, problem.where), problem.message + shown)]) from None
 
 
-def _as_number(value: str) -> str | int:
+def _as_value(value: str) -> str | int | bool:
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
     return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else value

@@ -19,7 +19,8 @@ Unknown keys are errors with the line and the nearest name. `ollama-proxy check 
 The JSON Schema is `config/config.schema.json`.
 
 Environment over file, flags over both: `OLLAMA_PROXY_HOST`, `OLLAMA_PROXY_GRPC_PORT`, `OLLAMA_PROXY_HTTP_PORT`,
-`OLLAMA_PROXY_LOG_LEVEL`, `OLLAMA_PROXY_PROMETHEUS_PORT`, `OLLAMA_PROXY_EMBEDDED`, and for each backend
+`OLLAMA_PROXY_LOG_LEVEL`, `OLLAMA_PROXY_PROMETHEUS_PORT`, `OLLAMA_PROXY_EMBEDDED`,
+`OLLAMA_PROXY_ALLOW_PUBLIC_WITHOUT_KEYS`, and for each backend
 `OLLAMA_<ID>_ENDPOINT` (`ollama-npu` is `OLLAMA_NPU_ENDPOINT`); `-config`, `-host`, `-grpc-port`, `-http-port`,
 `-log-level`, `--validate-config`, with one or two dashes.
 

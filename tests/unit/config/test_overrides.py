@@ -39,9 +39,10 @@ def test_every_documented_variable_reaches_its_key() -> None:
         "OLLAMA_PROXY_HTTP_PORT": "8081",
         "OLLAMA_PROXY_LOG_LEVEL": "debug",
         "OLLAMA_NPU_ENDPOINT": "npu-box:9",
+        "OLLAMA_PROXY_ALLOW_PUBLIC_WITHOUT_KEYS": "True",
     }
     config = apply_overrides(NPU, environ, Overrides())
-    assert config.server == Server(host="::1", grpc_port=0, http_port=8081)
+    assert config.server == Server(host="::1", grpc_port=0, http_port=8081, allow_public_without_keys=True)
     assert config.monitoring.log_level == "debug"
     assert config.backends[0].endpoint == "npu-box:9"
 
