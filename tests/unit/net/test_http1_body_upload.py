@@ -35,10 +35,10 @@ class Heard(Gathered):
         self.drained.set()
 
 
-def send(pool: OriginPool, length: int | None) -> tuple[BodyUpload, Heard]:
+def send(pool: OriginPool, length: int | None, stall_s: float = 30.0) -> tuple[BodyUpload, Heard]:
     sink = Heard()
     request = b"POST /blob HTTP/1.1\r\nHost: x\r\n" + framing_lines(length)
-    return BodyUpload.send(pool, request, length, sink), sink
+    return BodyUpload.send(pool, request, length, sink, stall_s), sink
 
 
 @pytest.mark.parametrize("length", [6, None])
@@ -213,5 +213,47 @@ def test_a_client_that_gives_up_closes_the_connection_in_the_same_turn() -> None
         upload.abort()
         await until(lambda: pool.open == 0)
         assert sink.ends == []
+
+    talk_to(talk, scene)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_server_that_stops_reading_is_given_up(whole: bool) -> None:
+    async def talk(reader: Reader, writer: Writer, number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_CONTINUE)
+        await stop.wait()
+
+    async def scene(pool: OriginPool) -> None:
+        upload, sink = send(pool, 20_000_000, stall_s=0.1)
+        await sink.ready.wait()
+        upload.write(bytes(20_000_000 if whole else 19_000_000))
+        if whole:
+            upload.end()
+        assert await outcome(sink) == (0, b"", [FailureKind.TIMEOUT])
+        assert pool.open == 0
+        stop.set()
+
+    stop = asyncio.Event()
+    talk_to(talk, scene)
+
+
+def test_a_server_that_reads_slowly_is_waited_for() -> None:
+    """It takes twice as long as a server may that takes nothing."""
+
+    async def talk(reader: Reader, writer: Writer, number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_CONTINUE)
+        for _ in range(40):
+            await reader.readexactly(500_000)
+            await asyncio.sleep(0.025)
+        writer.write(_OK)
+
+    async def scene(pool: OriginPool) -> None:
+        upload, sink = send(pool, 20_000_000, stall_s=0.5)
+        await sink.ready.wait()
+        upload.write(bytes(20_000_000))
+        upload.end()
+        assert await outcome(sink) == (201, b"", ["complete"])
 
     talk_to(talk, scene)

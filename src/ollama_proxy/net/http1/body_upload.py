@@ -10,12 +10,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from ollama_proxy.domain.errors import Failure, FailureKind
+
 from .client import OriginPool, ResponseSink, Upload
 from .upstream_connection import UpstreamConnection
 
 __all__ = ["BodyUpload", "UploadSink", "framing_lines"]
 
 _WAIT_S = 1.0
+#: How long a server may take nothing of a body that waits for it.
+_STALL_S = 30.0
 
 
 class UploadSink(ResponseSink, Protocol):
@@ -44,17 +48,22 @@ class BodyUpload(Upload):
     unsent = True
     _ready = False
     _timer: asyncio.TimerHandle | None = None
+    #: Runs while more waits to be sent than is good.
+    _stall: asyncio.TimerHandle | None = None
 
-    def __init__(self, request: bytes, length: int | None, sink: UploadSink) -> None:
+    def __init__(self, request: bytes, length: int | None, sink: UploadSink, stall_s: float = _STALL_S) -> None:
         super().__init__(request, sink)
         self._hearer = sink
+        self._stall_s = stall_s
         self._chunked = length is None
         self._wait_s = _WAIT_S if length != 0 else 0.0
 
     @classmethod
-    def send(cls, pool: OriginPool, request: bytes, length: int | None, sink: UploadSink) -> BodyUpload:
+    def send(
+        cls, pool: OriginPool, request: bytes, length: int | None, sink: UploadSink, stall_s: float = _STALL_S
+    ) -> BodyUpload:
         """Send the head; everything else comes later, through the sink."""
-        upload = cls(request, length, sink)
+        upload = cls(request, length, sink, stall_s)
         pool.start(upload)
         return upload
 
@@ -69,9 +78,27 @@ class BodyUpload(Upload):
             self._hearer.on_ready()
 
     def send_buffer(self, *, full: bool) -> None:
+        self._stop_stall()
+        if full and self._connection is not None:
+            self._watch(self._connection.unsent_bytes)
         if self._ready and self.unsent:
             tell: Callable[[], None] = self._hearer.on_full if full else self._hearer.on_drained
             tell()
+
+    def _watch(self, waiting: int) -> None:
+        self._stall = asyncio.get_running_loop().call_later(self._stall_s, self._look, waiting)
+
+    def _look(self, before: int) -> None:
+        """Give up on a server that has taken nothing since the last look."""
+        connection = self._connection
+        if connection is None:
+            return
+        if (waiting := connection.unsent_bytes) < before:
+            self._watch(waiting)
+            return
+        self.abort()
+        told = f"it took nothing of the body for {self._stall_s:g} s"
+        self._hearer.on_error(Failure(FailureKind.TIMEOUT, told))
 
     def write(self, data: bytes) -> None:
         """Send a piece of the body. What comes behind the answer is nobody's."""
@@ -89,10 +116,17 @@ class BodyUpload(Upload):
     def detach(self) -> None:
         super().detach()
         self._stop_timer()
+        self._stop_stall()
 
     def abort(self) -> None:
         self._stop_timer()
+        self._stop_stall()
         super().abort()
+
+    def _stop_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

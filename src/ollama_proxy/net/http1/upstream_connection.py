@@ -76,6 +76,11 @@ class UpstreamConnection(asyncio.Protocol):
         """Send a further part of the request."""
         self.transport.write(data)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What of the request waits to be sent."""
+        return self.transport.get_write_buffer_size()
+
     def abort(self) -> None:
         """Drop the connection; whatever it carried hears nothing."""
         self._upload = None
