@@ -200,6 +200,10 @@ class Job:
             spawn(self._look_again(owner.refresh), "look for a model again")
             return
         self._taken = owner.decisions.take(self.call.request_id, self.life.attempts + 1, given, refusal)
+        if refusal.nearest and self.call.caller.models:
+            # Names that resemble it may be of models that are not there for this caller.
+            told = f"model '{self._request.requested_model[:100]}' not found"
+            refusal = msgspec.structs.replace(refusal, message=told, nearest=())
         self._end_with(self.life.refused(refusal), "refused")
 
     def _must_wait(self, decision: Decision) -> bool:

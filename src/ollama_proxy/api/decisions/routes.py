@@ -72,6 +72,8 @@ class DecisionApi:
 
     def _read(self, exchange: Exchange) -> None:
         ident = exchange.path.removeprefix(_ONE).decode("utf-8", "replace")
+        if self._hides(exchange):
+            return
         account = self._inquiry.find_decision(ident)
         if account is None:
             message = f"no decision {ident[:200]!r}: only the latest are kept, until the proxy stops"
@@ -79,7 +81,18 @@ class DecisionApi:
         else:
             _show(exchange, account)
 
+    def _hides(self, exchange: Exchange) -> bool:
+        """Whether whoever asks may not see all of the fleet, of which every decision tells; they are told so."""
+        caller = exchange.caller
+        if caller.backends is None and not caller.models:
+            return False
+        message = f"the key {caller.name} is for some models or backends; decisions tell of all"
+        self.refuse(exchange, ProxyError(ErrorKind.PERMISSION_DENIED, message))
+        return True
+
     def _suppose(self, exchange: Exchange) -> None:
+        if self._hides(exchange):
+            return
         try:
             _show(exchange, self._inquiry.suppose(_read_question(exchange)))
         except ProxyError as error:
