@@ -32,14 +32,32 @@ class Steering:
         read_supply: Callable[[], PowerSupply],
         wall_clock: Callable[[], datetime] = datetime.now,
     ) -> None:
-        routing = config.routing
         self._fleet = fleet
         self._read_supply = read_supply
         self._wall_clock = wall_clock
-        self._quiet_hours = parse_hours(config.efficiency.quiet_hours)
         #: Who waits for a power set that has somebody for it; the queue says so.
         self.wants: Callable[[], Sequence[Want]] = tuple
-        self._quiet_watts = config.efficiency.quiet_max_watts
+        self.supply = Supply.MAINS
+        self._ticks = 0
+        self._take(config)
+        self.mode: str = self._default_mode
+        self.policy = self._base
+        self._look_at_supply()
+        self._steer()
+
+    def adopt(self, config: Config) -> None:
+        """Steer by another configuration. A mode that was set meanwhile stays, unless another is configured now."""
+        before = self._default_mode
+        self._take(config)
+        if self._default_mode != before:
+            self.mode = self._default_mode
+        self._steer()
+
+    def _take(self, config: Config) -> None:
+        routing, efficiency = config.routing, config.efficiency
+        self._default_mode = efficiency.default_mode
+        self._quiet_hours = parse_hours(efficiency.quiet_hours)
+        self._quiet_watts = efficiency.quiet_max_watts
         self._cap_watts = routing.system_cap_watts
         self._base = Policy(
             default_backend=routing.default_backend,
@@ -51,12 +69,6 @@ class Steering:
             on_infeasible=routing.on_infeasible,
             efficient_patience=routing.efficient_patience,
         )
-        self.mode: str = config.efficiency.default_mode
-        self.supply = Supply.MAINS
-        self.policy = self._base
-        self._ticks = 0
-        self._look_at_supply()
-        self._steer()
 
     @property
     def effective_mode(self) -> str:

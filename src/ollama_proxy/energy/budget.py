@@ -14,6 +14,10 @@ class HourlyBudget:
         self.limit_j = watt_hours * 3600.0
         self._window = Window(self.limit_j, _HOUR_S)
 
+    def change(self, watt_hours: float) -> None:
+        """Another limit. What was spent under the one before stays spent."""
+        self.limit_j = self._window.limit = watt_hours * 3600.0
+
     def spend(self, joules: float | None, now_s: float) -> None:
         """A request has taken this much; None where nobody knows."""
         self._window.spend(joules or 0.0, now_s)

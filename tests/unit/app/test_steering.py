@@ -92,3 +92,12 @@ def test_mode_quiet_and_the_cap_are_told_apart() -> None:
     beyond = "not among those that may run together within 16 W"
     assert why(machine.steer(mode="Quiet", cap_w=16)) == {"nvidia": louder, "cpu": beyond}
     assert why(machine.steer(cap_w=16)) == {"nvidia": beyond, "cpu": beyond}
+
+
+def test_another_configuration_keeps_a_mode_that_was_set_by_hand_unless_it_names_another() -> None:
+    steering = Machine().steer()
+    steering.set_mode("Performance")
+    steering.adopt(Config(routing=Routing(policy="fastest")))
+    assert (steering.mode, steering.policy.rule) == ("Performance", "fastest")
+    steering.adopt(Config(efficiency=Efficiency(default_mode="Efficiency")))
+    assert (steering.mode, steering.policy.rule) == ("Efficiency", "predictive")

@@ -46,3 +46,14 @@ def test_whoever_waits_as_told_finds_something_left(history: list[tuple[float, f
         if wait_s:
             now_s += wait_s
             assert budget.wait_s(now_s) == 0
+
+
+def test_another_limit_counts_what_was_spent_under_the_one_before() -> None:
+    budget = HourlyBudget(1)
+    budget.spend(3000, 0.0)
+    assert not budget.wait_s(0.0)
+    budget.change(0.5)
+    assert budget.wait_s(0.0)
+    budget.change(2)
+    assert not budget.wait_s(0.0)
+    assert budget.spent_wh(0.0) == 3000 / 3600
