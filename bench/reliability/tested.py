@@ -20,7 +20,7 @@ EXAMPLES = "RELIABILITY_EXAMPLES"
 
 
 @dataclass(frozen=True, slots=True)
-class Tests:
+class ProvenByTests:
     """Files or node ids, and how many examples Hypothesis draws for each property (0: as many as the test says)."""
 
     nodes: Sequence[str]

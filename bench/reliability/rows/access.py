@@ -11,7 +11,7 @@ import yaml
 
 from bench.reliability.raw import post, send
 from bench.reliability.row import Outcome, Row, Setting, judge, not_built
-from bench.reliability.tested import Tests
+from bench.reliability.tested import ProvenByTests
 from tests.support.processes import ROOT, free_port
 from tests.support.proxy import ProxyProcess
 
@@ -76,7 +76,9 @@ ROWS = (
         "permissions x routes x APIs, keys of every kind",
         "100 % as declared; rights only shrink",
         "Every route of every API for every kind of key, the keyring, and the limits of keys",
-        Tests(("tests/security/test_keys.py", "tests/unit/app/access", "tests/unit/app/test_key_limits.py")).run,
+        ProvenByTests(
+            ("tests/security/test_keys.py", "tests/unit/app/access", "tests/unit/app/test_key_limits.py")
+        ).run,
     ),
     Row(
         "B10",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.reliability.row import Row
-from bench.reliability.tested import Tests
+from bench.reliability.tested import ProvenByTests
 
 ROWS = (
     Row(
@@ -12,7 +12,7 @@ ROWS = (
         "each accepted with the one right meaning or refused with 4xx and closed; 0 in doubt; 0 5xx",
         "Tables of requests and answers by section, each whole, byte by byte, in threes and with a tail behind it; h11"
         " as second reader; random framings by Hypothesis",
-        Tests(
+        ProvenByTests(
             (
                 "tests/unit/net/test_http1_request_cases.py",
                 "tests/unit/net/test_http1_answer_cases.py",
@@ -30,7 +30,7 @@ ROWS = (
         "HTTP/2: frames, states, flow control, header rules",
         "0 failures; h2spec and nghttp run clean",
         "h2spec (145 cases), own frame scripts, random cuts, seven clients, against our server as a process",
-        Tests(
+        ProvenByTests(
             (
                 "tests/h2/test_h2spec.py",
                 "tests/h2/test_limits.py",
@@ -48,7 +48,7 @@ ROWS = (
         "SSE and NDJSON: whole, byte by byte, random cuts, all dialects",
         "identical events; 20,000 examples",
         "Hypothesis cuts streams and compares what comes out, for the framers and for the lanes that use them",
-        Tests(
+        ProvenByTests(
             (
                 "tests/unit/net/test_framing.py",
                 "tests/properties/test_relay.py::test_a_stream_passes_whole_and_in_whole_events",
@@ -64,7 +64,7 @@ ROWS = (
         "gRPC: health, reflection, deadlines, cancellation, all codes; API unbroken",
         "100 %; 0 breaking changes",
         "grpcio, grpc-js, grpc-go's interoperability cases, grpcurl, ghz; buf against the frozen contract",
-        Tests(
+        ProvenByTests(
             (
                 "tests/unit/net/test_grpc_server.py",
                 "tests/unit/net/test_grpc_reflection.py",
@@ -83,7 +83,7 @@ ROWS = (
         "unchanged official clients: chat, stream, tools, images, embeddings, lists, errors, cancel",
         "100 % of what an API claims",
         "The Python and Node packages of Ollama, OpenAI and Anthropic over the lab and over real servers",
-        Tests(
+        ProvenByTests(
             (
                 "tests/e2e/test_sdk_python.py",
                 "tests/e2e/test_sdk_node.py",
@@ -98,6 +98,6 @@ ROWS = (
         "generated requests from our own OpenAPI document",
         "0 5xx, 0 answers outside the schema",
         "schemathesis sends what the document describes and looks at what comes back (`bin/check-openapi` for more)",
-        Tests(("tests/openapi",)).run,
+        ProvenByTests(("tests/openapi",)).run,
     ),
 )

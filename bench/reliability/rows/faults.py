@@ -15,7 +15,7 @@ from bench.reliability.clients import Heard, ask, quantile, write_request
 from bench.reliability.fake import Fake
 from bench.reliability.row import NotRun, Outcome, Row, Setting, judge
 from bench.reliability.stage import descriptors, in_flight, over, rss_mb
-from bench.reliability.tested import Tests
+from bench.reliability.tested import ProvenByTests
 from tests.support.processes import http_get
 from tests.support.proxy import ProxyProcess
 
@@ -302,7 +302,7 @@ ROWS = (
         "meters vanish, freeze, wrap, go negative, jump",
         "marked stale; ledger falls back to the model and says so; never NaN",
         "Files of emulated meters in every fault there is; samplers with the clock in hand; properties over readings",
-        Tests(
+        ProvenByTests(
             (
                 "tests/unit/energy/meters/test_faults.py",
                 "tests/unit/energy/meters/test_sampler.py",

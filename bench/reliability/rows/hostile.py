@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.reliability.row import Row
-from bench.reliability.tested import Tests
+from bench.reliability.tested import ProvenByTests
 
 ROWS = (
     Row(
@@ -11,7 +11,7 @@ ROWS = (
         "Upgrade, CONNECT, HTTP/2 to HTTP/1",
         "0 bytes passed on before a 101; 0 injected headers",
         "Upgrades granted, ignored and refused; CONNECT refused; fields of HTTP/2 that HTTP/1 could not hold",
-        Tests(
+        ProvenByTests(
             (
                 "tests/unit/net/test_http1_upgrade.py",
                 "tests/unit/net/test_http1_request_cases.py",
@@ -28,7 +28,7 @@ ROWS = (
         "HTTP/2 abuse: rapid reset, MadeYouReset, CONTINUATION, SETTINGS and PING floods, HPACK bomb, zero window",
         "GOAWAY within 1 s or 1,000 frames; a good client is served; RSS + <= 32 MiB",
         "Each flood to the frame that is one too many, and 50,000 frames beside a good client, with the memory watched",
-        Tests(("tests/h2/test_abuse.py", "tests/h2/test_limits.py")).run,
+        ProvenByTests(("tests/h2/test_abuse.py", "tests/h2/test_limits.py")).run,
         "the good client's p99 against a quiet run",
     ),
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.reliability.loads import run_load
 from bench.reliability.row import Outcome, Row, Setting, judge
-from bench.reliability.tested import Tests
+from bench.reliability.tested import ProvenByTests
 from tests.support.lab import LabProcess
 from tests.support.processes import ROOT, Child, wait_until
 from tests.support.proxy import ProxyProcess
@@ -111,7 +111,7 @@ ROWS = (
         "requests, streams and clients that leave end as they began",
         "same tasks, descriptors, in-flight counters; warnings are errors",
         "Thousands of requests, streams, cuts and leavers; then tasks, connections and objects are counted",
-        Tests(
+        ProvenByTests(
             (
                 "tests/unit/net/test_http1_leaks.py",
                 "tests/unit/app/test_garbage.py",

@@ -7,7 +7,7 @@ import re
 
 from bench.reliability.clients import ask
 from bench.reliability.row import Outcome, Row, Setting, judge
-from bench.reliability.tested import Tests
+from bench.reliability.tested import ProvenByTests
 from ollama_proxy.lab.text import ask_length
 from tests.support.lab import LabProcess
 from tests.support.proxy import ProxyProcess
@@ -48,7 +48,7 @@ ROWS = (
         "energy ledger: sum over requests + idle against the meter's integral",
         "<= 0.1 % on simulated meters; never negative",
         "Hypothesis draws loads and meters; what is given to requests and to idling has to add up to the meter",
-        Tests(
+        ProvenByTests(
             (
                 "tests/properties/test_attribution.py",
                 "tests/properties/test_meters.py",
@@ -67,7 +67,7 @@ ROWS = (
         "10,000 recorded decisions replayed",
         "100 % the same; each reason true",
         "Hypothesis draws fleets and requests; the record of each decision is decided again and compared byte by byte",
-        Tests((f"{_RECORD}::test_replayed_under_its_own_policy_a_record_has_the_same_bytes",), 10_000, 200).run,
+        ProvenByTests((f"{_RECORD}::test_replayed_under_its_own_policy_a_record_has_the_same_bytes",), 10_000, 200).run,
     ),
     Row(
         "H2",
@@ -83,6 +83,6 @@ ROWS = (
         "one trace in the simulator and on the lab's devices",
         ">= 99 % equal choices; mean latency within 5 %",
         "A minute of requests through the proxy over the lab and through the simulator (more: `bin/evaluate --live`)",
-        Tests(("tests/e2e/test_live_agreement.py", "tests/unit/bench/evaluation/test_live.py")).run,
+        ProvenByTests(("tests/e2e/test_live_agreement.py", "tests/unit/bench/evaluation/test_live.py")).run,
     ),
 )
