@@ -146,6 +146,23 @@ def test_pages_and_metrics_show_it(metered: Metered) -> None:
     assert 'ollama_proxy_meter_stale{source="plug"} 0.0' in page
 
 
+def test_the_page_says_what_the_command_says(metered: Metered) -> None:
+    metered.ask("ollama-igpu", 20)
+    page = metered.proxy.url + "/proxy/ledger?by=backend&since=1h"
+    # The row is written with the books, a moment after the answer.
+    wait_until(lambda: "ollama-igpu" in http_get(page)[1], "the ledger")
+    found = json.loads(http_get(page)[1])
+    (group,) = [one for one in found["groups"] if one["name"] == "ollama-igpu"]
+    rows = metered.rows("ollama-igpu")
+    assert group["attempts"] == len(rows)
+    assert group["joules"] == pytest.approx(sum(row["marginal_j"] for row in rows))
+    assert found["total"]["requests"] >= group["requests"] >= 1
+    status, text = http_get(metered.proxy.url + "/proxy/ledger?by=colour")
+    assert status == 400
+    assert "model, backend, key, day" in text
+    assert http_get(metered.proxy.url + "/proxy/ledger?since=yesterday")[0] == 400
+
+
 def test_the_command_shows_the_ledger(metered: Metered) -> None:
     before = len(metered.rows("ollama-igpu"))
     metered.ask("ollama-igpu", 5)

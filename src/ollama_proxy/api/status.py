@@ -49,8 +49,9 @@ def build_status_app(control: Control) -> Starlette:
         Page("/metrics", pages.metrics, "key"),
         Page("/thermal", pages.thermal, "key"),
         Page("/proxy/queue", pages.queue, "admin"),
+        Page("/proxy/ledger", pages.ledger, "admin"),
         Page("/proxy/calibration", pages.calibration, "key"),
-        Route("/proxy/reload", pages.reload, methods=["POST"]),
+        Page("/proxy/reload", pages.reload, "admin", "POST"),
         Page("/efficiency", pages.efficiency, "key"),
         Page("/efficiency", pages.set_efficiency, "admin", "POST"),
     ]
@@ -134,6 +135,19 @@ class _Pages:
     async def queue(self, request: Request) -> Response:
         waiting = self._control.queue()
         return _json({"waiting": len(waiting), "requests": waiting})
+
+    async def ledger(self, request: Request) -> Response:
+        asked = request.query_params
+        try:
+            found = await self._control.ledger(
+                asked.get("by", "model"),
+                asked.get("since", "7d"),
+                asked.get("until", ""),
+                asked.get("accounting", "marginal"),
+            )
+        except ProxyError as error:
+            return _json({"error": error.message}, error.kind.http_status)
+        return _json(found)
 
     async def calibration(self, request: Request) -> Response:
         found = self._control.calibrations().items()

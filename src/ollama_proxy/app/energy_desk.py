@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.climate import Climate
 from ollama_proxy.app.metering import build_meters
 from ollama_proxy.config.schema import Config
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.energy.budget import HourlyBudget
-from ollama_proxy.energy.ledger.file import LedgerError, default_path
+from ollama_proxy.energy.ledger.document import as_document, read_time
+from ollama_proxy.energy.ledger.file import LedgerError, default_path, open_for_reading
 from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.energy.ledger.spending import read_spending
+from ollama_proxy.energy.ledger.summary import Accounting as AccountingRule
+from ollama_proxy.energy.ledger.summary import By, Tariff, summarise
 from ollama_proxy.energy.ledger.writer import Ledger
 from ollama_proxy.energy.meters.sampler import Sampler
 from ollama_proxy.fleet.state import Fleet
@@ -92,6 +99,28 @@ class EnergyDesk:
             return
         for unix_s, joules in spent:
             budget.spend(joules, now_s - (now_unix_s - unix_s))
+
+    def sum_up(self, by: By, since: str, until: str, accounting: AccountingRule) -> dict[str, Any]:
+        """What the ledger says, as `ollama-proxy ledger --json` tells it; reads a file. Raises `ProxyError`."""
+        now_unix_s = time.time()
+        try:
+            span = (read_time(since, now_unix_s), read_time(until or "0m", now_unix_s))
+        except ValueError as error:
+            raise ProxyError(ErrorKind.INVALID_REQUEST, str(error)) from None
+        if self._ledger is None:
+            raise ProxyError(ErrorKind.NOT_FOUND, "no ledger is kept: see `energy.ledger` in the configuration")
+        self._ledger.flush()
+        path, section = self._ledger.path, self._config
+        try:
+            connection = open_for_reading(path)
+            # The writer has made it.
+            assert connection is not None
+            with closing(connection):
+                summary = summarise(connection, by, *span, accounting)
+        except (LedgerError, sqlite3.Error) as error:
+            raise ProxyError(ErrorKind.INTERNAL, f"the ledger cannot be read: {error}") from None
+        tariff = Tariff(section.price_per_kwh, section.currency, section.carbon_g_per_kwh)
+        return as_document(summary, tariff, span, str(path))
 
     def stop(self, now_s: float) -> None:
         """Settle what has ended, write it, and end all threads."""

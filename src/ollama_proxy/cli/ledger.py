@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def ledger(
@@ -28,9 +24,10 @@ def ledger(
     """Show the energy that requests took, what it cost and what was saved. Changes nothing."""
     import sqlite3
 
-    from ollama_proxy.cli.ledger_report import as_document, render_summary
+    from ollama_proxy.cli.ledger_report import render_summary
     from ollama_proxy.config.load import find_config, load_config
     from ollama_proxy.config.problems import ConfigError
+    from ollama_proxy.energy.ledger.document import as_document
     from ollama_proxy.energy.ledger.file import LedgerError, default_path, open_for_reading
     from ollama_proxy.energy.ledger.summary import Tariff, summarise
 
@@ -63,10 +60,9 @@ def ledger(
 
 
 def _read_time(text: str, now_unix_s: float, option: str) -> float:
-    """Unix seconds of `7d` (ago) or of a local date or time."""
-    if span := re.fullmatch(r"(\d{1,6})([mhdw])", text):
-        return max(0.0, now_unix_s - int(span[1]) * _SECONDS[span[2]])
+    from ollama_proxy.energy.ledger.document import read_time
+
     try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise typer.BadParameter(f"{text!r} is neither a span such as 7d nor a date", param_hint=option) from None
+        return read_time(text, now_unix_s)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None

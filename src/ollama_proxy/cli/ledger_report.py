@@ -1,11 +1,11 @@
-"""A ledger's summary as a table for people and as a document for programs."""
+"""A ledger's summary as a table for people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
+from ollama_proxy.energy.ledger.document import Span
 from ollama_proxy.energy.ledger.summary import Group, Summary, Tariff
 
 #: Up to so much of a name is shown.
@@ -16,8 +16,6 @@ _OTHER = {
     "marginal": ("the meter had not seen yet what is drawn when idle", "full"),
     "full": ("what is drawn when idle was not known", "marginal"),
 }
-
-Span = tuple[float, float]
 
 
 def render_summary(summary: Summary, tariff: Tariff, span: Span, path: str) -> str:
@@ -48,42 +46,6 @@ def _columns(summary: Summary, tariff: Tariff) -> list[tuple[str, list[str]]]:
         columns.append(("saved", [_saved(group) for group in groups]))
     columns.append(("figures", [_kinds(group) for group in groups]))
     return columns
-
-
-def as_document(summary: Summary, tariff: Tariff, span: Span, path: str) -> dict[str, Any]:
-    """The same for programs: plain joules, null for what is not known."""
-    return {
-        "ledger": path,
-        "since_unix_s": span[0],
-        "until_unix_s": span[1],
-        "by": summary.by,
-        "accounting": summary.accounting,
-        "currency": tariff.currency,
-        "groups": [_group_document(group, tariff) for group in summary.groups],
-        "total": _group_document(summary.total, tariff),
-    }
-
-
-def _group_document(group: Group, tariff: Tariff) -> dict[str, Any]:
-    return {
-        "name": group.name,
-        "requests": group.requests,
-        "attempts": group.attempts,
-        "prompt_tokens": group.prompt_tokens,
-        "output_tokens": group.output_tokens,
-        "seconds": group.seconds,
-        "joules": group.joules,
-        "plus_minus_j": group.plus_minus_j,
-        "wh": None if group.joules is None else group.joules / 3600,
-        "cost": group.cost(tariff),
-        "carbon_g": group.carbon_g(tariff),
-        "kinds": {kind: {"attempts": one.attempts, "joules": one.joules} for kind, one in group.kinds.items()},
-        "attempts_without_figure": group.unknown,
-        "attempts_with_other_figure_only": group.otherwise_known,
-        "static_j": group.static_j,
-        "saved_j": group.saved_j,
-        "attempts_compared": group.compared,
-    }
 
 
 def _notes(summary: Summary) -> str:

@@ -194,6 +194,9 @@ class Control(Protocol):
     def queue(self) -> tuple[QueuePlace, ...]:
         """Who waits for a slot, in the order in which they are served."""
 
+    async def ledger(self, by: str, since: str, until: str, accounting: str) -> Mapping[str, object]:
+        """What requests cost, by model, backend, key or day. Raises `ProxyError`."""
+
     def calibrations(self) -> Mapping[str, Calibration]:
         """How predictions came true, by backend."""
 
