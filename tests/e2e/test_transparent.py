@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -111,6 +112,18 @@ def test_beside_others_it_gets_what_they_have_not(recorder: Recorder, lab: LabPr
         assert send(proxy.url + "/api/generate", b'{"model": "theirs"}')[2] == b"answer"
         assert send(proxy.url + "/metricses")[2] == b"answer"
         assert len(recorder.seen) == 2
+
+
+def test_what_is_about_one_connection_does_not_go_on(recorder: Recorder, work: Path) -> None:
+    only = {"backends": [backend(recorder)], "routing": {"default_backend": ""}}
+    with ProxyProcess(work, replace=only) as proxy, socket.create_connection(("127.0.0.1", proxy.http_port)) as client:
+        client.sendall(
+            b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: x-one, close\r\nConnection: X-Two\r\nX-One: a\r\n"
+            b"X-Two: b\r\nX-Three: c\r\nTE: trailers\r\nKeep-Alive: 5\r\nProxy-Authorization: d\r\n\r\n"
+        )
+        while client.recv(65536):
+            pass
+        assert set(recorder.seen[-1][2]) == {"host", "x-three", "content-length"}
 
 
 def test_when_it_is_down_the_client_is_told_so(recorder: Recorder, work: Path) -> None:

@@ -145,8 +145,8 @@ class _Answer:
 
 def _kept(headers: Sequence[Header]) -> list[Header]:
     """What is not about this one connection."""
-    index = dict(headers)
-    named = {word.strip().lower() for word in index.get(b"connection", b"").split(b",")}
+    lines = [value for name, value in headers if name == b"connection"]
+    named = {word.strip().lower() for word in b",".join(lines).split(b",")}
     return [one for one in headers if one[0] not in _HOP_BY_HOP and one[0] not in named and one[0] != b"host"]
 
 
