@@ -10,9 +10,11 @@ import ssl
 import subprocess
 from pathlib import Path
 
+import grpc
 import pytest
 import websocket
 
+from ollama_proxy.config.key_file import hash_key, make_key
 from tests.support.lab import LabProcess
 from tests.support.processes import find_tool, wait_until
 from tests.support.proxy import ProxyProcess
@@ -134,3 +136,35 @@ def test_a_file_that_is_no_use_is_named_and_nothing_is_served(work: Path, lab: L
     with pytest.raises(AssertionError, match="exit code 2"):
         proxy.start()
     assert f"server.tls: cannot use {missing}" in proxy.child.text()
+
+
+def test_a_certificate_and_a_key(work: Path, lab: LabProcess, pems: Path) -> None:
+    """Mutual TLS says who may connect, the key who may ask: each is needed, on both ports."""
+    key = make_key()
+    auth = {"enabled": True, "api_keys": {"bob": {"key_hash": hash_key(key.encode())}}}
+    tls = {"enabled": True, "cert_file": str(pems / "server.pem"), "key_file": str(pems / "server.key")}
+    tls["client_ca_file"] = str(pems / "client.pem")
+    with ProxyProcess(work, lab.endpoints, changes={"server": {"tls": tls, "auth": auth}}, speed=lab.speed) as proxy:
+        url = f"https://127.0.0.1:{proxy.http_port}/api/tags"
+        mine = ["--cert", str(pems / "client.pem"), "--key", str(pems / "client.key")]
+        shown = ["-H", f"Authorization: Bearer {key}"]
+        status = ["-o", "/dev/null", "-w", "%{http_version} %{http_code}"]
+        for flag, version in (("--http2", "2"), ("--http1.1", "1.1")):
+            assert curl(pems, flag, *mine, *shown, *status, url) == (0, f"{version} 200")
+            assert curl(pems, flag, *mine, *status, url) == (0, f"{version} 401")
+            assert curl(pems, flag, *shown, *status, url)[0] != 0
+        assert curl(pems, "--tls-max", "1.1", *mine, *shown, url)[0] != 0
+        names = ("server.pem", "client.key", "client.pem")
+        authority, private, chain = [(pems / name).read_bytes() for name in names]
+        for port in (proxy.grpc_port, proxy.http_port):
+            credentials = grpc.ssl_channel_credentials(authority, private, chain)
+            with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
+                call = channel.unary_unary("/compute.v1.ComputeService/HealthCheck")
+                assert call(b"", metadata=(("authorization", f"Bearer {key}"),), timeout=20)
+                with pytest.raises(grpc.RpcError) as caught:
+                    call(b"", timeout=20)
+                assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            with grpc.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(authority)) as channel:
+                with pytest.raises(grpc.RpcError) as caught:
+                    channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=20)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
