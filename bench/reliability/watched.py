@@ -18,6 +18,8 @@ from ollama_proxy.cli.main import main
 from ollama_proxy.lab.histogram import Histogram
 
 _EVERY_S = 0.005
+#: What is read and built at the start holds up nobody.
+_START_S = 3.0
 _run = uvloop.run
 
 
@@ -27,7 +29,7 @@ def run_watched(work: Coroutine[Any, Any, Any]) -> Any:
 
     async def beside() -> Any:
         loop = asyncio.get_running_loop()
-        due_s = loop.time() + _EVERY_S
+        due_s = 0.0
 
         def tick() -> None:
             nonlocal due_s
@@ -36,7 +38,12 @@ def run_watched(work: Coroutine[Any, Any, Any]) -> Any:
             due_s = now_s + _EVERY_S
             loop.call_at(due_s, tick)
 
-        loop.call_at(due_s, tick)
+        def begin() -> None:
+            nonlocal due_s
+            due_s = loop.time() + _EVERY_S
+            loop.call_at(due_s, tick)
+
+        loop.call_later(_START_S, begin)
         return await work
 
     try:
