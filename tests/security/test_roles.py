@@ -130,6 +130,17 @@ def test_grpc_web(connection: http.client.HTTPConnection, role: str) -> None:
             assert (answer.status, told) == (200, expected)
 
 
+@pytest.mark.parametrize(
+    "path", ["/proxy/queue%0a", "/proxy/queue%0A/", "/proxy%2fqueue", "/proxy/queue/", "/%70roxy/queue"]
+)
+def test_no_spelling_shows_a_page_that_is_not_ones_own(connection: http.client.HTTPConnection, path: str) -> None:
+    headers = {"Authorization": f"Bearer {KEYS['infer']}"}
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status in (301, 307, 403, 404)
+
+
 def open_socket(proxy: Proxy, **more: object) -> websocket.WebSocket:
     return websocket.create_connection(f"ws://127.0.0.1:{proxy.http_port}/v1/stream/ws", timeout=20, **more)
 
@@ -207,6 +218,9 @@ def assert_like(found: object, expected: object) -> None:
         "/efficiency/",
         "/EFFICIENCY",
         "/efficiency%00",
+        "/efficiency%0a",
+        "/efficiency%0d%0a",
+        "/efficiency%0a/",
         "/efficiency%2f",
         "/efficiency;x",
         "/efficiency?a=/api/tags",

@@ -101,7 +101,7 @@ class Dispatcher:
     def _take_on(self, call: Call) -> ProxyError | None:
         """What a key's limits say of one more request of its; from here on `forget` gives back its place."""
         caller = call.caller
-        if not caller.is_live:
+        if not (caller.is_live or caller.is_free):
             call.caller = ANYBODY
             return ProxyError(ErrorKind.UNAUTHENTICATED, f"the key {caller.name} was changed or revoked; connect anew")
         if not caller.may_use(call.model):

@@ -87,6 +87,7 @@ class Front:
         self.guard = guard or Guard(Keyring(Auth(), {}))
         self._audit = audit
         self._page_permissions = list_pages(pages)
+        self._page_paths = {path for _, path in self._page_permissions}
         self._judge = origins.judge
         self._make_request_id = make_request_id
         self._pages = AsgiBridge(pages, self.refuse)
@@ -162,10 +163,14 @@ class Front:
 
     def _passed_permission(self, exchange: Exchange) -> Permission:
         """What a request takes that goes past the routes: the backend may do anything at a path that nobody knows."""
-        route = self._find_route(exchange.method, exchange.path)
+        path = exchange.path
+        if b"%" in path or _clean(path) != path:
+            # Who knows what the backend makes of it.
+            return "admin"
+        route = self._find_route(exchange.method, path)
         if route is not None:
             return route.permission if isinstance(route, Route) else "infer"
-        return "infer" if exchange.path.startswith(b"/v1/") else "admin"
+        return "infer" if path.startswith(b"/v1/") else "admin"
 
     def _find_route(self, method: bytes, path: bytes) -> Callable[[Exchange], None] | None:
         path = unquote_to_bytes(path) if b"%" in path else path
@@ -212,7 +217,9 @@ class Front:
         method, path = (b"GET" if exchange.method == b"HEAD" else exchange.method), exchange.path
         if not self._lets_in(exchange, self._page_permissions.get((method, path), "key")):
             return
-        if self._find_api(path) is None:
+        # Only what is a page's path to the letter, or would be without a slash behind it, is handed on: whatever else
+        # the pages might take it for, it was let in as nothing in particular.
+        if path in self._page_paths or (path.endswith(b"/") and path[:-1] in self._page_paths):
             self._pages.handle(exchange)
         else:
             exchange.respond(404, b"text/plain", b"404 page not found")

@@ -25,7 +25,7 @@ class Caller:
     `models` are patterns of names, empty for all; `backends` ids, None for all. They are limits of every attempt.
     """
 
-    __slots__ = ("backends", "is_live", "models", "name", "permissions", "quota")
+    __slots__ = ("backends", "is_free", "is_live", "models", "name", "permissions", "quota")
 
     def __init__(
         self,
@@ -43,6 +43,13 @@ class Caller:
         self.quota = quota
         #: False from the moment on that the key is revoked, over or changed.
         self.is_live = True
+        #: Keys are not checked any more: whoever had this one may do what everybody may.
+        self.is_free = False
+
+    def set_free(self) -> None:
+        """From now on keys are not checked. When they are again, this one is looked up anew."""
+        self.is_live, self.is_free = False, True
+        self.permissions, self.models, self.backends, self.quota = EVERYTHING, (), None, None
 
     def may_use(self, model: str) -> bool:
         """Whether a model, however it is written, is one of those that are allowed."""

@@ -108,7 +108,11 @@ class Keyring:
         self._auth = auth
         self._path = keys_path(auth.keys_file, self._environ)
         self._seen = _look_at(self._path)
+        before = list(self._held.values())
         self._take(found)
+        if not auth.enabled:
+            for held in before:
+                held.caller.set_free()
 
     def _take_up(self) -> None:
         try:

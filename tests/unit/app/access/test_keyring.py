@@ -122,6 +122,22 @@ def test_keys_of_the_configuration(tmp_path: Path) -> None:
     assert stage.status(OTHER) == 200
 
 
+def test_whoever_is_connected_is_anybody_when_keys_are_checked_no_more(stage: Stage) -> None:
+    stage.store(models=("qwen*",), requests_per_minute=1)
+    notes: dict[Any, Any] = {}
+    assert stage.status(KEY, notes=notes) == 200
+    caller = notes[CALLER]
+    off = msgspec.structs.replace(stage.auth, enabled=False)
+    stage.guard.replace(off, stage.guard.read_keys(off), RateLimit())
+    assert caller.is_free
+    assert caller.may_use("llama")
+    assert caller.quota is None
+    stage.guard.replace(stage.auth, stage.guard.read_keys(stage.auth), RateLimit())
+    assert stage.status(b"", notes=notes) == 401
+    assert stage.status(KEY, notes=notes) == 200
+    assert not notes[CALLER].may_use("llama")
+
+
 def test_ten_thousand_strangers_are_strangers(stage: Stage) -> None:
     """Random bytes, the key with one bit changed, and what opens doors elsewhere: all of them 401, none an error."""
     stage.store()
