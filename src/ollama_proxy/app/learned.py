@@ -15,6 +15,7 @@ import msgspec
 from ollama_proxy.app.accounting import SavedJoules
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.config.schema import Learning
+from ollama_proxy.domain.ports import Pupil
 from ollama_proxy.energy.ledger.file import default_path
 from ollama_proxy.fleet.lengths import SavedLengths
 from ollama_proxy.fleet.state import SavedBackend
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 _VERSION = 1
 _SAVE_EVERY_S = 60.0
 _MOST_BYTES = 64_000_000
+_MOST_LESSONS = 1000
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -36,6 +38,8 @@ class Learned(msgspec.Struct, frozen=True):
     tokens_per_byte: dict[str, float]
     joules: dict[str, SavedJoules] = {}
     spent_j: float = 0.0
+    #: What backends found out about models.
+    lessons: dict[str, bool] = {}
 
 
 class Memory:
@@ -70,6 +74,9 @@ class Memory:
         dispatcher.prompts.restore(found.tokens_per_byte)
         dispatcher.accounting.restore_joules(found.joules, age_s, dispatcher.clock())
         self._recall_spending(found.spent_j, dispatcher.clock() - age_s)
+        for backend in dispatcher.backends.values():
+            if isinstance(backend, Pupil):
+                backend.restore_lessons(found.lessons)
 
     def _recall_spending(self, joules: float, saved_s: float) -> None:
         """What the budget's hour had cost, where no ledger told it already: as if all of it had been spent at last."""
@@ -123,8 +130,16 @@ class Memory:
                 dispatcher.prompts.save(),
                 dispatcher.accounting.save_joules(),
                 dispatcher.budget.spent_wh(dispatcher.clock()) * 3600,
+                self._gather_lessons(),
             )
         )
+
+    def _gather_lessons(self) -> dict[str, bool]:
+        found: dict[str, bool] = {}
+        for backend in self._dispatcher.backends.values():
+            if isinstance(backend, Pupil):
+                found.update(backend.save_lessons())
+        return dict(list(found.items())[-_MOST_LESSONS:])
 
     def _write(self, data: bytes) -> None:
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")

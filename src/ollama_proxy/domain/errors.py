@@ -104,6 +104,8 @@ class FailureKind(enum.Enum):
     REJECTED = "request rejected"
     GARBAGE = "unreadable answer"
     CUT = "answer cut off"
+    #: A well server that cannot do this one thing, as it found out only when it was asked.
+    UNABLE = "unable to do it"
     OUR_FAULT = "internal error"
 
     @property
@@ -118,7 +120,13 @@ class FailureKind(enum.Enum):
 
 
 _BLAMELESS = frozenset(
-    (FailureKind.REJECTED, FailureKind.MODEL_MISSING, FailureKind.RATE_LIMITED, FailureKind.OUR_FAULT)
+    (
+        FailureKind.REJECTED,
+        FailureKind.MODEL_MISSING,
+        FailureKind.RATE_LIMITED,
+        FailureKind.UNABLE,
+        FailureKind.OUR_FAULT,
+    )
 )
 
 

@@ -308,6 +308,17 @@ class ModelStore(Protocol):
         """Send a request as it came, whose body follows in pieces; `length` of it in bytes, if that is known."""
 
 
+@runtime_checkable
+class Pupil(Protocol):
+    """A backend that finds out about its models what no server tells, and need not find it out after each start."""
+
+    def save_lessons(self) -> Mapping[str, bool]:
+        """What it knows, under keys that hold for all backends of its kind."""
+
+    def restore_lessons(self, lessons: Mapping[str, bool]) -> None:
+        """What the last run knew."""
+
+
 class ProbeError(Exception):
     """A probe that failed; `hard` when nothing is listening, so that waiting for more failures proves nothing."""
 

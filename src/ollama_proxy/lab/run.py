@@ -24,6 +24,7 @@ from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink
 from ollama_proxy.lab.faults import Fault
+from ollama_proxy.lab.rendering import read_rendered
 from ollama_proxy.lab.text import embed_text, fill_schema, prompt_of
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.task import spawn
@@ -94,6 +95,8 @@ class Run:
         server, call = self._server, self._call
         try:
             request = call.typed()
+            if isinstance(request, Generation):
+                request = read_rendered(request)
             call_of_tool = _call_tool(request) if isinstance(request, Generation) else []
         except ProxyError as error:
             self._refuse(error)

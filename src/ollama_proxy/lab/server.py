@@ -24,6 +24,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, BodyRelay, Relay, RelaySink, UploadSink
 from ollama_proxy.lab.device import DeviceSpec, list_models
 from ollama_proxy.lab.faults import Fault, FaultSwitch
+from ollama_proxy.lab.rendering import render
 from ollama_proxy.lab.run import Run
 from ollama_proxy.lab.text import TextSource
 from ollama_proxy.net.http1.exchange import Exchange
@@ -107,6 +108,10 @@ class EmulatedServer:
         if managing or path.startswith(b"/api/experimental/"):
             # These are about a server's files and its account, and it has none.
             exchange.respond(501, _JSON, b'{"error":"an emulated device takes no models"}')
+            return
+        rendered = render(path, exchange.body)
+        if rendered is not None:
+            exchange.respond(200, _JSON, rendered)
             return
         self._exchange = exchange
         handler(exchange)

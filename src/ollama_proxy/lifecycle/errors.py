@@ -75,6 +75,8 @@ def _kind_of(failure: FailureKind, refusal: Refusal | None) -> ErrorKind:
             return _kind_of_silence(refusal)
         case FailureKind.TIMEOUT | FailureKind.RESET | FailureKind.SERVER_ERROR | FailureKind.GARBAGE | FailureKind.CUT:
             return ErrorKind.BACKEND_FAILED
+        case FailureKind.UNABLE:
+            return ErrorKind.BACKEND_FAILED
         case FailureKind.OUR_FAULT:
             return ErrorKind.INTERNAL
         case _:

@@ -10,6 +10,7 @@ import pytest
 
 from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.learned import Memory
+from ollama_proxy.backends.ollama.backend import OllamaBackend
 from ollama_proxy.config.schema import Learning
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendSpec
@@ -18,6 +19,7 @@ from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.rates import Observation
 from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.net.http1.client import Origin, OriginPool
 
 SPEC = BackendSpec("a", "ollama", "a", "cpu", 10, 500, 10)
 
@@ -33,6 +35,7 @@ class Learnt:
         self.prompts = PromptRatio()
         self.accounting = Accounting(self.fleet_state)
         self.budget = HourlyBudget(10)
+        self.backends = {"a": OllamaBackend(SPEC, OriginPool(Origin("127.0.0.1", 9)))}
 
     def clock(self) -> float:
         return 1000.0
@@ -122,3 +125,12 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: py
         kept.save()
         kept.save()
     assert caplog.text.count("cannot be kept") == 1
+
+
+def test_what_a_backend_found_out_about_models_is_there_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "learned.json"
+    before, after = Learnt(), Learnt()
+    before.backends["a"].restore_lessons({"sha256:1@0.24.0": True, "sha256:2@0.24.0": False})
+    memory(path, before).save()
+    memory(path, after).recall()
+    assert after.backends["a"].save_lessons() == {"sha256:1@0.24.0": True, "sha256:2@0.24.0": False}

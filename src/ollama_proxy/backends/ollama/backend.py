@@ -15,6 +15,7 @@ import msgspec
 
 from ollama_proxy.backends.ollama.answers import AnswerDecoder, EmbedDecoder
 from ollama_proxy.backends.ollama.requests import encode_request
+from ollama_proxy.backends.ollama.resume import Habits, RestAttempt
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.names import canonical_model
@@ -86,6 +87,7 @@ class OllamaBackend:
         self._native_heads: dict[bytes, bytes] = {}
         #: Told by the version at the last probe.
         self._knows_no_responses = False
+        self._habits = Habits()
 
     def open(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
         """Send the call on the lane that fits."""
@@ -104,13 +106,19 @@ class OllamaBackend:
         return self._translate(call, model, sink)
 
     def _translate(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
+        sent = call.continued
+        if sent is not None and (sent.text or sent.thinking):
+            return RestAttempt(sink, self._pool, self._native_head, call, model, self._habits).send()
         path, document = encode_request(call, model)
         decoder = EmbedDecoder() if call.operation is Operation.EMBED else AnswerDecoder()
+        request = join_request(self._native_head(path), msgspec.json.encode(document))
+        return DecodedAttempt(sink, decoder).send(self._pool, request)
+
+    def _native_head(self, path: bytes) -> bytes:
         head = self._native_heads.get(path)
         if head is None:
             head = self._native_heads[path] = request_head(self._pool.origin, b"POST", self._prefix + path, _JSON)
-        request = join_request(head, msgspec.json.encode(document))
-        return DecodedAttempt(sink, decoder).send(self._pool, request)
+        return head
 
     def _speaks(self, call: Call) -> bool:
         """Whether a raw request goes up as it came: its own dialect always, others unless that would lose something."""
@@ -150,13 +158,23 @@ class OllamaBackend:
         running = _entries(bytes(loaded.body)) if loaded.status == 200 else []
         told = _read_version(bytes(version.body)) if version.status == 200 else ""
         self._knows_no_responses = _is_older(told, _FIRST_WITH_RESPONSES)
+        models = _read_models(bytes(tags.body))
+        self._habits.version, self._habits.models = told, models
         return ProbeReport(
-            models=_read_models(bytes(tags.body)),
+            models=models,
             loaded=frozenset(canonical_model(str(one.get("model") or one.get("name") or "")) for one in running),
             loaded_entries=tuple(running),
             version=told,
             emulated=any(name == b"x-emulated" for name, _ in tags.headers),
         )
+
+    def save_lessons(self) -> Mapping[str, bool]:
+        """Which models go on with an open turn, by digest and version of the server."""
+        return self._habits.open_turns
+
+    def restore_lessons(self, lessons: Mapping[str, bool]) -> None:
+        """What the last run knew."""
+        self._habits.open_turns.update(lessons)
 
     async def _get(self, path: bytes, timeout_s: float) -> Fetched:
         request = request_head(self._pool.origin, b"GET", self._prefix + path) + b"0\r\n\r\n"

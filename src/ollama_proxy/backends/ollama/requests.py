@@ -11,6 +11,7 @@ from ollama_proxy.domain.call import Call, Continued, Embedding, Generation, Mes
 
 _CHAT = Operation.CHAT
 _NO_SAMPLING = Sampling()
+_TRIAL_TOKENS = 4
 _OPTIONS = tuple(name for name in Sampling.__struct_fields__ if name != "extra")
 
 
@@ -25,6 +26,7 @@ class _Asked(msgspec.Struct, omit_defaults=True, gc=False):
     options: Sampling | Mapping[str, Any] | None = None
     logprobs: bool = False
     top_logprobs: int = 0
+    render_only: bool = msgspec.field(default=False, name="_debug_render_only")
 
 
 class _Generate(_Asked):
@@ -73,17 +75,23 @@ class _Embed(msgspec.Struct, omit_defaults=True):
 
 
 def encode_request(call: Call, model: str) -> tuple[bytes, msgspec.Struct]:
-    """Path and document of the native request for a typed call."""
+    """Path and document of the native request for a typed call, as if it asked for the whole answer."""
     typed = call.typed()
     if isinstance(typed, Embedding):
         return b"/api/embed", _encode_embedding(typed, model)
-    if call.continued is not None:
-        typed = _behind(typed, call.continued)
-    if typed.messages or call.operation is _CHAT:
-        return b"/api/chat", _complete(_encode_chat(call, typed, model), typed)
+    return _encode_generation(typed, model, call.operation, stream=call.stream)
+
+
+def _encode_generation(
+    typed: Generation, model: str, operation: Operation, *, stream: bool
+) -> tuple[bytes, _Generate | _Chat]:
+    if typed.messages or operation is _CHAT:
+        chat = _encode_chat(typed, model, stream=stream)
+        _complete(chat, typed)
+        return b"/api/chat", chat
     document = _Generate(
         model,
-        call.stream,
+        stream,
         prompt=typed.prompt,
         suffix=typed.suffix,
         system=typed.system,
@@ -92,30 +100,55 @@ def encode_request(call: Call, model: str) -> tuple[bytes, msgspec.Struct]:
         images=typed.images,
         context=typed.context,
     )
-    return b"/api/generate", _complete(document, typed)
+    _complete(document, typed)
+    return b"/api/generate", document
 
 
-def _behind(typed: Generation, sent: Continued) -> Generation:
-    """What asks for the rest: a raw prompt that ends in the answer so far, or a chat whose last turn is left open."""
-    if typed.raw:
-        return msgspec.structs.replace(typed, prompt=typed.prompt + sent.text)
+# -- the rest of an answer that broke off --------------------------------------
+
+
+def encode_rendering(typed: Generation, model: str, operation: Operation) -> tuple[bytes, msgspec.Struct]:
+    """What has the server write down the whole prompt as the model would read it, and answer nothing."""
+    path, document = _encode_generation(typed, model, operation, stream=False)
+    document.render_only = True
+    return path, document
+
+
+def encode_behind_prompt(typed: Generation, model: str, prompt: str) -> tuple[bytes, msgspec.Struct]:
+    """A prompt as the model reads it, with the answer so far at its end. The server's own stops and options hold."""
+    images = typed.images + tuple(image for message in typed.messages for image in message.images)
+    document = _Generate(model, stream=True, prompt=prompt, raw=True, images=images)
+    document.keep_alive, document.options = typed.keep_alive, encode_options(typed.sampling)
+    return b"/api/generate", document
+
+
+def encode_open_turn(typed: Generation, model: str, sent: Continued) -> tuple[bytes, msgspec.Struct]:
+    """A chat that ends in the answer so far, which the server may leave open or not: it depends on the model."""
     messages = typed.messages
     if not messages:
         system = (Message("system", typed.system),) if typed.system else ()
         messages = (*system, Message("user", typed.prompt, images=typed.images))
     messages = (*messages, Message("assistant", sent.text, sent.thinking))
-    return msgspec.structs.replace(typed, messages=messages, prompt="", system="", images=())
+    chat = _encode_chat(msgspec.structs.replace(typed, messages=messages), model, stream=True)
+    _complete(chat, typed)
+    return b"/api/chat", chat
 
 
-def _complete(document: _Asked, typed: Generation) -> _Asked:
-    """With the members that both kinds have."""
+def encode_trial(model: str, keep_alive: Any) -> tuple[bytes, msgspec.Struct]:
+    """A turn that is cut where everybody knows what follows: 4, if the model goes on with it."""
+    turns = [_Turn("user", "Count from 1 to 10, with commas."), _Turn("assistant", "1, 2, 3,")]
+    options = Sampling(num_predict=_TRIAL_TOKENS, temperature=0.0)
+    return b"/api/chat", _Chat(model, stream=False, messages=turns, options=options, keep_alive=keep_alive)
+
+
+def _complete(document: _Asked, typed: Generation) -> None:
+    """Fill in the members that both kinds have."""
     document.format = typed.format
     document.think = typed.think
     document.keep_alive = typed.keep_alive
     document.options = encode_options(typed.sampling)
     document.logprobs = typed.logprobs
     document.top_logprobs = typed.top_logprobs
-    return document
 
 
 def _encode_embedding(typed: Embedding, model: str) -> _Embed:
@@ -123,9 +156,9 @@ def _encode_embedding(typed: Embedding, model: str) -> _Embed:
     return _Embed(model, typed.inputs, typed.dimensions, typed.truncate, typed.keep_alive, options)
 
 
-def _encode_chat(call: Call, typed: Generation, model: str) -> _Chat:
+def _encode_chat(typed: Generation, model: str, *, stream: bool) -> _Chat:
     tools = typed.tools if typed.tool_choice != "none" else ()
-    return _Chat(model, call.stream, messages=[_encode_message(message) for message in typed.messages], tools=tools)
+    return _Chat(model, stream, messages=[_encode_message(message) for message in typed.messages], tools=tools)
 
 
 def _encode_message(message: Message) -> _Turn:
