@@ -14,8 +14,9 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.backends.ollama.answers import AnswerDecoder, EmbedDecoder
+from ollama_proxy.backends.ollama.habits import Habits
 from ollama_proxy.backends.ollama.requests import encode_request
-from ollama_proxy.backends.ollama.resume import Habits, RestAttempt
+from ollama_proxy.backends.ollama.resume import RestAttempt
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.names import canonical_model

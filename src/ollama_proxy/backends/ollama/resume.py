@@ -16,11 +16,12 @@ ever ask for.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from ollama_proxy.backends.ollama.answers import AnswerDecoder
+from ollama_proxy.backends.ollama.habits import Habits
 from ollama_proxy.backends.ollama.requests import (
     encode_behind_prompt,
     encode_open_turn,
@@ -29,9 +30,7 @@ from ollama_proxy.backends.ollama.requests import (
 )
 from ollama_proxy.domain.answer import Progress
 from ollama_proxy.domain.call import Call, Continued, Generation
-from ollama_proxy.domain.device import ModelFacts
 from ollama_proxy.domain.errors import Failure, FailureKind
-from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AttemptSink, Relay
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.translate_lane import DecodedAttempt
@@ -39,8 +38,6 @@ from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import HttpAttempt, join_request
 
 _MOST_BYTES = 16 * 1024 * 1024
-#: Their turns are made of parts, and what is in which part only the server's own reader knows.
-_NEVER = frozenset(("gptoss", "gpt-oss"))
 #: A prompt that ends like this has the model think first.
 _THINKS_FIRST = re.compile(r"<(think|thinking|\|START_THINKING\|)>\s*\Z")
 _LIMIT = re.compile(r"^num_predict\s+(-?\d+)$", re.MULTILINE)
@@ -70,35 +67,6 @@ class _Shown(msgspec.Struct):
 _rendered = msgspec.json.Decoder(_Rendered)
 _tried = msgspec.json.Decoder(_Tried)
 _shown = msgspec.json.Decoder(_Shown)
-
-
-class Habits:
-    """What is known of the models of one server: whether they go on with an open turn, and how long they may write."""
-
-    def __init__(self) -> None:
-        self.version = ""
-        self.models: Mapping[str, ModelFacts] = {}
-        #: By digest and version of the server.
-        self.open_turns: dict[str, bool] = {}
-        #: The limits of their own, by digest; 0 for none.
-        self.limits: dict[str, int] = {}
-
-    def find_key(self, model: str) -> str:
-        """What a model's habit is known by; "" where nobody says which model it is."""
-        facts = self.models.get(canonical_model(model))
-        return f"{facts.digest}@{self.version}" if facts is not None and facts.digest and self.version else ""
-
-    def find_digest(self, model: str) -> str:
-        """Which weights and settings a name stands for; "" where the server does not say."""
-        facts = self.models.get(canonical_model(model))
-        return facts.digest if facts is not None else ""
-
-    def may_go_on(self, model: str) -> bool:
-        """Whether there is a way at all."""
-        facts = self.models.get(canonical_model(model))
-        details = facts.entry.get("details") if facts is not None else None
-        family = str(details.get("family", "")) if isinstance(details, Mapping) else ""
-        return family not in _NEVER and not canonical_model(model).rpartition("/")[2].startswith("gpt-oss")
 
 
 class RestAttempt:
@@ -132,7 +100,7 @@ class RestAttempt:
 
     def send(self) -> RestAttempt:
         """Ask the first question; answers come later."""
-        limit = self._habits.limits.get(self._habits.find_digest(self._model))
+        limit = self._habits.find_limit(self._model)
         if self._typed.sampling.num_predict is None and limit is None:
             self._ask((b"/api/show", {"model": self._model}), self._take_limit)
         else:
@@ -147,7 +115,7 @@ class RestAttempt:
         if status == 200:
             found = _LIMIT.search(_shown.decode(body).parameters)
             limit = max(0, int(found[1])) if found else 0
-            self._habits.limits[self._habits.find_digest(self._model)] = limit
+            self._habits.keep_limit(self._model, limit)
         self._begin(limit)
 
     def _begin(self, limit: int) -> None:
@@ -177,12 +145,12 @@ class RestAttempt:
         self._answer_with(encode_behind_prompt(self._typed, self._model, prompt))
 
     def _try_open_turn(self) -> None:
-        habits, key = self._habits, self._habits.find_key(self._model)
+        key = self._habits.find_key(self._model)
         if not self._sent.text:
             self._fail("it was still thinking")
         elif not key:
             self._fail("the server does not say which model this is")
-        elif (goes_on := habits.open_turns.get(key)) is None:
+        elif (goes_on := self._habits.open_turns.get(key)) is None:
             self._ask(encode_trial(self._model, self._typed.keep_alive), self._take_trial)
         else:
             self._use_open_turn(goes_on=goes_on)
