@@ -53,7 +53,6 @@ ROWS = (
                 "tests/properties/test_attribution.py",
                 "tests/properties/test_meters.py",
                 "tests/unit/energy/test_attribution.py",
-                "tests/unit/energy/test_ledger.py",
                 "tests/unit/energy/test_apportioning.py",
                 "tests/e2e/test_energy.py",
             ),
