@@ -28,7 +28,7 @@ class Habits:
         return f"{facts.digest}@{self.version}" if facts is not None and facts.digest and self.version else ""
 
     def find_limit(self, model: str) -> int | None:
-        """How many tokens a model writes unless somebody sets a limit, 0 for any number; None while that is not known."""
+        """How many tokens a model writes unless somebody sets a limit, 0 for any number; None while nobody knows."""
         facts = self.models.get(canonical_model(model))
         return self._limits.get(facts.digest) if facts is not None else None
 
