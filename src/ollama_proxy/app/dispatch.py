@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from ollama_proxy.app.accounting import Accounting
+from ollama_proxy.app.continuing import bound_kept
 from ollama_proxy.app.job import Job, Timeouts
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.silence import Listener
@@ -191,5 +192,6 @@ class Dispatcher:
         self.listener.listen(jobs)
         for job in jobs:
             job.check_silence(now_s)
+        bound_kept(jobs)
         if len(self.admission):
             self.plan()

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ollama_proxy.app.bill import Bill
-from ollama_proxy.app.continuing import ask_for_rest, join_outcomes
+from ollama_proxy.app.continuing import ask_for_rest, find_obstacle, join_outcomes, tell_obstacle, tell_seam
 from ollama_proxy.app.lessons import teach
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import Timing, believe, describe_route, sum_up
-from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route
+from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Progress, Route
 from ollama_proxy.domain.call import COST_NOTHING, Call, Need, Operation
 from ollama_proxy.domain.decision import Decision, Refusal, RefusalKind, RoutingRequest
 from ollama_proxy.domain.device import BackendView
@@ -27,7 +27,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, Attempt
 from ollama_proxy.fleet.admission import Full, Waiting
 from ollama_proxy.fleet.running import Running, predict_running
-from ollama_proxy.lifecycle.continuation import Sent, continue_call, why_not
+from ollama_proxy.lifecycle.continuation import Sent, continue_call, find_end, why_not
 from ollama_proxy.lifecycle.life import Life, State
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.decisions import Taken
@@ -82,6 +82,7 @@ class Job:
         "_request",
         "_reuse",
         "_running",
+        "_seam",
         "_sent",
         "_sink",
         "_taken",
@@ -137,6 +138,8 @@ class Job:
         #: What the client has of an answer that broke off, and the call for the whole of it.
         self._sent: Sent | None = None
         self._whole = call
+        #: Behind a seam: what is told of it, and whether another model than the one asked for wrote what is before it.
+        self._seam = "", False
         self._asked: RoutingRequest | None = None
 
     # -- deciding and opening ------------------------------------------------
@@ -151,7 +154,9 @@ class Job:
         if request.annotations.max_latency_ms and self.life.attempts:
             request = msgspec.structs.replace(request, spent_s=now_s - self.call.arrived_s)
         view, tried = owner.fleet_state.view_at(now_s), self.life.tried
-        self.settle_verdict(decide(request, view, owner.policy, tried), (request, view, owner.policy, tried, "", False))
+        given = (request, view, owner.policy, tried, *self._seam)
+        verdict = decide(request, view, owner.policy, tried) if self._sent is None else decide_again(given)
+        self.settle_verdict(verdict, given)
 
     def is_affordable(self) -> bool:
         """Whether there is anything left of the hour's energy; ends the request if not."""
@@ -204,7 +209,10 @@ class Job:
             # Names that resemble it may be of models that are not there for this caller.
             told = f"model '{self._request.requested_model[:100]}' not found"
             refusal = msgspec.structs.replace(refusal, message=told, nearest=())
-        self._end_with(self.life.refused(refusal), "refused")
+        error = self.life.refused(refusal)
+        if self._sent is not None:
+            tell_obstacle(error, "nobody else can, or may")
+        self._end_with(error, "refused")
 
     def _must_wait(self, decision: Decision) -> bool:
         """Whether the chosen backend has no slot for it, or others were there first. Only what writes takes a slot."""
@@ -374,6 +382,11 @@ class Job:
     def on_failure(self, failure: Failure) -> None:
         owner, life = self._owner, self.life
         attempt, self._attempt = self._attempt, None
+        progress = self._read_progress(attempt, failure)
+        finished = None if progress is None else find_end(self._whole, self._sent, progress)
+        if progress is not None and finished is not None:
+            self._end_early(progress, finished)
+            return
         if self._reuse is not None:
             self._reuse.end(failed=True)
         self._close()
@@ -385,8 +398,12 @@ class Job:
         else:
             owner.books.blame(life.backend, asked, failure)
         owner.books.attempt_failed(life.backend, failure)
+        given = self._taken.given if self._taken is not None else None
         self._close_decision("failed", failure.message)
-        error = None if self._goes_on(attempt, failure) else life.failed(failure)
+        if life.state is not State.STREAMING or given is None:
+            error = self._may_try_again(failure)
+        else:
+            error = self._go_on(progress, failure, given)
         if error is None:
             if owner.policy.power_set is not None:
                 # Others may run under the cap now that this one is down.
@@ -395,26 +412,49 @@ class Job:
         else:
             self._end_with(error)
 
-    def _goes_on(self, attempt: Attempt | None, failure: Failure) -> bool:
-        """Whether a stream that broke off is to be continued: then the next decision is about the rest."""
-        life, owner = self.life, self._owner
-        if life.state is not State.STREAMING or attempt is None or not owner.continues or not life.may_try:
-            return False
-        progress = attempt.take_over() if failure.kind.retryable and not failure.told else None
-        if progress is None or progress.calling:
-            return False
-        sent = self._sent or Sent((self._first_s or self._last_s) - self.call.arrived_s)
-        sent.add(progress.events)
-        if why_not(self._whole, sent):
-            return False
+    def _may_try_again(self, failure: Failure) -> ProxyError | None:
+        error = self.life.failed(failure)
+        if error is not None and self._sent is not None:
+            tell_obstacle(error, "no attempt is left" if failure.kind.retryable else "the request for the rest failed")
+        return error
+
+    def _read_progress(self, attempt: Attempt | None, failure: Failure) -> Progress | None:
+        """How far a stream came that broke off, where somebody else might go on."""
+        if self.life.state is not State.STREAMING or attempt is None or failure.told or not failure.kind.retryable:
+            return None
+        return attempt.take_over()
+
+    def _end_early(self, progress: Progress, finished: Finished) -> None:
+        """All was there: what broke off takes nothing away."""
         if progress.first:
             self._sink.take_over(progress)
+        elif progress.rest:
+            self._sink.send_events(progress.rest)
+        self.on_end(finished)
+
+    def _go_on(self, progress: Progress | None, failure: Failure, given: Inputs) -> ProxyError | None:
+        """A stream broke off: have the next decision be about the rest, or say why there is none."""
+        life, owner, decision = self.life, self._owner, self._decision
+        sent = self._sent or Sent((self._first_s or self._last_s) - self.call.arrived_s)
+        if progress is not None:
+            sent.add(progress.events, progress.tokens)
+        obstacle = why_not(self._whole, sent) if owner.continues else "routing.continuation is never"
+        obstacle = obstacle or find_obstacle(life, progress, failure, decision, given)
+        if progress is None or obstacle:
+            error = life.failed(failure)
+            if error is not None:
+                tell_obstacle(error, obstacle)
+            return error
+        if progress.first:
+            self._sink.take_over(progress)
+        sent.last_s = self._last_s
         self._sent = sent
         self.call = continue_call(self._whole, sent)
-        self._asked = self._asked or self._request
+        self._asked = self._asked or given[0]
         self._request = ask_for_rest(self._asked, self.call, owner.fleet_state.view(), life.backend)
+        self._seam = tell_seam(sent, life.backend, failure), given[5]
         life.broke(failure)
-        return True
+        return None
 
     def _begin(self) -> None:
         """The first byte of the answer: from here on nothing is tried again."""
@@ -502,6 +542,20 @@ class Job:
         if self._attempt is not None:
             self._attempt.resume()
 
+    def kept_bytes(self) -> int:
+        """How much is kept of what the client was sent, nearly."""
+        return self._attempt.kept_bytes() if self._attempt is not None else 0
+
+    def shorten_kept(self) -> None:
+        """Keep of it what it says, and not how it came."""
+        if self._attempt is not None:
+            self._attempt.read_kept()
+
+    def give_up_kept(self) -> None:
+        """Keep none of it: if the stream breaks off now, nobody goes on with it."""
+        if self._attempt is not None:
+            self._attempt.give_up_kept()
+
     def check_silence(self, now_s: float) -> None:
         """Fail the attempt when the backend has been silent for too long."""
         attempt = self._attempt
@@ -547,7 +601,7 @@ class Job:
         if not self.life.may_try:
             return False
         if self.life.state is State.STREAMING:
-            if not owner.continues or why_not(self._whole, self._sent or Sent()):
+            if not owner.continues or why_not(self._whole, self._sent):
                 return False
             request = msgspec.structs.replace(request, needs=request.needs | {Need.CONTINUATION})
         verdict = decide(request, owner.fleet_state.view_at(now_s), owner.policy, self.life.tried)

@@ -124,6 +124,7 @@ class Proxy:
             accounting=self._energy.accounting,
             prefixes=PrefixBook() if config.routing.prefix_affinity else None,
         )
+        self._dispatcher.continues = config.routing.continuation == "auto"
         #: Where the pages about decisions ask.
         self.inquiry = Desk(self._dispatcher, self._policy_in)
         self._dispatcher.resteer = self._steer
@@ -358,6 +359,7 @@ class Proxy:
         self._dispatcher.substitutes = _canonical_substitutes(config)
         self._dispatcher.admission.most = config.routing.max_waiting
         self._dispatcher.max_attempts = _max_attempts(config)
+        self._dispatcher.continues = config.routing.continuation == "auto"
         if config.routing.prefix_affinity != before.routing.prefix_affinity:
             self._dispatcher.prefixes = PrefixBook() if config.routing.prefix_affinity else None
 

@@ -285,6 +285,13 @@ class Routing(Section, frozen=True):
             "until there is room; 0 = no cap",
         ),
     ] = 0
+    continuation: Annotated[
+        Literal["auto", "never"],
+        Meta(
+            description="whether another backend goes on with a stream that breaks off; `never`, as the header "
+            "`X-Continue: never` says of one request, ends it with an error"
+        ),
+    ] = "auto"
     max_waiting: Annotated[int, Meta(ge=0, le=1_000_000, description="requests that may wait for a slot")] = 512
     record_file: Annotated[
         str,

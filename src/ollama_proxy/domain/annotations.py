@@ -30,6 +30,7 @@ MEDIA_TYPES = ("auto", "text", "code", "image", "audio", "video", "realtime")
 LATENCY_METRICS = ("e2e", "ttft")
 ON_INFEASIBLE = ("best_effort", "reject", "degrade")
 POWER_SCOPES = ("backend", "system")
+CONTINUATION = ("auto", "never")
 _TRUE = frozenset(("true", "1", "yes", "on"))
 _FALSE = frozenset(("false", "0", "no", "off"))
 _PRIORITIES = {word.name.lower().replace("_", "-"): word for word in Priority}
@@ -52,6 +53,8 @@ class Annotations(msgspec.Struct, frozen=True):
     latency_metric: str = ""
     on_infeasible: str = ""
     power_scope: str = ""
+    #: Whether another backend may go on with a stream that breaks off; as configured if "".
+    continuation: str = ""
     custom: Mapping[str, str] = {}
 
 
@@ -174,6 +177,7 @@ _READERS = {
     "latency_metric": _read_word(LATENCY_METRICS),
     "on_infeasible": _read_word(ON_INFEASIBLE),
     "power_scope": _read_word(POWER_SCOPES),
+    "continuation": _read_word(CONTINUATION),
 }
 #: The contract's gRPC message has no fields for these; there they come as custom entries.
 _ALSO_CUSTOM = (
@@ -183,6 +187,7 @@ _ALSO_CUSTOM = (
     "latency_metric",
     "on_infeasible",
     "power_scope",
+    "continuation",
 )
 
 _HEADERS = {
@@ -199,6 +204,7 @@ _HEADERS = {
     b"x-latency-metric": "latency_metric",
     b"x-on-infeasible": "on_infeasible",
     b"x-power-scope": "power_scope",
+    b"x-continue": "continuation",
 }
 
 

@@ -44,17 +44,6 @@ class Embeddings(msgspec.Struct, frozen=True):
 AnswerEvent = TextDelta | ThinkingDelta | ToolCall | Embeddings
 
 
-class Progress(msgspec.Struct, frozen=True):
-    """How far a stream came that broke off: all its events, and whether the call of a tool had begun.
-
-    `first` holds the first bytes that the client got where they are the backend's own: its ids are in them.
-    """
-
-    events: Sequence[AnswerEvent]
-    calling: bool = False
-    first: bytes = b""
-
-
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Token counts and the backend's own durations in nanoseconds; None where the backend did not say."""
 
@@ -79,6 +68,24 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     reason: str = "stop"
     usage: Usage = Usage()
     stop_sequence: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a stream came that broke off: all its events (pieces of text may be joined), the number of tokens in
+    them, and whether the call of a tool had begun.
+
+    `first` and `last` hold the first and the last bytes that the client got where they are the backend's own: its ids
+    are in them, and what stands open at the end. `finished` is set where all was told but the end marker; then `rest`
+    are events that only become known with the end.
+    """
+
+    events: Sequence[AnswerEvent]
+    tokens: int
+    calling: bool = False
+    first: bytes = b""
+    last: bytes = b""
+    finished: Finished | None = None
+    rest: Sequence[AnswerEvent] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):

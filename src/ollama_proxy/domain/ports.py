@@ -259,10 +259,13 @@ class Attempt(Protocol):
         """Read again."""
 
     def kept_bytes(self) -> int:
-        """Bytes of the stream so far that are kept as they came."""
+        """How much of the stream so far is kept, in bytes, nearly."""
 
     def read_kept(self) -> None:
-        """Read them, and keep what they say: it takes less room."""
+        """Read what is kept as it came, and keep what it says: that takes less room."""
+
+    def give_up_kept(self) -> None:
+        """Keep nothing of it: nobody can go on behind this stream any more."""
 
     def take_over(self) -> Progress | None:
         """How far the stream came, that another may go on behind it; None where that cannot be told."""

@@ -10,17 +10,29 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
+from ollama_proxy.domain.answer import (
+    AnswerEvent,
+    Embeddings,
+    Finished,
+    Progress,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+    Usage,
+)
 from ollama_proxy.domain.call import Call, Continued, Generation, Need, Operation
 
 #: Requests that are text from beginning to end.
 _TEXT = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE))
-#: What a second server cannot take up in the middle, with the words that say so.
+#: What cannot be taken up from a typed request, with the words that say so.
+_RAW_ONLY = (
+    (Need.CHOICES, "it has several choices"),
+    (Need.AUDIO, "it speaks"),
+)
+#: What a second server cannot take up in the middle.
 _WHOLE = (
     (Need.FORMAT, "its format is a grammar, which would begin anew"),
-    (Need.CHOICES, "it has several choices"),
     (Need.LOGPROBS, "log probabilities do not join"),
-    (Need.AUDIO, "it speaks"),
 )
 #: A shorter text at the beginning of a stream may as well be meant.
 _LEAST_ECHO = 16
@@ -29,11 +41,13 @@ _LEAST_ECHO = 16
 class Sent:
     """What a client holds of an answer."""
 
-    __slots__ = ("_text", "_thinking", "called", "tokens", "ttft_s")
+    __slots__ = ("_text", "_thinking", "called", "last_s", "tokens", "ttft_s")
 
     def __init__(self, ttft_s: float | None = None) -> None:
         """`ttft_s` is how long the client waited for the first of it."""
         self.ttft_s = ttft_s
+        #: When the client got the last of it, in monotonic seconds.
+        self.last_s = 0.0
         self._text: list[str] = []
         self._thinking: list[str] = []
         #: A tool call was sent: what follows it is the client's to do.
@@ -41,16 +55,15 @@ class Sent:
         #: Counted by pieces, of which servers send one a token.
         self.tokens = 0
 
-    def add(self, events: Sequence[AnswerEvent]) -> None:
-        """The client gets these too."""
+    def add(self, events: Sequence[AnswerEvent], tokens: int) -> None:
+        """The client has got these too, which are so many tokens."""
+        self.tokens += tokens
         for event in events:
             match event:
                 case TextDelta(text):
                     self._text.append(text)
-                    self.tokens += 1
                 case ThinkingDelta(text):
                     self._thinking.append(text)
-                    self.tokens += 1
                 case ToolCall() | Embeddings():
                     self.called = True
 
@@ -67,22 +80,39 @@ class Sent:
         return self._thinking[0]
 
 
-def why_not(call: Call, sent: Sent) -> str:
-    """Why an answer cannot be continued, as the end of a sentence; "" if it can."""
+def why_not(call: Call, sent: Sent | None = None) -> str:
+    """Why an answer cannot be continued, as the end of a sentence; "" if it can. `sent` None is some of its text."""
     if call.operation not in _TEXT:
         return "only text can be continued"
-    if sent.called:
+    if call.annotations.continuation == "never":
+        return "the request does not wish it"
+    if sent is not None and sent.called:
         return "a tool was called"
-    for need, reason in _WHOLE:
+    for need, reason in _RAW_ONLY + _WHOLE if sent is None or sent.tokens else _RAW_ONLY:
         if need in call.needs:
             return reason
-    if call.max_tokens and sent.tokens >= call.max_tokens:
+    if sent is not None and call.max_tokens and sent.tokens >= call.max_tokens:
         return "its limit of tokens is reached"
     return ""
 
 
+def find_end(call: Call, before: Sent | None, progress: Progress) -> Finished | None:
+    """The end of an answer that broke off when all of it was there; `before` is what others had sent of it."""
+    if progress.finished is not None:
+        return progress.finished
+    tokens = progress.tokens + (before.tokens if before is not None else 0)
+    if not progress.calling and call.operation in _TEXT and 0 < call.max_tokens <= tokens:
+        return Finished("length", Usage(output_tokens=progress.tokens, counted_events=True))
+    return None
+
+
 def continue_call(call: Call, sent: Sent) -> Call:
-    """The call that asks for the rest of an answer. It goes by the typed request: the raw one asks for the whole."""
+    """The call that asks for the rest of an answer. It goes by the typed request: the raw one asks for the whole.
+
+    Where nothing was said yet but that something would follow, it is the same call once more.
+    """
+    if not sent.tokens:
+        return msgspec.structs.replace(call, raw=None)
     left = max(1, call.max_tokens - sent.tokens) if call.max_tokens else 0
     whole = call.typed
 

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from ollama_proxy.domain.answer import AnswerEvent, Finished, Progress, Usage
+from ollama_proxy.domain.answer import Finished, Progress, Usage
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
 from ollama_proxy.net.endings import TAIL_PIECES, EndReader
 from ollama_proxy.net.endings.errors import error_in_tail, error_text
 from ollama_proxy.net.framing import EventBuffer, EventTooLong, LineBuffer
 from ollama_proxy.net.http1.exchange import Headers
+from ollama_proxy.net.kept import MOST_CHARS, Kept
 from ollama_proxy.net.model_name import NameEcho
 from ollama_proxy.net.translate_lane import Decoder
 from ollama_proxy.net.unreadable import UNREADABLE
@@ -25,6 +26,8 @@ from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError
 _STREAMED = (b"application/x-ndjson", b"text/event-stream")
 #: A unary answer up to this size is held until it is whole, so that a cut can still be mended elsewhere.
 _MAX_HELD_BYTES = 8 * 1024 * 1024
+#: Of a stream that is looked at less often than it is written, at most so much is kept as it came.
+_MOST_KEPT_BYTES = 1024 * 1024
 
 
 class _FirstEvent(msgspec.Struct):
@@ -44,12 +47,14 @@ class RawAttempt(HttpAttempt):
     _held_size = 0
     #: What went on, each piece with where its body begins: behind 0 comes a body, behind more a chunk with its framing.
     _pieces: list[tuple[bytes, int]]
+    _size = 0
     #: What was read of pieces that are kept no more, by whom, and the first of them.
-    _read: list[AnswerEvent]
+    _read: Kept
     _decoder: Decoder | None = None
     _first = b""
     _fresh = True
-    _events = 0
+    #: Line ends in pieces that are kept no more.
+    _lines = 0
     _event_end = b""
     _relay: Callable[[bytes], None] | None = None
 
@@ -96,7 +101,7 @@ class RawAttempt(HttpAttempt):
             self._held = []
             self._length = int(length) if length.isdigit() else None
             return
-        self._pieces, self._read = [], []
+        self._pieces, self._read = [], Kept()
         self._owner.on_head(self._status, self._content_type, None)
 
     def _take(self, data: bytes) -> None:
@@ -114,20 +119,24 @@ class RawAttempt(HttpAttempt):
             check_first_event(data)
         if self._echo is not None:
             data = self._echo.rewrite(data)
-        self._events += data.count(b"\n")
         self._pieces.append((data, 0))
+        self._size += len(data)
         self._owner.on_raw(data)
         if fresh and not self._over and self._echo is None:
             self._relay = self._owner.relay()
+        if self._size > _MOST_KEPT_BYTES:
+            self.read_kept()
 
     def on_chunk(self, chunk: bytes, begin: int) -> None:
         """Nearly all of a stream: a chunk that holds whole events goes on as it came, framing and all."""
         border, relay = self._border, self._relay
         if relay is not None and border is not None and not border.held and chunk.endswith(self._event_end):
             self._pieces.append((chunk, begin))
-            self._events += chunk.count(b"\n") - 2
+            self._size += len(chunk)
             self.relayed += 1
             relay(chunk)
+            if self._size > _MOST_KEPT_BYTES:
+                self.read_kept()
         else:
             self.on_body(chunk[begin:-2])
 
@@ -145,32 +154,55 @@ class RawAttempt(HttpAttempt):
     # -- what the client has ---------------------------------------------------
 
     def kept_bytes(self) -> int:
-        return sum([len(piece) for piece, _ in self._pieces]) if self._border is not None else 0
+        return self._size + self._read.chars if self._border is not None else 0
 
     def read_kept(self) -> None:
-        if self._border is not None and self._make_decoder is not None:
-            self._read_pieces(self._pieces[:-TAIL_PIECES])
-            del self._pieces[:-TAIL_PIECES]
+        """Read what is kept but for the tail, where the end will be looked for."""
+        if self._border is None or self._over:
+            return
+        old = self._pieces[:-TAIL_PIECES]
+        del self._pieces[:-TAIL_PIECES]
+        self._lines += _count_lines(old)
+        self._size = sum([len(piece) for piece, _ in self._pieces])
+        try:
+            self._read_pieces(old)
+        except (DecodeError, UpstreamError, EventTooLong):
+            self.give_up_kept()
+        else:
+            if self._read.chars > MOST_CHARS:
+                self.give_up_kept()
+
+    def give_up_kept(self) -> None:
+        self._make_decoder = self._decoder = None
+        if self._border is not None:
+            self._read = Kept()
+            self.read_kept()
 
     def _read_pieces(self, pieces: Sequence[tuple[bytes, int]]) -> None:
+        if self._make_decoder is None:
+            return
         decoder = self._decoder
         if decoder is None:
-            assert self._make_decoder is not None
             decoder = self._decoder = self._make_decoder()
         for piece, begin in pieces:
             data = piece[begin:-2] if begin else piece
             self._first = self._first or data
-            self._read += decoder.feed(data)
+            self._read.add(decoder.feed(data))
+        self._read.join()
 
     def take_over(self) -> Progress | None:
         if self._border is None or self._make_decoder is None:
             return None
+        last = self._read_last()
         try:
             self._read_pieces(self._pieces)
+            decoder = self._decoder or self._make_decoder()
+            rest, finished = decoder.settle()
         except (DecodeError, UpstreamError, EventTooLong):
             return None
-        self._pieces = []
-        return Progress(self._read, self._decoder is not None and self._decoder.calling, self._first)
+        self._pieces, self._size = [], 0
+        read = self._read
+        return Progress(read.events(), read.tokens, decoder.calling, self._first, last, finished, rest)
 
     def _hold(self, data: bytes) -> None:
         held = self._held
@@ -207,7 +239,7 @@ class RawAttempt(HttpAttempt):
         if finished.usage.output_tokens is not None:
             return finished
         per_event = 2 if isinstance(self._border, EventBuffer) else 1
-        counted = max(0, self._events // per_event - 2)
+        counted = max(0, (self._lines + _count_lines(self._pieces)) // per_event - 2)
         return Finished(finished.reason, Usage(finished.usage.prompt_tokens, counted, counted_events=True))
 
     def _end_unary(self) -> None:
@@ -222,6 +254,11 @@ class RawAttempt(HttpAttempt):
             raise DecodeError("the body is not the JSON that was expected" if body else "there is no body")
         self._over = True
         self._owner.on_whole(self._status, self._content_type, self._name(body), finished)
+
+
+def _count_lines(pieces: Sequence[tuple[bytes, int]]) -> int:
+    """Line ends in pieces, but for those of their framing."""
+    return sum([piece.count(b"\n") - (2 if begin else 0) for piece, begin in pieces])
 
 
 def check_first_event(data: bytes) -> None:

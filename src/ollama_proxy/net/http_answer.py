@@ -45,9 +45,10 @@ class Writer(Protocol):
     def write_end(self, outcome: Outcome) -> bytes:
         """The last bytes of a stream, or the whole body."""
 
-    def take_over(self, first: bytes) -> None:
-        """Go on with a stream that somebody else began: `first` are its first bytes. Its events follow, to be written
-        for nobody, so that block and count are as they would be."""
+    def take_over(self, progress: Progress) -> None:
+        """Go on with a stream that a backend wrote itself, and that came so far. Its events were written before, for
+        nobody, so that block and count are nearly what they would be; what it began and how it ended is in its bytes.
+        """
 
     def ends_whole(self, outcome: Outcome) -> bool:
         """Whether an answer that may be streamed, but sent nothing yet, is one object after all."""
@@ -138,9 +139,9 @@ class HttpAnswer:
     def take_over(self, progress: Progress) -> None:
         self._raw = False
         writer = self._writer
-        writer.take_over(progress.first)
         # For nobody: the client has it from the backend that broke off.
-        writer.write_events(progress.events)
+        writer.write_events([*progress.events, *progress.rest])
+        writer.take_over(progress)
 
     def send_events(self, events: Sequence[AnswerEvent]) -> None:
         data = self._writer.write_events(events)

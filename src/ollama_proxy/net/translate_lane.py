@@ -10,7 +10,11 @@ from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
 from ollama_proxy.net.framing import EventTooLong
 from ollama_proxy.net.http1.exchange import Headers
+from ollama_proxy.net.kept import MOST_CHARS, Kept
 from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError
+
+#: So many events are kept before they are joined.
+_MOST_EVENTS = 512
 
 
 class Decoder(Protocol):
@@ -26,6 +30,9 @@ class Decoder(Protocol):
     def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
         """Last events, and the regular end, or None when its marker never came."""
 
+    def settle(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        """The same of a stream that broke off, where all was told but the end marker; else nothing and None."""
+
 
 class DecodedAttempt(HttpAttempt):
     """The translate lane: events."""
@@ -33,8 +40,9 @@ class DecodedAttempt(HttpAttempt):
     def __init__(self, sink: AttemptSink, decoder: Decoder) -> None:
         super().__init__(sink)
         self._decoder = decoder
-        #: What went on.
+        #: What went on, and what was joined of it.
         self._passed: list[AnswerEvent] = []
+        self._kept: Kept | None = Kept()
 
     def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer: it is read to its end before anybody hears of it, so another backend can still be asked."""
@@ -64,10 +72,38 @@ class DecodedAttempt(HttpAttempt):
         events = self._decoder.feed(data)
         if events:
             self._passed += events
+            if len(self._passed) > _MOST_EVENTS:
+                self.read_kept()
             self._owner.on_events(events)
 
+    # -- what the client has ---------------------------------------------------
+
+    def kept_bytes(self) -> int:
+        return self._kept.chars if self._kept is not None else 0
+
+    def read_kept(self) -> None:
+        passed, self._passed = self._passed, []
+        kept = self._kept
+        if kept is None:
+            return
+        kept.add(passed)
+        kept.join()
+        if kept.chars > MOST_CHARS:
+            self._kept = None
+
+    def give_up_kept(self) -> None:
+        self._passed, self._kept = [], None
+
     def take_over(self) -> Progress | None:
-        return Progress(self._passed, self._decoder.calling)
+        self.read_kept()
+        kept = self._kept
+        if kept is None:
+            return None
+        try:
+            rest, finished = self._decoder.settle()
+        except (DecodeError, UpstreamError):
+            return None
+        return Progress(kept.events(), kept.tokens, self._decoder.calling, finished=finished, rest=rest)
 
     def _end(self) -> None:
         events, finished = self._decoder.end()

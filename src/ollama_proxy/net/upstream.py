@@ -69,6 +69,9 @@ class HttpAttempt(Upload):
     def read_kept(self) -> None:
         """Read them, and keep what they say."""
 
+    def give_up_kept(self) -> None:
+        """Keep nothing of it any more."""
+
     def take_over(self) -> Progress | None:
         """How far the stream came, that another may go on behind it; None where that cannot be told."""
         return None

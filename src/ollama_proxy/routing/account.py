@@ -10,7 +10,7 @@ from ollama_proxy.domain.annotations import Annotations, Priority
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import BackendView, Neighbour
 from ollama_proxy.routing.decide import expect_tokens
-from ollama_proxy.routing.record import AttemptOutcome, CandidateRecord, Record, find_impatience, is_best_effort
+from ollama_proxy.routing.record import SEAMS, AttemptOutcome, CandidateRecord, Record, find_impatience, is_best_effort
 
 _COLUMNS = ("backend", "wait s", "load s", "prefill s", "decode s", "end s", "in time", "joules", "watts", "cost J")
 #: Differences that are not worth a word: seconds, joules.
@@ -57,7 +57,8 @@ def _tell_question(record: Record) -> Iterator[str]:
         held = ", ".join([f"{tokens:.0f} at {name}" for name, tokens in sorted(request.held.items())])
         yield f"Tokens of the prompt held from before: {held}"
     if record.given_up:
-        yield f"Given up: {_clean(record.given_up)}"
+        lead = "It" if record.given_up.startswith(SEAMS) else "Given up:"
+        yield f"{lead} {_clean(record.given_up)}"
     if request.spent_s:
         yield f"Time gone by since the request came: {request.spent_s:.2f} s"
 

@@ -25,6 +25,8 @@ from ollama_proxy.routing.prospect import Fitness
 from ollama_proxy.routing.room import measure_residents
 
 FORMAT = 1
+#: How clauses of a decision's reason begin that say not what was given up, but what was there before.
+SEAMS = ("continues after", "begins again")
 
 #: What one decision was given: the request, the fleet, the policy and the backends that were tried; then what the
 #: request had given up by then (a clause, "" for nothing), and whether that was the model itself.

@@ -12,7 +12,16 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from ollama_proxy.api.responses.writer import ResponsesWriter
-from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, TextDelta, ThinkingDelta, ToolCall, Usage
+from ollama_proxy.domain.answer import (
+    AnswerEvent,
+    Finished,
+    Outcome,
+    Progress,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+    Usage,
+)
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.framing import event_data
 
@@ -184,7 +193,7 @@ def test_a_backends_own_stream_is_ended_in_its_own_count(framed: bool) -> None:
     if framed:
         blocks = [b"%x\r\n%b\r\n" % (len(block), block) for block in blocks]
     writer = ResponsesWriter(BODY, "m", stream=True)
-    writer.take_over(blocks[0], blocks[5])
+    writer.take_over(Progress((), 0, first=blocks[0], last=blocks[5]))
     ended = read(writer.write_error_event(ProxyError(ErrorKind.OVERLOADED, "too many")))
     assert [event["sequence_number"] for event in ended] == [6, 7]
     assert ended[-1]["response"]["id"] == json.loads(event_data(written)[0])["response"]["id"]
@@ -193,6 +202,6 @@ def test_a_backends_own_stream_is_ended_in_its_own_count(framed: bool) -> None:
 
 def test_what_cannot_be_taken_over_is_ended_all_the_same() -> None:
     writer = ResponsesWriter(BODY, "m", stream=True)
-    writer.take_over(b"data: nonsense\n\n", b"")
+    writer.take_over(Progress((), 0, first=b"data: nonsense\n\n"))
     kinds = [event["type"] for event in read(writer.write_error_event(ProxyError(ErrorKind.INTERNAL, "oh")))]
     assert kinds == ["error", "response.failed"]

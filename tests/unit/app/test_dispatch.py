@@ -46,6 +46,9 @@ class ScriptedAttempt:
     def read_kept(self) -> None:
         pass
 
+    def give_up_kept(self) -> None:
+        self.progress = None
+
     def abort(self) -> None:
         self.aborted = True
 

@@ -136,7 +136,7 @@ def test_a_stream_that_stops_goes_on_elsewhere() -> None:
     teach(stage, 0.2)
     job = submit(stage)
     attempt = stage.attempt
-    attempt.progress = Progress([TextDelta("x")], {})
+    attempt.progress = Progress([TextDelta("x")], 1)
     attempt.sink.on_events([TextDelta("x")])
     moved_s = run_until_moved(stage, job)
     assert moved_s is not None

@@ -59,6 +59,7 @@ APPLIED = (
     "process.grace_seconds",
     "process.reload_on_change",
     "routing.auto_optimize_latency",
+    "routing.continuation",
     "routing.default_backend",
     "routing.efficient_patience",
     "routing.fallback_strategy",

@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.api.anthropic.errors import error_document, missing_model, write_error
-from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
+from ollama_proxy.domain.answer import (
+    AnswerEvent,
+    Embeddings,
+    Outcome,
+    Progress,
+    Route,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+)
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.framing import event_data
 from ollama_proxy.net.unreadable import UNREADABLE
@@ -31,7 +40,20 @@ class _Start(msgspec.Struct):
     message: _Named = _Named()
 
 
+class _Opened(msgspec.Struct, frozen=True):
+    type: str = ""
+
+
+class _Place(msgspec.Struct):
+    """What an event says of the block that it belongs to."""
+
+    type: str = ""
+    index: int | None = None
+    content_block: _Opened = _Opened()
+
+
 _starts = msgspec.json.Decoder(_Start)
+_places = msgspec.json.Decoder(_Place)
 
 
 class AnthropicWriter:
@@ -48,6 +70,8 @@ class AnthropicWriter:
         self._id = f"msg_{secrets.token_hex(12)}"
         self._prompt_tokens = prompt_tokens
         self._begun = False
+        #: Whether a backend that wrote the stream so far has told the reason of its end.
+        self._has_reason = False
         #: Which block the next delta belongs to; "" when none is open.
         self._open = ""
         self._index = -1
@@ -127,9 +151,12 @@ class AnthropicWriter:
             self._blocks.append(block)
             return b""
         if kind == _TEXT:
-            before, _, after = self._delta(type="text_delta", text="").rpartition(b'""')
-            self._around_text = before, after
+            self._cut_delta()
         return end + _event("content_block_start", index=self._index, content_block=block)
+
+    def _cut_delta(self) -> None:
+        before, _, after = self._delta(type="text_delta", text="").rpartition(b'""')
+        self._around_text = before, after
 
     def _close(self) -> bytes:
         kind, self._open = self._open, ""
@@ -150,13 +177,33 @@ class AnthropicWriter:
 
     # -- the end ----------------------------------------------------------------
 
-    def take_over(self, first: bytes) -> None:
+    def take_over(self, progress: Progress) -> None:
         self._begun = True
+        self._has_reason = progress.finished is not None
+        for data in event_data(progress.last):
+            self._follow(data)
+        self._cut_delta()
         try:
-            message = _starts.decode(next(iter(event_data(first)), b"{}")).message
+            message = _starts.decode(next(iter(event_data(progress.first)), b"{}")).message
         except UNREADABLE:
             return
         self._id, self._model = message.id or self._id, message.model or self._model
+
+    def _follow(self, data: bytes) -> None:
+        """The block that stands open behind an event of the backend."""
+        try:
+            place = _places.decode(data)
+        except UNREADABLE:
+            return
+        if place.index is None:
+            return
+        if place.type == "content_block_stop":
+            self._open, self._signature = "", ""
+        elif place.type == "content_block_start" and place.index > self._index:
+            # It has no text yet: of those that have, the events told.
+            self._close()
+            self._begin(place.content_block.type, {"type": place.content_block.type})
+        self._index = place.index
 
     def ends_whole(self, outcome: Outcome) -> bool:
         return not self.stream
@@ -168,7 +215,8 @@ class AnthropicWriter:
         if not self.stream:
             return _encode(self._message(self._blocks, reason, sequence, usage)) + b"\n"
         delta = {"stop_reason": reason, "stop_sequence": sequence or None}
-        return b"".join([start, close, _event("message_delta", delta=delta, usage=usage), _event("message_stop")])
+        told = b"" if self._has_reason else close + _event("message_delta", delta=delta, usage=usage)
+        return b"".join([start, told, _event("message_stop")])
 
     def _reason(self, outcome: Outcome) -> str:
         finished = outcome.finished

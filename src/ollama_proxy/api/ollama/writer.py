@@ -10,7 +10,16 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
+from ollama_proxy.domain.answer import (
+    AnswerEvent,
+    Embeddings,
+    Outcome,
+    Progress,
+    Route,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+)
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http_answer import Gathered
@@ -86,7 +95,7 @@ class OllamaWriter:
         document.update(last)
         return msgspec.json.encode(document) + (b"\n" if self.stream else b"")
 
-    def take_over(self, first: bytes) -> None:
+    def take_over(self, progress: Progress) -> None:
         """Lines stand for themselves here."""
 
     def ends_whole(self, outcome: Outcome) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64 as base64_codec
+import re
 import secrets
 import struct
 import time
@@ -13,7 +14,16 @@ import msgspec
 
 from ollama_proxy.api.openai.errors import error_document, missing_model, write_error
 from ollama_proxy.api.openai.logprobs import LegacyLogprobs
-from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
+from ollama_proxy.domain.answer import (
+    AnswerEvent,
+    Embeddings,
+    Outcome,
+    Progress,
+    Route,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+)
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.framing import event_data
@@ -24,6 +34,8 @@ _JSON = b"application/json"
 _encode = msgspec.json.Encoder().encode
 #: Reasons that are told as they are; every other one is `stop` to OpenAI's clients.
 _REASONS = ("length", "content_filter")
+#: Only the chunk with the usage of a stream is without any.
+_NO_CHOICES = re.compile(rb'"choices":\s*\[\s*\]')
 
 
 class _Head(msgspec.Struct):
@@ -65,6 +77,8 @@ class OpenAiWriter:
         self._with_usage = with_usage
         self._base64 = base64
         self._begun = False
+        #: Whether a backend that wrote the stream so far has told the reason of its end, and the usage.
+        self._has_reason = self._has_usage = False
         self._called = False
         self._gathered = Gathered()
         self._logprobs: list[Any] = []
@@ -150,10 +164,14 @@ class OpenAiWriter:
     def _data(document: dict[str, Any]) -> bytes:
         return b"data: %b\n\n" % msgspec.json.encode(document)
 
-    def take_over(self, first: bytes) -> None:
+    def take_over(self, progress: Progress) -> None:
         self._begun = True
+        self._has_reason = progress.finished is not None
+        self._has_usage = _NO_CHOICES.search(progress.last) is not None
+        # It stands in each chunk, and has to be made anew of what is read now.
+        self._around_text = None
         try:
-            head = _heads.decode(next(iter(event_data(first)), b"{}"))
+            head = _heads.decode(next(iter(event_data(progress.first)), b"{}"))
         except UNREADABLE:
             return
         self._id, self._created = head.id or self._id, head.created or self._created
@@ -169,8 +187,8 @@ class OpenAiWriter:
         reason = self._reason(outcome)
         if not self.stream:
             return self._whole(reason, outcome)
-        parts = [self._first(), self._chunk({}, reason)]
-        if self._with_usage:
+        parts = [self._first(), b"" if self._has_reason else self._chunk({}, reason)]
+        if self._with_usage and not self._has_usage:
             parts.append(self._data({**self._head(), "choices": [], "usage": _usage(outcome)}))
         parts.append(b"data: [DONE]\n\n")
         return b"".join(parts)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from ollama_proxy.api.responses.writer import ResponsesWriter
-from ollama_proxy.domain.answer import Outcome
+from ollama_proxy.domain.answer import Outcome, Progress
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.net.framing import event_data
 from ollama_proxy.net.http1.exchange import Exchange
@@ -69,7 +69,7 @@ class ResponsesAnswer(HttpAnswer):
 
     def fail(self, error: ProxyError) -> None:
         if self._raw and self._first and isinstance(writer := self._writer, ResponsesWriter):
-            writer.take_over(self._first[0], self._last[-1])
+            writer.take_over(Progress((), 0, first=self._first[0], last=self._last[-1]))
         super().fail(error)
 
 

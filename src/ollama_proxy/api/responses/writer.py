@@ -11,7 +11,7 @@ import msgspec
 
 from ollama_proxy.api.responses.document import describe_usage, make_id, new_response
 from ollama_proxy.api.responses.errors import describe_error, failure_code, missing_model, write_error
-from ollama_proxy.domain.answer import AnswerEvent, Outcome, Route, TextDelta, ThinkingDelta, ToolCall
+from ollama_proxy.domain.answer import AnswerEvent, Outcome, Progress, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.framing import event_data
 from ollama_proxy.net.unreadable import UNREADABLE
@@ -219,8 +219,9 @@ class ResponsesWriter:
             error = missing_model(self.response["model"])
         return write_error(error)
 
-    def take_over(self, first: bytes, last: bytes = b"") -> None:
-        """Go on from a backend's own stream, whose `first` and `last` events these are, to end it."""
+    def take_over(self, progress: Progress) -> None:
+        """Go on from a backend's own stream, to end it."""
+        first, last = progress.first, progress.last
         number = 0
         for match in _SEQUENCE.finditer(last):
             number = int(match[1]) + 1

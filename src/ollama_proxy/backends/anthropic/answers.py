@@ -202,6 +202,10 @@ class StreamDecoder(_Reading):
         events: list[AnswerEvent] = list(self.feed(b"\n\n"))
         return events, self._finish(events) if self._done else None
 
+    def settle(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        events: list[AnswerEvent] = []
+        return events, self._finish(events) if self._reason is not None else None
+
 
 class BodyDecoder(_Reading):
     """One message."""
@@ -228,3 +232,6 @@ class BodyDecoder(_Reading):
         self._take_usage(message.usage)
         self._reason, self._sequence = message.stop_reason, message.stop_sequence
         return events, self._finish(events)
+
+    def settle(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        return (), None

@@ -97,6 +97,9 @@ class AnswerDecoder:
             self._read(rest, events)
         return events, self._finished
 
+    def settle(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        return (), self._finished
+
     def _read(self, line: bytes, events: list[AnswerEvent]) -> None:
         try:
             chunk = _chunks.decode(line)
@@ -163,3 +166,6 @@ class EmbedDecoder:
             load_ns=answer.load_duration,
         )
         return (Embeddings(answer.embeddings),), Finished("stop", usage)
+
+    def settle(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        return (), None

@@ -233,6 +233,10 @@ class StreamDecoder(_Reading):
         events: list[AnswerEvent] = list(self.feed(b"\n\n"))
         return events, self._finish(events) if self._done else None
 
+    def settle(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        events: list[AnswerEvent] = []
+        return events, self._finish(events) if self._reason else None
+
 
 class _BodyDecoder(_Reading):
     """One object."""
@@ -255,6 +259,9 @@ class _BodyDecoder(_Reading):
         self._pieces = 0
         return events, self._finish(events)
 
+    def settle(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        return (), None
+
 
 class _VectorDecoder:
     """The one object of `/embeddings`."""
@@ -276,6 +283,9 @@ class _VectorDecoder:
         ordered = sorted(answer.data, key=lambda vector: vector.index)
         usage = Usage(prompt_tokens=answer.usage.prompt_tokens if answer.usage else None, output_tokens=0)
         return (Embeddings(tuple(vector.embedding for vector in ordered)),), Finished("stop", usage)
+
+    def settle(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        return (), None
 
 
 def choose_decoder(operation: Operation, *, stream: bool) -> StreamDecoder | _BodyDecoder | _VectorDecoder:
