@@ -104,7 +104,7 @@ def make_proxy(upstream: DrippingOllama, work: Path) -> ProxyProcess:
 
 def test_a_proxy_that_was_killed_starts_again_with_all_it_had(upstream: DrippingOllama, work: Path) -> None:
     proxy = make_proxy(upstream, work)
-    kill(proxy, 2)
+    kill(proxy, 1)
     begin(proxy)
     body = json.dumps({"model": MODEL, "prompt": "hi"}).encode()
     urllib.request.urlopen(proxy.url + "/api/generate", body, timeout=20).close()

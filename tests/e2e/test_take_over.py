@@ -56,9 +56,12 @@ def control_socket(proxy: ProxyProcess) -> Path:
 
 
 def test_a_successor_serves_on_and_the_predecessor_ends_what_it_began(upstream: DrippingOllama, work: Path) -> None:
-    body = json.dumps({"model": MODEL, "prompt": "hi", "options": {"num_predict": 60}}).encode()
+    body = json.dumps({"model": MODEL, "prompt": "hi", "options": {"num_predict": 120}}).encode()
     with start(upstream, work) as proxy:
         urllib.request.urlopen(proxy.url + "/efficiency", b"Quiet", timeout=10).close()
+        short = json.dumps({"model": MODEL, "prompt": "hi", "options": {"num_predict": 2}}).encode()
+        with urllib.request.urlopen(proxy.url + "/api/generate", short, timeout=30) as answer:
+            answer.read()
         health = grpc.insecure_channel(proxy.grpc)
         check = health.unary_unary("/grpc.health.v1.Health/Check")
         assert check(b"") == b"\x08\x01"
@@ -71,7 +74,7 @@ def test_a_successor_serves_on_and_the_predecessor_ends_what_it_began(upstream: 
                 assert check(b"") == b"\x08\x01"
                 assert proxy.child.process.poll() is None
                 lines = [json.loads(line) for line in answer]
-                assert (lines[-1]["done"], lines[-1]["eval_count"]) == (True, 60)
+                assert (lines[-1]["done"], lines[-1]["eval_count"]) == (True, 120)
                 assert proxy.child.process.wait(20) == 0
                 assert http_get(proxy.url + "/readyz")[0] == 200
                 assert stat.S_IMODE(control_socket(proxy).stat().st_mode) == 0o600
@@ -80,6 +83,7 @@ def test_a_successor_serves_on_and_the_predecessor_ends_what_it_began(upstream: 
                 assert successor.stop() == 0
                 successor.kill_group()
         assert not control_socket(proxy).exists()
+        # The successor began with what its predecessor had learned.
         learned = json.loads((proxy.config_path.parent / "ollama-proxy" / "learned.json").read_text())
         assert "one" in learned["rates"]
 
