@@ -54,7 +54,7 @@ class Story:
         elif what == "probe":
             fleet.probed(name, REPORT, 1)
         elif what == "fail":
-            fleet.failed(name, MODEL, Failure(FailureKind.REFUSED, "refused"))
+            fleet.failed(name, MODEL, Failure(FailureKind.REFUSED, "refused"), 0.0)
         elif what == "age":
             fleet.age(self.now_s)
         elif what == "join" and not running:

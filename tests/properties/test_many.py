@@ -295,7 +295,7 @@ class Live:
         elif what == "learn":
             self.fleet.succeeded(name, "m:1b", Observation(0.1, 5.0 + place), self.now_s)
         elif what == "fail":
-            self.fleet.failed(name, "m:1b", Failure(FailureKind.REFUSED, "refused"))
+            self.fleet.failed(name, "m:1b", Failure(FailureKind.REFUSED, "refused"), 0.0)
         elif what == "leave":
             self.fleet.remove(name)
 

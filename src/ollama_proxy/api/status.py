@@ -237,6 +237,7 @@ def _backend_block(backend: BackendView, meters: Sequence[MeterStatus]) -> str:
         lines.append(f"  Stand-In: answers any model name with {spec.stand_in_model}")
     if backend.health is not Health.HEALTHY and backend.message:
         lines.append(f"  Reason: {backend.message}")
+    lines += [f"  Kept Out: {model}: {kept.why}" for model, kept in sorted(backend.kept_out.items())]
     lines += [
         f"  Models: {', '.join(facts.name for facts in (backend.models or {}).values()) or '-'}",
         f"  Loaded: {', '.join(sorted(backend.loaded)) or '-'}",
@@ -296,6 +297,10 @@ def describe_backend(backend: BackendView, meters: Sequence[MeterStatus] = ()) -
         "models": None if backend.models is None else [facts.name for facts in backend.models.values()],
         "loaded_models": sorted(backend.loaded),
         "in_flight": backend.in_flight,
+        "kept_out": {
+            model: {"most_at_once": kept.most, "why": kept.why, "wait_seconds": round(kept.wait_s, 1)}
+            for model, kept in sorted(backend.kept_out.items())
+        },
         "requests_per_minute": backend.requests_per_minute,
         "error_rate": round(backend.error_rate, 4),
         "last_check_unix_s": backend.checked_unix_s or None,

@@ -188,6 +188,7 @@ class Dispatcher:
 
     def sweep(self, now_s: float) -> None:
         """Fail attempts that have been silent for too long; call about once a second."""
+        self.fleet_state.move(now_s)
         jobs = list(self.running)
         self.listener.listen(jobs)
         for job in jobs:

@@ -278,6 +278,8 @@ class Job:
         if (view.spec.held or view.spec.memory_pool) and not self._request.embed:
             self._running = predict_running(self._request, decision, self._opened_s, given[2])
         fleet.opened(chosen, self._running)
+        if view.kept_out:
+            fleet.tried(chosen, decision.model, self._opened_s)
         if self._reuse is not None:
             self._reuse.begin(decision, given[0], substitute=given[5])
         self._bill = owner.accounting.open(view, self.call, decision, given[0], self._opened_s)
@@ -376,7 +378,7 @@ class Job:
             owner.decisions.answered(self._taken, outcome, self._opened_s - call.arrived_s, call.stream)
             self._taken = None
         for doubt in self._doubtful:
-            owner.books.blame(*doubt)
+            owner.books.blame(*doubt, now_s)
         return outcome if self._sent is None else join_outcomes(self._sent, outcome)
 
     def on_failure(self, failure: Failure) -> None:
@@ -396,7 +398,7 @@ class Job:
             # Every server may say so to a request that is itself at fault.
             self._doubtful.append((life.backend, asked, failure))
         else:
-            owner.books.blame(life.backend, asked, failure)
+            owner.books.blame(life.backend, asked, failure, owner.clock())
         owner.books.attempt_failed(life.backend, failure)
         given = self._taken.given if self._taken is not None else None
         self._close_decision("failed", failure.message)

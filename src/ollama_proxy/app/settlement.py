@@ -169,9 +169,9 @@ class Books:
             call.caller.name,
         )
 
-    def blame(self, backend: str, model: str, failure: Failure) -> None:
+    def blame(self, backend: str, model: str, failure: Failure, now_s: float) -> None:
         """A failure, asking for `model`, was the backend's."""
-        self._fleet.failed(backend, model, failure)
+        self._fleet.failed(backend, model, failure, now_s)
 
     def attempt_failed(self, backend: str, failure: Failure) -> None:
         """One attempt failed; the request may go on."""

@@ -18,6 +18,7 @@ class Limit(enum.Enum):
 
     TRIED = "already tried"
     UNHEALTHY = "unhealthy"
+    KEPT_OUT = "kept out after failures"
     NOT_TARGET = "not the target"
     MODEL_MISSING = "model not there"
     MODEL_EXCLUDED = "model excluded by pattern"

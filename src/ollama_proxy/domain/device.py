@@ -150,6 +150,16 @@ class Neighbour(msgspec.Struct, frozen=True, gc=False):
     price_watts: float = 0.0
 
 
+class KeptOut(msgspec.Struct, frozen=True, gc=False):
+    """A model's requests are kept from a backend that failed them of late, beyond so many at once in all."""
+
+    most: int
+    #: A clause for people.
+    why: str
+    #: Until one more may be tried there.
+    wait_s: float = 0.0
+
+
 class BackendView(msgspec.Struct, frozen=True, dict=True):
     """A backend at one moment. `models` is keyed by canonical name and None while the list is not known.
 
@@ -178,6 +188,8 @@ class BackendView(msgspec.Struct, frozen=True, dict=True):
     #: What models take in memory, by canonical name, as the server tells; and what other devices take of a shared one.
     resident_bytes: Mapping[str, int] = {}
     beside_bytes: int = 0
+    #: By the model's canonical name there. Empty nearly always.
+    kept_out: Mapping[str, KeptOut] = {}
 
     @property
     def id(self) -> str:

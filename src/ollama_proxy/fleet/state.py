@@ -12,10 +12,22 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.device import BackendSpec, BackendView, Calibration, FleetView, ModelFacts, Moves, Rates, Wait
+from ollama_proxy.domain.device import (
+    BackendSpec,
+    BackendView,
+    Calibration,
+    FleetView,
+    Health,
+    KeptOut,
+    ModelFacts,
+    Moves,
+    Rates,
+    Wait,
+)
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeReport
+from ollama_proxy.fleet.breakers import Breakers, Holder
 from ollama_proxy.fleet.calibration import Judge
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
@@ -35,6 +47,7 @@ _MOST_COUNTED = 32
 _MOST_MOVES = 4096
 #: Share of a new request in the error rate and the mean latency.
 _SHARE = 0.1
+_FROM_NOTHING: Mapping[str, KeptOut] = {}
 
 
 class _Record:
@@ -54,6 +67,7 @@ class _Record:
         "idle_since_s",
         "in_flight",
         "judge",
+        "kept_out",
         "learners",
         "lessons",
         "loaded",
@@ -98,6 +112,8 @@ class _Record:
         self.ended = LastMinute()
         #: When an answer ended well last, and how often in a row each model fell silent since.
         self.heard_s = 0.0
+        #: From which models breakers keep it.
+        self.kept_out: Mapping[str, KeptOut] = _FROM_NOTHING
         self.silences: dict[str, int] = {}
         #: Since when it was seen without work, by `Fleet.age`; what suspends itself sleeps at the start.
         self.idle_since_s: float | None = None
@@ -141,6 +157,7 @@ class _Record:
                 self.asleep,
                 self.resident_bytes,
                 self.beside_bytes,
+                self.kept_out,
             )
         return view
 
@@ -159,6 +176,7 @@ class Fleet:
 
     def __init__(self, unhealthy_threshold: int = 3) -> None:
         self._threshold = unhealthy_threshold
+        self._breakers = Breakers(unhealthy_threshold)
         self._records: dict[str, _Record] = {}
         self._version = 0
         self._pools = Pools()
@@ -181,6 +199,7 @@ class Fleet:
         if before is not None:
             self._full.discard(before)
         self._records[spec.id] = _Record(spec, capabilities)
+        self._breakers.forget(spec.id)
         self._begin_anew()
 
     def remove(self, backend: str) -> None:
@@ -191,6 +210,7 @@ class Fleet:
         if gone.in_flight:
             self._ghosts[backend] = self._ghosts.get(backend, 0) + gone.in_flight
         self._full.discard(gone)
+        self._breakers.forget(backend)
         self._begin_anew()
 
     def renew(self, spec: BackendSpec, capabilities: frozenset[Need]) -> None:
@@ -209,7 +229,7 @@ class Fleet:
 
     def arrange(self, order: Iterable[str], unhealthy_threshold: int) -> None:
         """Put the backends in an order, those that it does not name last; failures are counted by another threshold."""
-        self._threshold = unhealthy_threshold
+        self._threshold = self._breakers.threshold = unhealthy_threshold
         known = [name for name in order if name in self._records]
         self._records = {name: self._records[name] for name in dict.fromkeys((*known, *self._records))}
         self._begin_anew()
@@ -299,6 +319,11 @@ class Fleet:
             record.now = record.seen.get(record.in_flight)
             self._move(record)
 
+    def tried(self, backend: str, model: str, now_s: float) -> None:
+        """An attempt has begun at a backend that something is kept from: it may be the one that shows how it does."""
+        self._breakers.tried(backend, canonical_model(model), now_s)
+        self._keep_out(now_s)
+
     def closed(self, backend: str, running: Running | None = None) -> None:
         """An attempt is over, however it ended."""
         record = self._records.get(backend)
@@ -333,6 +358,9 @@ class Fleet:
         record.heard_s = now_s
         if record.silences:
             record.silences.pop(name, None)
+        if self._breakers and backend in self._breakers:
+            self._breakers.succeeded(backend, name, now_s)
+            self._keep_out(now_s)
         record.lessons += 1
         if seen.ttft_s is not None or seen.decode_tps is not None or seen.load_s is not None:
             learner = _touch_learner(record, name, now_s)
@@ -377,8 +405,11 @@ class Fleet:
         """How predictions came true, by backend."""
         return {name: record.judge.look() for name, record in self._records.items()}
 
-    def failed(self, backend: str, model: str, failure: Failure) -> None:
-        """An attempt failed: traffic tells sooner than probes."""
+    def failed(self, backend: str, model: str, failure: Failure, now_s: float) -> None:
+        """An attempt failed: traffic tells sooner than probes.
+
+        Who is not there is unhealthy at once; who answers badly is kept out by its breaker, and serves otherwise.
+        """
         record = self._records.get(backend)
         if record is None:
             return
@@ -386,10 +417,32 @@ class Fleet:
             self._drop_model(record, canonical_model(model))
         if not failure.kind.blames_backend:
             return
-        hard = failure.kind is FailureKind.REFUSED
-        record.health = after_failure(record.health, failure.message, self._threshold, hard=hard)
+        if failure.kind is FailureKind.REFUSED or not record.health.state.serves:
+            record.health = after_failure(record.health, failure.message, self._threshold, hard=True)
+        else:
+            record.health = HealthRecord(Health.DEGRADED, record.health.failures + 1, failure.message)
         record.error_rate = record.error_rate * (1 - _SHARE) + _SHARE
+        self._breakers.failed(backend, canonical_model(model), failure, now_s)
         self._touch(record)
+        self._keep_out(now_s)
+
+    def move(self, now_s: float) -> None:
+        """Time has passed: who was kept out may be tried again; call once a second."""
+        if self._breakers:
+            self._breakers.move(now_s)
+            self._keep_out(now_s)
+
+    def _keep_out(self, now_s: float) -> None:
+        """Show who is kept out of what."""
+        holders = [
+            Holder(name, frozenset(_names_there(one)), one.health.state.serves) for name, one in self._records.items()
+        ]
+        found = self._breakers.keep_out(holders, now_s)
+        for name, record in self._records.items():
+            kept_out = found.get(name, _FROM_NOTHING)
+            if kept_out != record.kept_out:
+                record.kept_out = kept_out
+                self._touch(record)
 
     def fell_silent(self, backend: str, model: str) -> None:
         """A request was taken away since it got no answer in the time that is usual there; more is allowed the next."""
@@ -528,6 +581,13 @@ class Fleet:
         self._moves = Moves(self._version)
         self._shown = []
         self._pools_now = None
+
+
+def _names_there(record: _Record) -> Iterable[str]:
+    """What a backend calls its models; those that were asked for, where it has no list."""
+    if record.models is None:
+        return record.learners
+    return [canonical_model(facts.there) if facts.there else name for name, facts in record.models.items()]
 
 
 def _find_evicted(record: _Record, name: str) -> frozenset[str]:

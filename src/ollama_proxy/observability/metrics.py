@@ -105,9 +105,16 @@ class _FleetGauges(Collector):
             "Power draw under load, by kind of the figure",
             labels=["backend", "kind"],
         )
+        kept = GaugeMetricFamily(
+            "ollama_proxy_breaker_most_at_once",
+            "Requests at once that a breaker lets in after failures, 0 while it is open; absent while it is closed",
+            labels=["backend", "model"],
+        )
         for backend in self._read_fleet().backends:
             up.add_metric([backend.id], float(backend.health.serves))
             running.add_metric([backend.id], backend.in_flight)
+            for model, one in backend.kept_out.items():
+                kept.add_metric([backend.id, model], one.most)
             if backend.spec.power_watts:
                 watts.add_metric([backend.id, backend.watts_kind], backend.spec.power_watts)
-        return info, up, running, watts
+        return info, up, running, watts, kept

@@ -21,7 +21,14 @@ from ollama_proxy.domain.lengths import make_typical_lengths
 from ollama_proxy.routing.affinity import count_held, stay_at_home
 from ollama_proxy.routing.deadline import chance_of, infeasible, keep_limit, tell_feasible, tell_too_late
 from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
-from ollama_proxy.routing.limits import check_limits, check_power_set, check_system_power, find_model
+from ollama_proxy.routing.limits import (
+    check_kept_out,
+    check_limits,
+    check_power_set,
+    check_system_power,
+    find_model,
+    name_resident,
+)
 from ollama_proxy.routing.neighbours import stand_beside
 from ollama_proxy.routing.patience import is_bounded, put_slow_last
 from ollama_proxy.routing.power_room import FOR_ANOTHER_SET, FOR_OTHERS, NOW, Room
@@ -55,7 +62,7 @@ def decide(
     wishes = request.annotations
     if request.allowed is not None:
         fleet = keep_allowed(fleet, request.allowed)
-    target = read_target(wishes.target, fleet, tried) if wishes.target else _FREE
+    target = read_target(wishes.target, request.model, fleet, tried) if wishes.target else _FREE
     if target is None:
         return refuse_unknown_target(wishes.target, fleet)
     lambda_watts, answer_tokens = price_of_seconds(wishes, policy), expect_tokens(request)
@@ -276,7 +283,7 @@ def price_of_seconds(annotations: Annotations, policy: Policy) -> float:
     return policy.deadline_watts if annotations.max_latency_ms else policy.lambda_watts
 
 
-def read_target(wish: str, fleet: FleetView, tried: frozenset[str]) -> Target | None:
+def read_target(wish: str, model: str, fleet: FleetView, tried: frozenset[str]) -> Target | None:
     """The backends meant by an id or a hardware word (not empty); None when nothing is called so.
 
     A target that is down, or has just failed, gives way to the free choice, which must say so.
@@ -290,12 +297,19 @@ def read_target(wish: str, fleet: FleetView, tried: frozenset[str]) -> Target | 
     ]
     if not meant:
         return None
-    able = frozenset(view.spec.id for view in meant if view.health.serves and view.spec.id not in tried)
+    able = frozenset(
+        view.spec.id
+        for view in meant
+        if view.health.serves and view.spec.id not in tried and check_kept_out(view, name_resident(view, model)) is None
+    )
     if able:
         return Target(able)
     first = meant[0]
     if first.spec.id in tried:
         return Target(lost=f"target {wish} failed")
+    kept = check_kept_out(first, name_resident(first, model))
+    if kept is not None and first.health.serves:
+        return Target(lost=f"target {wish}: {kept.detail}")
     return Target(lost=f"target {wish} is {first.health.value} ({first.message or 'not probed yet'})")
 
 

@@ -23,6 +23,8 @@ from ollama_proxy.routing.patience import end_of, find_slow, is_bounded
 from ollama_proxy.routing.ranking import LargeRanking, first_ms_of
 
 _MAX_REASON_CHARS = 200
+#: Limits that say nothing against the request.
+_DOWN = (Limit.UNHEALTHY, Limit.TRIED, Limit.KEPT_OUT)
 _MAX_NAME_CHARS = 100
 
 
@@ -137,10 +139,16 @@ def explain_refusal(
     """Why nobody is left, in the most telling of the three ways."""
     order = {view.spec.id: place for place, view in enumerate(fleet.backends)}
     told = sorted(rejections, key=lambda rejection: order.get(rejection.backend, len(order)))
-    if all(rejection.limit in (Limit.UNHEALTHY, Limit.TRIED) for rejection in told):
+    if all(rejection.limit in _DOWN for rejection in told):
         listed = "; ".join(f"{rejection.backend}: {rejection.detail}" for rejection in told) or "none is configured"
-        return Refusal(RefusalKind.NO_HEALTHY, f"No healthy backends available: {listed}", rejections, fleet.version)
-    able = [rejection for rejection in told if rejection.limit not in (Limit.UNHEALTHY, Limit.TRIED, Limit.NOT_TARGET)]
+        return Refusal(
+            RefusalKind.NO_HEALTHY,
+            f"No healthy backends available: {listed}",
+            rejections,
+            fleet.version,
+            retry_after_s=_least_wait(fleet, told),
+        )
+    able = [rejection for rejection in told if rejection.limit not in (*_DOWN, Limit.NOT_TARGET)]
     if able and all(rejection.limit is Limit.MODEL_MISSING for rejection in able) and not targeted:
         return _refuse_unknown_model(request, fleet, rejections)
     listed = "; ".join(f"{rejection.backend}: {rejection.detail}" for rejection in told)
@@ -150,6 +158,13 @@ def explain_refusal(
     # What others draw they draw no longer once they are done.
     done_s = min((wait.mean_s for wait in fleet.waits if wait is not None), default=0.0)
     return Refusal(RefusalKind.BUSY, message, rejections, fleet.version, retry_after_s=done_s)
+
+
+def _least_wait(fleet: FleetView, told: Sequence[Rejection]) -> float:
+    """Seconds until the first of those that are kept out is tried again; 0.0 where nobody is."""
+    kept = {rejection.backend for rejection in told if rejection.limit is Limit.KEPT_OUT}
+    waits = [one.wait_s for view in fleet.backends if view.spec.id in kept for one in view.kept_out.values()]
+    return max(1.0, min(waits)) if waits else 0.0
 
 
 def _tell_least_power(told: Sequence[Rejection], fleet: FleetView) -> str:

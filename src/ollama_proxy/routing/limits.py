@@ -37,6 +37,14 @@ def check_fitness(view: BackendView, request: RoutingRequest) -> Rejection | Non
     return _check_model(view, request) or _check_capability(view, request)
 
 
+def check_kept_out(view: BackendView, model_there: str) -> Rejection | None:
+    """Whether the backend has failed requests for a model of late, so that only so many may go there as it is tried."""
+    kept = view.kept_out.get(model_there)
+    if kept is None or view.in_flight < kept.most:
+        return None
+    return Rejection(view.spec.id, Limit.KEPT_OUT, kept.why)
+
+
 def _check_model(view: BackendView, request: RoutingRequest) -> Rejection | None:
     spec = view.spec
     if spec.stand_in_model:
@@ -62,6 +70,14 @@ def find_model(view: BackendView, model: str) -> ModelFacts | None:
         there = view.spec.model_names.get(model, "")
         return ModelFacts(model, there=there) if view.spec.kind in _LISTLESS_KINDS else None
     return view.models.get(model)
+
+
+def name_resident(view: BackendView, model: str) -> str:
+    """The canonical name there of a model that the backend has, under which what is learned of it is kept."""
+    if not view.kept_out:
+        return model
+    facts = find_model(view, model)
+    return canonical_model(facts.there) if facts is not None and facts.there else model
 
 
 @lru_cache(maxsize=4096)

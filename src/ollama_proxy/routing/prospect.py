@@ -15,7 +15,7 @@ from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Policy, Rejection, RoutingRequest
 from ollama_proxy.domain.device import BackendView, Rates
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.routing.limits import check_fitness, check_power, find_model
+from ollama_proxy.routing.limits import check_fitness, check_kept_out, check_power, find_model
 from ollama_proxy.routing.neighbours import draw_longer
 from ollama_proxy.routing.room import make_room
 from ollama_proxy.routing.speeds import Speeds, reckon_busy_share, reckon_speeds
@@ -155,6 +155,9 @@ class Prospect:
         self.load_s, self.load_joules = speeds.load_s, speeds.load_joules
         #: Models that have to go before this one can be loaded.
         self.evicted = self._make_room(view, fitness) if spec.memory_gb and self.load_s else ()
+        if view.kept_out and self.unfit is None:
+            self.unfit = check_kept_out(view, fitness.resident)
+            self.easy = self.easy and self.unfit is None
         if view.asleep:
             self.load_s += spec.wake_seconds
             self.load_joules += spec.wake_joules

@@ -227,6 +227,7 @@ def _restrict(view: BackendView, request: RoutingRequest, *, with_names: bool) -
         asleep=view.asleep,
         resident_bytes=measure_residents(view) if makes_room else {},
         beside_bytes=view.beside_bytes if makes_room else 0,
+        kept_out={resident: view.kept_out[resident]} if resident in view.kept_out else {},
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.answer import Finished, Progress, TextDelta
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, RawHead, RawRequest
-from ollama_proxy.domain.device import ModelFacts
+from ollama_proxy.domain.device import KeptOut, ModelFacts
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.rates import Observation
 from tests.unit.app.test_dispatch import MODEL, Client, Job, Stage
@@ -57,8 +57,11 @@ def test_who_became_slow_is_given_more_time_each_time() -> None:
     waited_s = []
     for _ in range(3):
         job = submit(stage, annotations=Annotations(target="a"))
+        assert job.life.backend == "a"
         waited_s.append(run_until_moved(stage, job))
         job.cancel()
+        while stage.view("a").kept_out.get(MODEL, KeptOut(1, "")).most == 0:
+            stage.pass_time(1.0)
     assert waited_s[0] is not None
     assert [one is not None and round(one / waited_s[0]) for one in waited_s] == [1, 2, 4]
     stage.fleet.succeeded("a", MODEL, Observation(0.2, 10.0), stage.now_s)

@@ -311,7 +311,7 @@ def test_when_the_backend_dies_the_waiting_are_decided_anew() -> None:
     hall.plan()
     hall.wait("3", target="a")
     assert hall.plan() == []
-    hall.fleet.failed("a", MODEL, Failure(FailureKind.REFUSED, "connection refused"))
+    hall.fleet.failed("a", MODEL, Failure(FailureKind.REFUSED, "connection refused"), 0.0)
     assert hall.plan() == []
     name = next(name for name, (backend, _) in hall.at.items() if backend == "b")
     assert hall.end(name) == ["3"]
@@ -323,7 +323,7 @@ def test_when_nobody_is_left_the_waiting_are_refused() -> None:
     hall.wait("1")
     hall.plan()
     hall.wait("2")
-    hall.fleet.failed("a", MODEL, Failure(FailureKind.REFUSED, "connection refused"))
+    hall.fleet.failed("a", MODEL, Failure(FailureKind.REFUSED, "connection refused"), 0.0)
     assert hall.plan() == []
     assert "connection refused" in hall.refused["2"].message
     assert len(hall.queue) == 0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_proxy.domain.call import Need
-from ollama_proxy.domain.device import BackendSpec, BackendView, Health, ModelFacts
+from ollama_proxy.domain.device import BackendSpec, BackendView, Health, KeptOut, ModelFacts
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
@@ -107,7 +107,7 @@ def test_strangers_are_ignored() -> None:
     fleet.opened("x")
     fleet.closed("x")
     fleet.succeeded("x", MODEL, seen(), 1.0)
-    fleet.failed("x", MODEL, Failure(FailureKind.RESET, "reset"))
+    fleet.failed("x", MODEL, Failure(FailureKind.RESET, "reset"), 0.0)
     fleet.probed("x", REPORT, 1)
     fleet.probe_failed("x", "gone", 1, hard=True)
     fleet.remove("x")
@@ -137,7 +137,7 @@ def test_before_its_first_probe_a_backend_does_not_serve() -> None:
 def test_probes_and_traffic_share_one_count() -> None:
     fleet = fleet_of()
     fleet.probe_failed("a", "HTTP 503", 1, hard=False)
-    fleet.failed("a", MODEL, Failure(FailureKind.TIMEOUT, "timeout"))
+    fleet.failed("a", MODEL, Failure(FailureKind.TIMEOUT, "timeout"), 0.0)
     assert look(fleet).health is Health.DEGRADED
     fleet.probe_failed("a", "HTTP 503", 2, hard=False)
     assert look(fleet).health is Health.UNHEALTHY
@@ -148,7 +148,7 @@ def test_probes_and_traffic_share_one_count() -> None:
 @pytest.mark.parametrize("kind", list(FailureKind))
 def test_who_is_to_blame(kind: FailureKind) -> None:
     fleet = fleet_of()
-    fleet.failed("a", MODEL, Failure(kind, "why"))
+    fleet.failed("a", MODEL, Failure(kind, "why"), 0.0)
     health = look(fleet).health
     if not kind.blames_backend:
         assert health is Health.HEALTHY
@@ -161,7 +161,7 @@ def test_who_is_to_blame(kind: FailureKind) -> None:
 
 def test_a_missing_model_is_believed_until_the_next_probe() -> None:
     fleet = fleet_of()
-    fleet.failed("a", "M:1b", Failure(FailureKind.MODEL_MISSING, "not found"))
+    fleet.failed("a", "M:1b", Failure(FailureKind.MODEL_MISSING, "not found"), 0.0)
     assert set(look(fleet).models or ()) == {"n:1b"}
     fleet.probed("a", REPORT, 101)
     assert MODEL in (look(fleet).models or ())
@@ -170,7 +170,7 @@ def test_a_missing_model_is_believed_until_the_next_probe() -> None:
 def test_a_missing_model_on_a_server_without_a_list_is_no_trouble() -> None:
     fleet = fleet_of()
     fleet.probed("a", ProbeReport(None), 1)
-    fleet.failed("a", MODEL, Failure(FailureKind.MODEL_MISSING, "not found"))
+    fleet.failed("a", MODEL, Failure(FailureKind.MODEL_MISSING, "not found"), 0.0)
     assert look(fleet).models is None
 
 
@@ -217,10 +217,55 @@ def test_ageing_changes_nothing_when_nothing_ran_out() -> None:
     assert fleet.view() is before
 
 
+def test_who_fails_is_kept_out_tried_and_given_more() -> None:
+    fleet = fleet_of("a", "b")
+    for _ in range(3):
+        fleet.failed("a", MODEL, Failure(FailureKind.RESET, "reset"), 100.0)
+    assert look(fleet).health is Health.DEGRADED
+    assert look(fleet).kept_out == {MODEL: KeptOut(0, "breaker open (reset), next try in 1 s", 1.0)}
+    fleet.move(101.0)
+    assert look(fleet).kept_out[MODEL].most == 1
+    fleet.opened("a")
+    fleet.tried("a", MODEL, 101.0)
+    assert look(fleet).kept_out[MODEL].most == 0
+    fleet.succeeded("a", MODEL, seen(), 101.5)
+    fleet.move(104.0)
+    assert look(fleet).kept_out[MODEL].most > 1
+    fleet.move(106.5)
+    assert look(fleet).kept_out == {}
+
+
+def test_a_model_that_fails_keeps_no_other_out() -> None:
+    fleet = fleet_of("a", "b")
+    for _ in range(3):
+        fleet.failed("a", "other", Failure(FailureKind.SERVER_ERROR, "HTTP 503"), 100.0)
+    assert look(fleet).kept_out.get(MODEL) is None
+
+
+@pytest.mark.parametrize(("names", "most_out"), [("a", 0), ("ab", 1), ("abc", 1), ("abcd", 2)])
+def test_at_most_half_of_those_that_hold_a_model_are_kept_out(names: str, most_out: int) -> None:
+    fleet = fleet_of(*names)
+    for number, name in enumerate(names):
+        for _ in range(3 + number):
+            fleet.failed(name, MODEL, Failure(FailureKind.RESET, "reset"), 100.0)
+    out = [name for name in names if look(fleet, name).kept_out]
+    assert len(out) == most_out
+    # The least bad stay in.
+    assert out == list(names)[len(names) - most_out :]
+
+
+def test_those_that_are_down_count_among_the_half() -> None:
+    fleet = fleet_of(*"abcd")
+    for name in "ab":
+        fleet.failed(name, MODEL, Failure(FailureKind.REFUSED, "refused"), 100.0)
+    fleet.failed("c", MODEL, Failure(FailureKind.TIMEOUT, "timeout"), 100.0)
+    assert look(fleet, "c").kept_out == {}
+
+
 def test_error_rate_and_mean_latency_decay() -> None:
     fleet = fleet_of()
     for _ in range(50):
-        fleet.failed("a", MODEL, Failure(FailureKind.RESET, "reset"))
+        fleet.failed("a", MODEL, Failure(FailureKind.RESET, "reset"), 0.0)
     assert look(fleet).error_rate == pytest.approx(1.0, abs=0.01)
     for _ in range(50):
         fleet.succeeded("a", MODEL, seen(ttft_s=0.2), 1.0)
@@ -278,7 +323,7 @@ def test_backends_are_put_in_order() -> None:
     fleet.arrange(["c", "a", "nobody"], 1)
     assert [one.id for one in fleet.view().backends] == ["c", "a", "b"]
     assert fleet.view().version > before.version
-    fleet.failed("b", MODEL, Failure(FailureKind.RESET, "reset"))
+    fleet.probe_failed("b", "HTTP 503", 1, hard=False)
     assert look(fleet, "b").health is Health.UNHEALTHY
 
 
@@ -299,9 +344,9 @@ def test_any_history_keeps_the_books_sound(history: list[str], threshold: int) -
             "opened": lambda: fleet.opened("a"),
             "closed": lambda: fleet.closed("a"),
             "succeeded": lambda: fleet.succeeded("a", MODEL, seen(), float(step)),  # noqa: B023
-            "reset": lambda: fleet.failed("a", MODEL, Failure(FailureKind.RESET, "reset")),
-            "refused": lambda: fleet.failed("a", MODEL, Failure(FailureKind.REFUSED, "refused")),
-            "missing": lambda: fleet.failed("a", MODEL, Failure(FailureKind.MODEL_MISSING, "missing")),
+            "reset": lambda: fleet.failed("a", MODEL, Failure(FailureKind.RESET, "reset"), 0.0),
+            "refused": lambda: fleet.failed("a", MODEL, Failure(FailureKind.REFUSED, "refused"), 0.0),
+            "missing": lambda: fleet.failed("a", MODEL, Failure(FailureKind.MODEL_MISSING, "missing"), 0.0),
             "probed": lambda: fleet.probed("a", REPORT, step),  # noqa: B023
             "probe_failed": lambda: fleet.probe_failed("a", "HTTP 503", step, hard=False),  # noqa: B023
         }[event]()

@@ -1,0 +1,45 @@
+"""A backend that accepts requests and says nothing costs nobody an answer, nor much time."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab import LabProcess
+from tests.support.proxy import ProxyProcess
+
+pytestmark = pytest.mark.e2e
+
+REQUESTS = 30
+MODEL = "qwen2.5:0.5b"
+
+
+def stream(proxy: ProxyProcess, number: int) -> tuple[str, float]:
+    """The backend that answered, and the seconds until its last line."""
+    body = {"model": MODEL, "prompt": f"hi {number}", "options": {"num_predict": 8}}
+    request = urllib.request.Request(proxy.url + "/api/generate", json.dumps(body).encode())
+    began_s = time.monotonic()
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        lines = answer.read().splitlines()
+        assert json.loads(lines[-1])["done"] is True
+        return answer.headers["X-Backend-Used"], time.monotonic() - began_s
+
+
+def test_all_are_answered_though_one_of_two_accepts_and_hangs(work: Path) -> None:
+    with LabProcess(work, speed=20) as lab:
+        both = [lab.url("npu"), lab.url("igpu"), "http://127.0.0.1:9", "http://127.0.0.1:9"]
+        with ProxyProcess(
+            work, endpoints=both, speed=lab.speed, changes={"routing": {"policy": "round-robin"}}
+        ) as proxy:
+            for number in range(2):
+                stream(proxy, number)
+            with lab.fault("npu", "stall"), ThreadPoolExecutor(REQUESTS) as clients:
+                found = list(clients.map(lambda number: stream(proxy, number), range(REQUESTS)))
+            assert {name for name, _ in found} == {"ollama-igpu"}
+            assert max(seconds for _, seconds in found) < 8
+            assert lab.state("npu")["requests"] > 1

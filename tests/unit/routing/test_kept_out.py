@@ -1,0 +1,68 @@
+"""What breakers keep out, in decisions."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ollama_proxy.domain.annotations import Annotations
+from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, RefusalKind, RoutingRequest
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, KeptOut, ModelFacts
+from ollama_proxy.routing.decide import decide
+from ollama_proxy.routing.record import make_record, replay
+
+MODEL = "m:1b"
+REQUEST = RoutingRequest(MODEL, MODEL, frozenset(), Annotations())
+OPEN = {MODEL: KeptOut(0, "breaker open (reset), next try in 3 s", 3.0)}
+HALF_OPEN = {MODEL: KeptOut(2, "breaker half-open after failures (reset): 2 at once until it does well")}
+
+
+def view(name: str, **fields: object) -> BackendView:
+    one = BackendView(BackendSpec(name, "ollama", name, "cpu", 10.0, 100.0, 10.0, slots=8), Health.HEALTHY, memory={})
+    return msgspec.structs.replace(one, models={MODEL: ModelFacts(MODEL)}, loaded=frozenset({MODEL}), **fields)
+
+
+def run(*views: BackendView, request: RoutingRequest = REQUEST) -> Decision | Refusal:
+    return decide(request, FleetView(1, views), Policy())
+
+
+def test_who_is_kept_out_is_rejected_by_name() -> None:
+    verdict = run(view("a", kept_out=OPEN), view("b"))
+    assert isinstance(verdict, Decision)
+    assert verdict.backend == "b"
+    (rejection,) = verdict.rejections
+    assert (rejection.backend, rejection.limit) == ("a", Limit.KEPT_OUT)
+    assert rejection.detail == "breaker open (reset), next try in 3 s"
+
+
+@pytest.mark.parametrize(("in_flight", "gets_in"), [(0, True), (1, True), (2, False), (3, False)])
+def test_who_comes_back_gets_so_many_at_once(in_flight: int, gets_in: bool) -> None:
+    assert isinstance(run(view("a", kept_out=HALF_OPEN, in_flight=in_flight)), Decision) is gets_in
+
+
+def test_another_model_is_not_kept_out() -> None:
+    assert isinstance(run(view("a", kept_out={"other:1b": OPEN[MODEL]})), Decision)
+
+
+def test_when_all_are_kept_out_the_client_is_told_when_to_come_back() -> None:
+    verdict = run(view("a", kept_out=OPEN), view("b", kept_out=OPEN))
+    assert isinstance(verdict, Refusal)
+    assert verdict.kind is RefusalKind.NO_HEALTHY
+    assert "a: breaker open (reset), next try in 3 s" in verdict.message
+    assert verdict.retry_after_s == 3.0
+
+
+def test_a_target_that_is_kept_out_gives_way_and_says_so() -> None:
+    request = msgspec.structs.replace(REQUEST, annotations=Annotations(target="a"))
+    verdict = run(view("a", kept_out=OPEN), view("b"), request=request)
+    assert isinstance(verdict, Decision)
+    assert verdict.backend == "b"
+    assert verdict.reason.startswith("target a: breaker open (reset), next try in 3 s; ")
+
+
+def test_a_record_replays_to_the_same() -> None:
+    fleet = FleetView(1, (view("a", kept_out={**OPEN, "other:1b": OPEN[MODEL]}), view("b")))
+    record = make_record("d", 0.0, (REQUEST, fleet, Policy(), frozenset(), "", False), decide(REQUEST, fleet, Policy()))
+    again = msgspec.json.decode(msgspec.json.encode(record), type=type(record))
+    assert msgspec.json.encode(replay(again)) == msgspec.json.encode(record)
+    assert record.fleet.backends[0].kept_out == OPEN
