@@ -131,6 +131,7 @@ def build_anthropic(spec: BackendSpec, endpoint: Endpoint, config: BackendConfig
         api_key=_read_key(config),
         static_models=config.models,
         max_tokens=config.max_tokens,
+        continues="continuation" in config.capabilities,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ollama_proxy.config.endpoint import EndpointError, parse_endpoint
 from ollama_proxy.config.key_checks import check_keys
@@ -72,8 +72,9 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
             problems.append(Problem(f"{path}.endpoint", str(error)))
         if backend.enabled and backend.type == "vectordb":
             problems.append(Problem(f"{path}.type", f"{backend.type} {_NOT_YET}, or set enabled: false"))
-        if backend.capabilities and backend.type != "openai":
-            problems.append(Problem(f"{path}.capabilities", f"is for type openai; {backend.type} says itself"))
+        if not _may_have(backend.type, backend.capabilities):
+            told = f"is for type openai, and continuation for anthropic as well; {backend.type} says itself"
+            problems.append(Problem(f"{path}.capabilities", told))
         if backend.enabled and backend.transparent:
             transparent.append(backend.id)
         problems += _check_key(backend, path, environ)
@@ -87,6 +88,11 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
         if len(ids) > 1:
             problems.append(Problem("backends", f"{' and '.join(ids)} would share the variable {variable}; rename one"))
     return problems
+
+
+def _may_have(kind: str, capabilities: Sequence[str]) -> bool:
+    """Whether a kind of backend may be said to have these."""
+    return not capabilities or kind == "openai" or (kind == "anthropic" and set(capabilities) == {"continuation"})
 
 
 def _check_key(backend: Backend, path: str, environ: Mapping[str, str]) -> list[Problem]:

@@ -206,7 +206,10 @@ class Backend(Section, frozen=True):
     ] = ()
     capabilities: Annotated[
         tuple[Literal["audio", "continuation", "speech", "images", "rerank", "suffix"], ...],
-        Meta(description="what a server of type openai can do besides text, vectors and reading images"),
+        Meta(
+            description="what a server of type openai can do besides text, vectors and reading images; continuation is "
+            "to go on with an answer that another has begun: for type anthropic, too, and known of llama.cpp and vLLM"
+        ),
     ] = ()
     max_tokens: Annotated[
         int,

@@ -73,9 +73,14 @@ def _kind_of(failure: FailureKind, refusal: Refusal | None) -> ErrorKind:
             return ErrorKind.BACKEND_REFUSED
         case FailureKind.REFUSED | FailureKind.UNREACHABLE:
             return _kind_of_silence(refusal)
-        case FailureKind.TIMEOUT | FailureKind.RESET | FailureKind.SERVER_ERROR | FailureKind.GARBAGE | FailureKind.CUT:
-            return ErrorKind.BACKEND_FAILED
-        case FailureKind.UNABLE:
+        case (
+            FailureKind.TIMEOUT
+            | FailureKind.RESET
+            | FailureKind.SERVER_ERROR
+            | FailureKind.GARBAGE
+            | FailureKind.CUT
+            | FailureKind.UNABLE
+        ):
             return ErrorKind.BACKEND_FAILED
         case FailureKind.OUR_FAULT:
             return ErrorKind.INTERNAL

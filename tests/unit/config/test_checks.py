@@ -133,3 +133,17 @@ def test_a_key_written_into_the_file_is_refused_and_not_shown(text: str) -> None
 
 def test_no_hash_of_a_key_in_the_repr() -> None:
     assert "c0ffee" not in repr(ApiKey(key_hash="c0ffee"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "fine"),
+    [
+        ("openai", ("audio", "continuation"), True),
+        ("anthropic", ("continuation",), True),
+        ("anthropic", ("continuation", "audio"), False),
+        ("ollama", ("continuation",), False),
+    ],
+)
+def test_who_is_told_what_it_can_do(kind: str, words: tuple[str, ...], fine: bool) -> None:
+    backend = Backend(id="a", type=kind, endpoint="http://localhost:1", capabilities=words)  # type: ignore[arg-type]
+    assert ("backends[0].capabilities" not in places(Config(backends=(backend,)))) is fine

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from ollama_proxy.backends.anthropic.answers import BodyDecoder, StreamDecoder
 from ollama_proxy.backends.anthropic.probe import read_models
 from ollama_proxy.backends.anthropic.requests import encode_request
-from ollama_proxy.domain.call import Call, Dialect, Generation, Need, RawHead, RawRequest
+from ollama_proxy.domain.call import Call, Continued, Dialect, Generation, Message, Need, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
@@ -22,6 +24,7 @@ from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import fetch
 from ollama_proxy.net.model_name import body_for, echo_for
 from ollama_proxy.net.probe import ask_within
+from ollama_proxy.net.rest_lane import RestOfAnswer, SpaceCutter, UnableAttempt
 from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.upstream import join_request, request_head
 
@@ -61,10 +64,12 @@ class AnthropicBackend:
         api_key: str = "",
         static_models: Sequence[str] = (),
         max_tokens: int = 4096,
+        continues: bool = False,
     ) -> None:
-        """`max_tokens` is the limit of requests that have none."""
+        """`max_tokens` is the limit of requests that have none. `continues`: its models go on from a last turn of their
+        own, which some of Anthropic's refuse."""
         self.spec = spec
-        self.capabilities = CAPABILITIES
+        self.capabilities = CAPABILITIES | {Need.CONTINUATION} if continues else CAPABILITIES
         self._pool = pool
         self._prefix = prefix.encode("ascii")
         self._static_models = tuple(static_models)
@@ -84,9 +89,25 @@ class AnthropicBackend:
         typed = call.typed()
         if not isinstance(typed, Generation):
             raise ProxyError(ErrorKind.UNIMPLEMENTED, "this backend makes no vectors")
+        sent = call.continued
+        if sent is not None and (sent.text or sent.thinking):
+            return self._go_on(typed, sent, model, sink)
         body, answer_tool = encode_request(typed, model, stream=call.stream, max_tokens=self._max_tokens)
         decoder = StreamDecoder(answer_tool) if call.stream else BodyDecoder(answer_tool)
         return DecodedAttempt(sink, decoder).send(self._pool, join_request(self._head, body))
+
+    def _go_on(self, typed: Generation, sent: Continued, model: str, sink: AttemptSink) -> Attempt:
+        """Ask for the rest of an answer: its beginning is a last turn, which may not end in a space."""
+        said = sent.text.rstrip()
+        if sent.thinking and not said:
+            return UnableAttempt(sink, "nothing but thinking was sent, which this API takes from itself alone")
+        # What one server has thought proves nothing to another, and an open turn is refused where thinking is on.
+        messages = typed.messages or (Message("user", typed.prompt, images=typed.images),)
+        turn = (Message("assistant", said),) if said else ()
+        asked = msgspec.structs.replace(typed, messages=(*messages, *turn), think=None)
+        body, answer_tool = encode_request(asked, model, stream=True, max_tokens=self._max_tokens)
+        decoder = SpaceCutter(StreamDecoder(answer_tool), sent.text[len(said) :])
+        return RestOfAnswer(sink, decoder).send(self._pool, join_request(self._head, body))
 
     def relay(self, request: RawRequest, sink: RelaySink) -> Relay:
         """Send a request as it came."""

@@ -33,7 +33,7 @@ from ollama_proxy.domain.call import Call, Continued, Generation
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink, Relay
 from ollama_proxy.net.http1.client import OriginPool
-from ollama_proxy.net.translate_lane import DecodedAttempt
+from ollama_proxy.net.rest_lane import RestOfAnswer
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import HttpAttempt, join_request
 
@@ -176,7 +176,7 @@ class RestAttempt:
 
     def _answer_with(self, asked: tuple[bytes, msgspec.Struct]) -> None:
         path, document = asked
-        attempt = DecodedAttempt(self._owner, AnswerDecoder())
+        attempt = RestOfAnswer(self._owner, AnswerDecoder())
         if self._paused:
             attempt.pause()
         self._question = None

@@ -108,12 +108,16 @@ def encode_request(
     typed = call.typed()
     if isinstance(typed, Embedding):
         return b"/embeddings", _Embed(model, typed.inputs, typed.dimensions)
+    sent = call.continued
+    if sent is not None and not sent.text and not sent.thinking:
+        # Nothing was said yet: the whole answer is its own rest.
+        sent = None
     document: _Asked
     if typed.raw or call.operation is _COMPLETE:
-        behind = call.continued.text if call.continued is not None else ""
+        behind = sent.text if sent is not None else ""
         path, document = b"/completions", _Complete(model, prompt=typed.prompt + behind)
     else:
-        path, document = b"/chat/completions", _encode_chat(typed, model, call.continued)
+        path, document = b"/chat/completions", _encode_chat(typed, model, sent)
     _fill_sampling(document, typed.sampling, native=call.dialect in _NATIVE)
     _fill_wishes(document, typed, call)
     if typed.think is not None:

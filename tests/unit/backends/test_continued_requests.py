@@ -1,0 +1,173 @@
+"""How servers of type openai and anthropic are asked for the rest of an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from ollama_proxy.backends.anthropic.backend import AnthropicBackend
+from ollama_proxy.backends.openai.backend import OpenAiBackend
+from ollama_proxy.domain.answer import TextDelta
+from ollama_proxy.domain.call import Call, Continued, Dialect, Generation, Message, Need, Operation, Sampling
+from ollama_proxy.domain.device import BackendSpec
+from ollama_proxy.domain.errors import Failure, FailureKind
+from ollama_proxy.net.http1.client import Origin
+
+SPEC = BackendSpec("one", "openai", "one", "cpu")
+CHAT = Generation(messages=(Message("user", "Tell me of the sea."),), sampling=Sampling(num_predict=7))
+FLAGS = {"add_generation_prompt": False, "continue_final_message": True}
+
+
+class Pool:
+    """A server with one model of somebody's, that keeps what it is sent."""
+
+    origin = Origin("localhost", 1)
+
+    def __init__(self, owner: str = "acme") -> None:
+        self.sent: list[Any] = []
+        self.uploads: list[Any] = []
+        self._owner = owner
+
+    def start(self, upload: Any) -> None:
+        self.sent.append(json.loads(upload.request.partition(b"\r\n\r\n")[2]))
+        self.uploads.append(upload)
+
+    def send(self, request: bytes, sink: Any) -> Pool:
+        models = {"data": [{"id": "m", "owned_by": self._owner}]}
+        asyncio.get_running_loop().call_soon(self._tell, sink, json.dumps(models).encode())
+        return self
+
+    @staticmethod
+    def _tell(sink: Any, body: bytes) -> None:
+        sink.on_response(200, [(b"content-type", b"application/json")])
+        sink.on_body(body)
+        sink.on_complete()
+
+
+class Sink:
+    """What an attempt told."""
+
+    def __init__(self) -> None:
+        self.failures: list[Failure] = []
+        self.text = ""
+
+    def on_failure(self, failure: Failure) -> None:
+        self.failures.append(failure)
+
+    def on_events(self, events: list[Any]) -> None:
+        self.text += "".join([event.text for event in events if isinstance(event, TextDelta)])
+
+
+def make_call(sent: Continued, typed: Generation = CHAT, operation: Operation = Operation.CHAT) -> Call:
+    return Call("r1", Dialect.OPENAI, operation, "m", True, 0.0, lambda: typed, continued=sent)
+
+
+def ask(pool: Pool, call: Call, backend: Any = None) -> Sink:
+    """What comes of a call at a server that was probed."""
+
+    async def go_through() -> Sink:
+        sink: Any = Sink()
+        server = backend or OpenAiBackend(SPEC, pool)  # type: ignore[arg-type]
+        await server.probe(1.0)
+        server.open(call, "m", sink)
+        await asyncio.sleep(0)
+        return sink  # type: ignore[no-any-return]
+
+    return asyncio.run(go_through())
+
+
+def test_the_last_turn_is_left_open() -> None:
+    pool = Pool("llamacpp")
+    ask(pool, make_call(Continued("The sea ", tokens=2)))
+    asked = pool.sent[0]
+    assert asked["messages"][-1] == {"role": "assistant", "content": "The sea "}
+    assert {name: asked[name] for name in FLAGS} == FLAGS
+    assert (asked["max_tokens"], asked["stream"]) == (7, True)
+
+
+def test_a_completion_goes_on_behind_its_prompt() -> None:
+    pool = Pool("vllm")
+    call = make_call(Continued("The sea"), Generation(prompt="Say: "), Operation.COMPLETE)
+    ask(pool, call)
+    assert pool.sent[0]["prompt"] == "Say: The sea"
+    assert not FLAGS.keys() & pool.sent[0].keys()
+
+
+def test_nothing_sent_is_asked_for_as_usual() -> None:
+    pool = Pool("llamacpp")
+    ask(pool, make_call(Continued("")))
+    assert len(pool.sent[0]["messages"]) == 1
+    assert not FLAGS.keys() & pool.sent[0].keys()
+
+
+def test_llama_cpp_is_told_what_was_thinking() -> None:
+    pool = Pool("llamacpp")
+    ask(pool, make_call(Continued("", "It asks", 2)))
+    assert pool.sent[0]["messages"][-1] == {"role": "assistant", "content": "", "reasoning_content": "It asks"}
+
+
+def test_nobody_else_is_sent_thoughts() -> None:
+    pool = Pool("vllm")
+    sink = ask(pool, make_call(Continued("The sea", "It asks", 2)))
+    assert [one.kind for one in sink.failures] == [FailureKind.UNABLE]
+    assert pool.sent == []
+
+
+@pytest.mark.parametrize(
+    ("owner", "words", "able"),
+    [
+        ("llamacpp", (), True),
+        ("vllm", (), True),
+        ("openai", (), False),
+        ("acme", (), False),
+        ("acme", ("continuation",), True),
+    ],
+)
+def test_who_can(owner: str, words: tuple[str, ...], able: bool) -> None:
+    pool: Any = Pool(owner)
+    backend = OpenAiBackend(SPEC, pool, capabilities=words)
+    found = asyncio.run(backend.probe(1.0)).capabilities or backend.capabilities
+    assert (Need.CONTINUATION in found) is able
+
+
+# -- type anthropic --------------------------------------------------------------
+
+
+def ask_anthropic(pool: Pool, sent: Continued, typed: Generation = CHAT) -> Sink:
+    server: Any = pool
+    return ask(pool, make_call(sent, typed), AnthropicBackend(SPEC, server, continues=True))
+
+
+def test_only_where_it_is_said_that_its_models_go_on() -> None:
+    pool: Any = Pool()
+    assert Need.CONTINUATION not in AnthropicBackend(SPEC, pool).capabilities
+    assert Need.CONTINUATION in AnthropicBackend(SPEC, pool, continues=True).capabilities
+
+
+def test_a_last_turn_ends_in_no_space_and_what_follows_does_not_repeat_it() -> None:
+    pool = Pool()
+    sink = ask_anthropic(pool, Continued("The sea \n", tokens=2), Generation(messages=CHAT.messages, think=True))
+    asked = pool.sent[0]
+    assert asked["messages"][-1] == {"role": "assistant", "content": [{"type": "text", "text": "The sea"}]}
+    assert "thinking" not in asked
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": " \nis wide "}}
+    upload = pool.uploads[0]
+    upload.on_response(200, [(b"content-type", b"text/event-stream")])
+    upload.on_body(b"event: content_block_delta\ndata: %b\n\n" % json.dumps(delta).encode())
+    assert sink.text == "is wide "
+
+
+def test_thoughts_of_others_prove_nothing() -> None:
+    pool = Pool()
+    assert [one.kind for one in ask_anthropic(pool, Continued("", "It asks", 2)).failures] == [FailureKind.UNABLE]
+    ask_anthropic(pool, Continued("The sea", "It asks", 2))
+    assert [block["type"] for block in pool.sent[0]["messages"][-1]["content"]] == ["text"]
+
+
+def test_space_alone_is_no_turn() -> None:
+    pool = Pool()
+    ask_anthropic(pool, Continued("\n"))
+    assert [turn["role"] for turn in pool.sent[0]["messages"]] == ["user"]
