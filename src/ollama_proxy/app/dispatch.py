@@ -29,6 +29,7 @@ from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, State
+from ollama_proxy.lifecycle.retry_budget import RetryBudget
 from ollama_proxy.observability.decisions import Decisions
 
 
@@ -74,6 +75,7 @@ class Dispatcher:
         self.budget = budget or HourlyBudget(0)
         #: Whether streams that break off are continued elsewhere.
         self.continues = True
+        self.retries = RetryBudget()
         #: Who is silent for longer than is usual.
         self.listener = Listener(fleet)
         self._planning = False

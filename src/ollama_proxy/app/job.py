@@ -271,6 +271,7 @@ class Job:
         self._relayed = 0
         self._opened_s = self._last_s = owner.clock()
         self._first_s = None
+        owner.retries.opened(self._opened_s, again=self.life.attempts > 0)
         self.life.opened(chosen)
         self._taken = owner.decisions.take(self.call.request_id, self.life.attempts, given, decision)
         # Whoever takes no slot is not counted among those that keep one.
@@ -415,7 +416,10 @@ class Job:
             self._end_with(error)
 
     def _may_try_again(self, failure: Failure) -> ProxyError | None:
-        error = self.life.failed(failure)
+        owner = self._owner
+        # What the client has already of an answer must not be in vain.
+        may_retry = self._sent is not None or owner.retries.allows(owner.clock())
+        error = self.life.failed(failure, may_retry=may_retry)
         if error is not None and self._sent is not None:
             tell_obstacle(error, "no attempt is left" if failure.kind.retryable else "the request for the rest failed")
         return error

@@ -16,8 +16,9 @@ from __future__ import annotations
 import enum
 
 from ollama_proxy.domain.decision import Refusal
-from ollama_proxy.domain.errors import Failure, ProxyError
+from ollama_proxy.domain.errors import Failure, FailureKind, ProxyError
 from ollama_proxy.lifecycle.errors import error_of_failures, error_of_refusal
+from ollama_proxy.lifecycle.retry_budget import PER_S, SHARE
 
 MAX_ATTEMPTS = 3
 
@@ -34,6 +35,8 @@ class State(enum.Enum):
 # An enum's member costs a look-up through its metaclass; these are looked at several times a request.
 _DECIDING, _WAITING, _STREAMING, _OVER = State.DECIDING, State.WAITING, State.STREAMING, State.OVER
 _NOBODY: frozenset[str] = frozenset()
+_COST_NOTHING = (FailureKind.REFUSED, FailureKind.UNREACHABLE)
+_NO_MORE = f"; not tried again, since too much is: {SHARE:.0%} of requests and {PER_S:g} a second are the limit"
 
 
 class Life:
@@ -60,13 +63,19 @@ class Life:
         """The client gets the first byte of an answer."""
         self.state = _STREAMING
 
-    def failed(self, failure: Failure) -> ProxyError | None:
-        """The attempt failed: the error to end with, or None to decide again."""
+    def failed(self, failure: Failure, *, may_retry: bool = True) -> ProxyError | None:
+        """The attempt failed: the error to end with, or None to decide again.
+
+        Without `may_retry` there are too many attempts already; those that cost no backend any work are free.
+        """
         streaming = self.state is _STREAMING
         self.failures = (*self.failures, (self.backend, failure))
-        if streaming or not failure.kind.retryable or self.attempts >= self._max_attempts:
+        if streaming or not failure.kind.retryable or not self.may_try:
             self.state = _OVER
             return error_of_failures(self.failures)
+        if not may_retry and failure.kind not in _COST_NOTHING:
+            self.state = _OVER
+            return _refuse_retry(error_of_failures(self.failures))
         self.state = _DECIDING
         return None
 
@@ -96,3 +105,11 @@ class Life:
         running = self.state is not _OVER
         self.state = _OVER
         return running
+
+
+def _refuse_retry(error: ProxyError) -> ProxyError:
+    """The same in our own words, which say why nobody else was asked."""
+    error.message += _NO_MORE
+    error.status, error.body, error.content_type = 0, b"", b""
+    error.retry_after_s = max(1.0, error.retry_after_s)
+    return error

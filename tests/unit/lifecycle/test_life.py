@@ -146,6 +146,20 @@ def test_any_playbook_ends_once_with_one_error_at_most(events: list[FailureKind 
     assert life.attempts == len(life.tried) <= MAX_ATTEMPTS
 
 
+@pytest.mark.parametrize("kind", RETRYABLE)
+def test_without_a_budget_an_attempt_that_cost_work_is_the_last_and_says_so(kind: FailureKind) -> None:
+    life = Life()
+    life.opened("a")
+    error = life.failed(failure(kind, status=503, body=b"{}", retry_after_s=0.1), may_retry=False)
+    if kind in (FailureKind.REFUSED, FailureKind.UNREACHABLE):
+        assert error is None
+        return
+    assert error is not None
+    assert "not tried again, since too much is: 20% of requests and 10 a second are the limit" in error.message
+    assert (error.status, error.body, error.retry_after_s) == (0, b"", 1.0)
+    assert life.state is State.OVER
+
+
 # -- errors ----------------------------------------------------------------------
 
 
