@@ -90,7 +90,13 @@ def half_fail(setting: Setting) -> Outcome:
     return asyncio.run(play())
 
 
-_MODES = {"slow heads": "-H", "slow bodies": "-B", "slow readers": "-X"}
+#: What slowhttptest is told. Its readers get a page that no send buffer holds.
+_MODES = {
+    "slow heads": ("-H", "-t", "POST"),
+    "slow bodies": ("-B", "-t", "POST"),
+    "slow readers": ("-X", "-w", "512", "-y", "1024", "-z", "32", "-n", "5"),
+}
+_PAGES = {"slow readers": "/openapi.json"}
 
 
 def slow_peers(setting: Setting) -> Outcome:
@@ -109,10 +115,10 @@ def slow_peers(setting: Setting) -> Outcome:
         quiet = run_load(proxy.url, 10, min(seconds, 20), setting.work, *good)
         figures["quiet"], before_mb = quiet, rss_mb(proxy)
         most_mb = 0.0
-        for name, flag in _MODES.items():
+        for name, flags in _MODES.items():
             command = [
-                *(program, flag, "-c", str(connections), "-r", "200", "-l", str(seconds), "-i", "5", "-x", "10"),
-                *("-p", "3", "-u", f"{proxy.url}/api/generate", "-t", "POST"),
+                *(program, *flags, "-c", str(connections), "-r", "200", "-l", str(seconds), "-i", "5", "-x", "10"),
+                *("-p", "3", "-u", proxy.url + _PAGES.get(name, "/api/generate")),
             ]
             with start_load(proxy.url, 10, seconds, setting.work, *good) as load:
                 done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=setting.work)
