@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hypothesis import strategies as st
@@ -58,12 +57,12 @@ _padding = st.sampled_from([0, 0, 0, 1, 2])
 
 
 @st.composite
-def _strings(draw: Any) -> bytes:
+def _strings(draw: st.DrawFn) -> bytes:
     return write_string(draw(_texts), huffman=draw(st.booleans()), padding=draw(_padding))
 
 
 @st.composite
-def _literals(draw: Any) -> bytes:
+def _literals(draw: st.DrawFn) -> bytes:
     kind, prefix = draw(st.sampled_from([(0x40, 6), (0x40, 6), (0x00, 4), (0x10, 4)]))
     index = draw(st.one_of(st.just(0), st.integers(1, 61), st.integers(62, 70)))
     head = write_integer(index, prefix, kind, draw(_padding))
@@ -81,7 +80,7 @@ _resizes = st.one_of(st.integers(0, 4096), st.sampled_from([0, 31, 32, 64, 4095,
 
 
 @st.composite
-def blocks(draw: Any) -> Block:
+def blocks(draw: st.DrawFn) -> Block:
     """A block of the right form: at most two size updates in front, then fields (whose indexes may not exist)."""
     updates = draw(st.one_of(st.just([]), st.lists(_resizes, max_size=2)))
     fields = draw(st.lists(st.one_of(_literals(), _indexed), max_size=8))
@@ -89,7 +88,7 @@ def blocks(draw: Any) -> Block:
 
 
 @st.composite
-def broken_blocks(draw: Any) -> Block:
+def broken_blocks(draw: st.DrawFn) -> Block:
     """A block that was right once: cut, changed in a byte, or with something that must not be there."""
     block = draw(blocks())
     how = draw(

@@ -47,12 +47,12 @@ class Lengths:
         cumulated[-1] = 1.0
         survive = [1 - share for share in cumulated]
         later = survive[1:]
-        self._area = [
+        self._area: list[float] = [
             0.0,
             *accumulate([half * (one + next_) for half, one, next_ in zip(_HALVES, survive, later, strict=False)]),
         ]
         twice = map(add, map(mul, _BY_LEFT, survive), map(mul, _BY_RIGHT, later))
-        self._squared = [0.0, *accumulate(twice)]
+        self._squared: list[float] = [0.0, *accumulate(twice)]
         #: The limit that was asked about last, and the mean under it: clients keep to theirs.
         self._told = (0.0, self._area[-1])
 

@@ -13,8 +13,9 @@ A linear programme relaxes the schedule. Requests may be split over devices; ord
 
 Late requests cost the cheapest device's joules and no device's time, requests without target likewise. Service times
 and joules are those of a request alone on the device, model loaded: nominal ones, or those of a run's noise. With
-several slots the joules are those of the batch size that is cheapest. What devices of the host's memory draw while they
-wait for each other is added by `contention.charge_waiting`, for schedules that never throttle. Needs HiGHS (the extra `simulate`).
+several slots the joules are those of the batch size that is cheapest. What devices of the host's memory draw while
+they wait for each other is added by `contention.charge_waiting`, for schedules that never throttle. Needs HiGHS (the
+extra `simulate`).
 """
 
 from __future__ import annotations
