@@ -37,6 +37,8 @@ class Fake:
         self.heads: list[tuple[bytes, bytes, dict[bytes, bytes]]] = []
         #: Which requests break off before their answer, by their number from 1.
         self.fails: Callable[[int], bool] = lambda number: False
+        #: How long those are worked on before.
+        self.fails_after_s = 0.0
         #: Where requests with the prompt "redirect" are sent on to.
         self.redirect = ""
         self.on_left: Callable[[str, float], None] = lambda prompt, at_s: None
@@ -88,7 +90,7 @@ class Fake:
             exchange.respond(307, _JSON, b"{}", [(b"Location", self.redirect.encode())])
             return
         if self.fails(self.asked):
-            exchange.reset()
+            self._loop.call_later(self.fails_after_s, exchange.reset)
             return
         self.running += 1
         self.most_running = max(self.most_running, self.running)
