@@ -224,7 +224,8 @@ ROWS = (
         "C2",
         "half of all upstream calls fail",
         "upstream calls <= 1.2 x requests (+ 10/s)",
-        "Four backends of the suite's own, each request broken off with a chance of one half, after some work or at once; 40 requests a second",
+        "Four backends of the suite's own, each request broken off with a chance of one half, after some work or"
+        " at once; 40 requests a second",
         half_fail,
     ),
     Row(
