@@ -15,8 +15,10 @@ from typing import Any
 from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.continuing import bound_kept
 from ollama_proxy.app.job import Job, Timeouts
+from ollama_proxy.app.pressure import Stage
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.silence import Listener
+from ollama_proxy.domain.annotations import Priority
 from ollama_proxy.domain.call import COST_NOTHING, Call
 from ollama_proxy.domain.caller import ANYBODY
 from ollama_proxy.domain.decision import Policy
@@ -24,13 +26,16 @@ from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Backend, QueuePlace
 from ollama_proxy.energy.budget import HourlyBudget
-from ollama_proxy.fleet.admission import Admission, name_class
+from ollama_proxy.fleet.admission import Admission, Bounds, name_class
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, State
 from ollama_proxy.lifecycle.retry_budget import RetryBudget
 from ollama_proxy.observability.decisions import Decisions
+
+#: Those that are not taken on are asked to come back after so many seconds.
+_SHED_S = 5.0
 
 
 class Dispatcher:
@@ -47,15 +52,16 @@ class Dispatcher:
         max_attempts: int = MAX_ATTEMPTS,
         substitutes: Mapping[str, Sequence[str]] | None = None,
         refresh: Callable[[], Coroutine[Any, Any, None]] | None = None,
-        most_waiting: int = 512,
+        bounds: Bounds | None = None,
         budget: HourlyBudget | None = None,
         decisions: Decisions | None = None,
         accounting: Accounting | None = None,
         prefixes: PrefixBook | None = None,
     ) -> None:
         """`substitutes` are the models that may answer for another, by its canonical name; `refresh` asks the backends
-        for their lists again, before a model is said to be nowhere; `most_waiting` may wait for a slot; `decisions`
-        keeps what was decided; `accounting` what it costs; `prefixes` which prompts slots hold, None for nobody."""
+        for their lists again, before a model is said to be nowhere; `bounds` are those of what waits for a slot;
+        `decisions` keeps what was decided; `accounting` what it costs; `prefixes` which prompts slots hold, None for
+        nobody."""
         self.fleet_state = fleet
         self.backends = backends
         self.policy = policy
@@ -71,11 +77,14 @@ class Dispatcher:
         self.lengths = LengthBook()
         self.prompts = PromptRatio()
         self.prefixes = prefixes
-        self.admission = Admission(fleet, lambda: self.policy, most=most_waiting)
+        self.admission = Admission(fleet, lambda: self.policy, bounds=bounds or Bounds(requests=512))
         self.budget = budget or HourlyBudget(0)
         #: Whether streams that break off are continued elsewhere.
         self.continues = True
         self.retries = RetryBudget()
+        #: What is taken on while memory or descriptors are short, and what is short.
+        self.pressure = Stage.ALL
+        self.pressure_told = ""
         #: Who is silent for longer than is usual.
         self.listener = Listener(fleet)
         self._planning = False
@@ -91,6 +100,10 @@ class Dispatcher:
         """Begin with a call; its answer comes to the sink."""
         job = Job(self, call, sink)
         self.running.add(job)
+        if self.pressure and self._sheds(call):
+            told = f"too much is under way here: {self.pressure_told}"
+            job.refuse(ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=_SHED_S))
+            return job
         if call.caller is not ANYBODY:
             error = self._take_on(call)
             if error is not None:
@@ -100,6 +113,12 @@ class Dispatcher:
             return job
         job.advance()
         return job
+
+    def _sheds(self, call: Call) -> bool:
+        """Whether a request is not taken on as things stand."""
+        wishes = call.annotations
+        is_low = wishes.priority < Priority.NORMAL and not wishes.latency_critical
+        return is_low or self.pressure is Stage.NOTHING
 
     def _take_on(self, call: Call) -> ProxyError | None:
         """What a key's limits say of one more request of its; from here on `forget` gives back its place."""

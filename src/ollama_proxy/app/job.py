@@ -230,15 +230,25 @@ class Job:
         self._waiting.given_up, self._waiting.substitute = given_up, substitute
         if self._reuse is not None and not substitute:
             self._waiting.find_held = self._reuse.find_held
+        self._waiting.size_bytes = len(self.call.raw.body) if self.call.raw is not None else self.call.prompt_bytes
         try:
-            owner.admission.add(self._waiting, owner.clock())
+            displaced = owner.admission.add(self._waiting, owner.clock())
         except Full as full:
             self._waiting = None
             self._taken = owner.decisions.take(self.call.request_id, self.life.attempts + 1, given, decision)
             self.life.ended()
             self._end_with(ProxyError(ErrorKind.OVERLOADED, str(full), retry_after_s=max(1.0, full.wait_s)), "refused")
             return
+        if displaced is not None:
+            displaced.owner.make_way(displaced.wait_s)
         owner.plan_soon()
+
+    def make_way(self, wait_s: float | None) -> None:
+        """The queue is full, and somebody more urgent got its place."""
+        self._waiting = None
+        self.life.ended()
+        told = "the queue is full, and a more urgent request got its place"
+        self._end_with(ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=max(1.0, wait_s or 0.0)), "refused")
 
     async def _look_again(self, refresh: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Decide once more over fresh lists: somebody may have put the model on a server a moment ago."""

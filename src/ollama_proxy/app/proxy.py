@@ -36,6 +36,7 @@ from ollama_proxy.app.notify import READY, STOPPING, notify
 from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports, Sockets, find_places
+from ollama_proxy.app.pressure import Pressure
 from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.reload import CannotAdopt, Reloader, Source
@@ -64,6 +65,7 @@ from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.energy.ledger.summary import Accounting as AccountingRule
 from ollama_proxy.energy.ledger.summary import By
 from ollama_proxy.energy.meters.supply import read_supply
+from ollama_proxy.fleet.admission import Bounds
 from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
@@ -117,7 +119,7 @@ class Proxy:
             clock=self._loop.time,
             substitutes=_canonical_substitutes(config),
             refresh=self._refresh_lists,
-            most_waiting=config.routing.max_waiting,
+            bounds=_bounds(config),
             budget=self._budget,
             max_attempts=_max_attempts(config),
             decisions=Decisions(self._decision_file.add if self._decision_file is not None else None),
@@ -125,6 +127,7 @@ class Proxy:
             prefixes=PrefixBook() if config.routing.prefix_affinity else None,
         )
         self._dispatcher.continues = config.routing.continuation == "auto"
+        self._pressure = _pressure(config)
         #: Where the pages about decisions ask.
         self.inquiry = Desk(self._dispatcher, self._policy_in)
         self._dispatcher.resteer = self._steer
@@ -274,6 +277,7 @@ class Proxy:
             await asyncio.sleep(_SWEEP_S)
             now_s = self._loop.time()
             self._steer()
+            self._dispatcher.pressure, self._dispatcher.pressure_told = self._pressure.look(), self._pressure.told
             self._dispatcher.sweep(now_s)
             self._ports.sweep(now_s)
             self.guard.sweep()
@@ -357,7 +361,8 @@ class Proxy:
             self._steering.mode = mode
         self._dispatcher.policy = self._steering.policy
         self._dispatcher.substitutes = _canonical_substitutes(config)
-        self._dispatcher.admission.most = config.routing.max_waiting
+        self._dispatcher.admission.bounds = _bounds(config)
+        self._pressure = _pressure(config)
         self._dispatcher.max_attempts = _max_attempts(config)
         self._dispatcher.continues = config.routing.continuation == "auto"
         if config.routing.prefix_affinity != before.routing.prefix_affinity:
@@ -480,6 +485,16 @@ class Proxy:
 def _probe_interval_s(config: Config) -> float:
     """Without health checks the healthy are left alone; the others still have to be found again."""
     return config.health.interval_seconds if config.health.enabled else math.inf
+
+
+def _bounds(config: Config) -> Bounds:
+    routing = config.routing
+    return Bounds(routing.max_waiting, routing.max_waiting_mb * 1e6, routing.max_wait_seconds or math.inf)
+
+
+def _pressure(config: Config) -> Pressure:
+    process = config.process
+    return Pressure(process.memory_limit_mb, process.shed_low_at, process.shed_all_at)
 
 
 def _max_attempts(config: Config) -> int:

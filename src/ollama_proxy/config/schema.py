@@ -125,6 +125,17 @@ class Process(Section, frozen=True):
     grace_seconds: Annotated[
         float, Meta(ge=0, le=86400, description="after SIGTERM, for answers that run; what is left then gets an error")
     ] = 30
+    memory_limit_mb: Annotated[
+        float,
+        Meta(ge=0, le=1e9, description="of this process, for the marks below; 0 = that of the control group, if any"),
+    ] = 0
+    shed_low_at: Annotated[
+        float,
+        Meta(gt=0, le=1, description="share of memory or descriptors from which requests of low priority are refused"),
+    ] = 0.85
+    shed_all_at: Annotated[
+        float, Meta(gt=0, le=1, description="and from which all new ones are; those that run go on")
+    ] = 0.95
     drain_delay_seconds: Annotated[
         float,
         Meta(ge=0, le=3600, description="before that: not ready, but serving on, until load balancers have noticed"),
@@ -295,7 +306,24 @@ class Routing(Section, frozen=True):
             "`X-Continue: never` says of one request, ends it with an error"
         ),
     ] = "auto"
-    max_waiting: Annotated[int, Meta(ge=0, le=1_000_000, description="requests that may wait for a slot")] = 512
+    max_waiting: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="requests that may wait for a slot; when full, a more urgent one takes the last one's place",
+        ),
+    ] = 512
+    max_waiting_mb: Annotated[float, Meta(gt=0, le=1e6, description="and their bodies together")] = 256
+    max_wait_seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="a new request of normal or lower priority is refused where those before it wait for longer; "
+            "0 = never",
+        ),
+    ] = 600
     record_file: Annotated[
         str,
         Meta(

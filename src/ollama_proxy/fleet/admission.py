@@ -12,6 +12,7 @@ callers (start-time fair queueing: a caller's requests are tagged with the work 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from ollama_proxy.routing.record import Inputs, tell_given_up
 AGEING_S = 60.0
 #: Only so many are planned at a time. Behind them only kinds of request are looked at of which nobody waits before.
 _MOST_PLANNED = 64
+_RECKONED_S = 0.1
 
 Verdict = Decision | Refusal
 Judge = Callable[[RoutingRequest, FleetView, Policy, frozenset[str]], Verdict]
@@ -49,6 +51,7 @@ class Waiting:
         "planned_at",
         "rank",
         "request",
+        "size_bytes",
         "substitute",
         "tag",
         "tried",
@@ -73,6 +76,8 @@ class Waiting:
         self.planned_at = ""
         #: What the last plan decided on.
         self.given: Inputs | None = None
+        #: Of its body, which is kept meanwhile.
+        self.size_bytes = 0
         #: What it has given up already to find anybody at all, and whether that is the very model.
         self.given_up, self.substitute = "", False
         #: What backends hold of its prompt now, in tokens, where that is worth a look.
@@ -102,11 +107,22 @@ _NEVER = float("inf")
 _Kind = tuple[str, frozenset[Need], str, float, frozenset[str], frozenset[str] | None]
 
 
-class Full(Exception):
-    """As many wait as may; `wait_s` is how long the last of them is expected to."""
+class Bounds(msgspec.Struct, frozen=True):
+    """How much may wait: requests, their bytes, and the seconds that a new one would wait. inf for no bound.
 
-    def __init__(self, waiting: int, wait_s: float) -> None:
-        super().__init__(f"{waiting} requests wait already; the last of them for about {wait_s:.0f} s")
+    The seconds are no bound for those of a class above normal: they are served before most that wait.
+    """
+
+    requests: float = inf
+    size_bytes: float = inf
+    wait_s: float = inf
+
+
+class Full(Exception):
+    """As much waits as may; `wait_s` is how long the last of it is expected to."""
+
+    def __init__(self, why: str, wait_s: float) -> None:
+        super().__init__(f"{why}; the last of them for about {wait_s:.0f} s")
         self.wait_s = wait_s
 
 
@@ -118,18 +134,21 @@ class Admission:
         fleet: Fleet,
         policy: Callable[[], Policy],
         *,
-        most: int = 1_000_000,
+        bounds: Bounds | None = None,
         in_order: bool = True,
         judge: Judge = decide,
     ) -> None:
-        """At `most` so many wait. `in_order` false serves first come first served, whatever the class; `judge` is
+        """No more than `bounds` wait. `in_order` false serves first come first served, whatever the class; `judge` is
         `decide`, or times it."""
-        self.most = most
+        self.bounds = bounds or Bounds()
         self._fleet = fleet
         self._policy = policy
         self._in_order = in_order
         self._judge = judge
         self._waiting: dict[Waiting, None] = {}
+        self._size_bytes = 0
+        #: When it was last reckoned how long the last will wait, and that.
+        self._reckoned = (-1.0, 0.0)
         self._virtual = 0.0
         self._wants: list[Want] = []
         self._tags: dict[str, float] = {}
@@ -137,16 +156,60 @@ class Admission:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, waiting: Waiting, now_s: float) -> None:
-        """One more waits. Raises `Full`."""
-        if len(self._waiting) >= self.most:
-            raise Full(len(self._waiting), self.expect_wait(now_s))
+    def add(self, waiting: Waiting, now_s: float) -> Waiting | None:
+        """One more waits; whoever had to make room for it, as of a lower class. Raises `Full`."""
+        displaced = None
+        excess = self._find_excess(waiting, now_s)
+        if excess:
+            displaced = self._find_lower(waiting, now_s)
+            if displaced is None:
+                raise Full(excess, self._expect_soon(now_s))
+            self.remove(displaced)
+            if self._find_excess(waiting, now_s):
+                self._keep(displaced)
+                raise Full(excess, self._expect_soon(now_s))
         waiting.tag = max(self._virtual, self._tags.get(waiting.caller, 0.0))
+        self._keep(waiting)
+        return displaced
+
+    def _keep(self, waiting: Waiting) -> None:
         self._waiting[waiting] = None
+        self._size_bytes += waiting.size_bytes
+
+    def _find_excess(self, waiting: Waiting, now_s: float) -> str:
+        """Which bound one more would exceed, in words; "" for none."""
+        bounds, count = self.bounds, len(self._waiting)
+        if count >= bounds.requests:
+            return f"{count} requests wait already"
+        if self._size_bytes + waiting.size_bytes > bounds.size_bytes:
+            return f"{count} requests of {self._size_bytes / 1e6:.1f} MB wait already"
+        if bounds.wait_s < inf and waiting.rank <= Priority.NORMAL and self._expect_known() > bounds.wait_s:
+            return f"{count} requests wait already, and none may for more than {bounds.wait_s:g} s"
+        return ""
+
+    def _expect_known(self) -> float:
+        """How long the last of those that wait will, from those that were planned."""
+        known = [one.wait_s for one in self._waiting if one.wait_s is not None]
+        return max(known) * len(self._waiting) / len(known) if known else 0.0
+
+    def _find_lower(self, waiting: Waiting, now_s: float) -> Waiting | None:
+        """The last in the line, if it is of a lower class even by its age."""
+        last = max(self._waiting, key=lambda one: one.order(now_s), default=None)
+        return last if last is not None and -last.order(now_s)[0] < waiting.rank else None
+
+    def _expect_soon(self, now_s: float) -> float:
+        """How long the last will probably wait. When many are refused, that is reckoned ten times a second."""
+        reckoned_s, wait_s = self._reckoned
+        if not 0 <= now_s - reckoned_s < _RECKONED_S:
+            wait_s = self.expect_wait(now_s)
+            self._reckoned = (now_s, wait_s)
+        return wait_s
 
     def remove(self, waiting: Waiting) -> None:
         """It waits no longer."""
-        self._waiting.pop(waiting, None)
+        if waiting in self._waiting:
+            del self._waiting[waiting]
+            self._size_bytes -= waiting.size_bytes
 
     def line(self, now_s: float) -> list[Waiting]:
         """All that wait, whoever is served first at the front."""

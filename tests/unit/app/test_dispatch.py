@@ -20,6 +20,7 @@ from ollama_proxy.domain.device import BackendSpec, BackendView, Health, ModelFa
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
 from ollama_proxy.domain.ports import AttemptSink, Backend, ProbeReport
 from ollama_proxy.energy.model import UNKNOWN
+from ollama_proxy.fleet.admission import Bounds
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.observability.logs import RequestLog
 from ollama_proxy.observability.metrics import Metrics
@@ -118,7 +119,7 @@ class Client:
 class Stage:
     """A dispatcher over scripted backends and a clock that stands still."""
 
-    def __init__(self, *names: str, held_slots: int = 0, most_waiting: int = 512) -> None:
+    def __init__(self, *names: str, held_slots: int = 0, most_waiting: float = 512) -> None:
         """`held_slots` of each backend are kept by the proxy; 0 for none."""
         self.now_s = 1000.0
         self.fleet = Fleet()
@@ -129,7 +130,7 @@ class Stage:
         books = Books(self.fleet, Metrics(self.fleet.view, "1"), RequestLog(io.StringIO(), enabled=False))
         served: dict[str, Backend] = dict(self.backends)
         self.dispatcher = Dispatcher(
-            self.fleet, served, Policy(), books, lambda: self.now_s, Timeouts(), most_waiting=most_waiting
+            self.fleet, served, Policy(), books, lambda: self.now_s, Timeouts(), bounds=Bounds(most_waiting)
         )
         self.client = Client()
 

@@ -180,6 +180,25 @@ def test_more_than_may_wait_are_told_when_to_come_back() -> None:
     run(play())
 
 
+def test_whoever_makes_way_for_a_more_urgent_request_is_told() -> None:
+    async def play() -> None:
+        stage = Stage("a", held_slots=1, most_waiting=1)
+        submit(stage, Client())
+        low, high = Client(), Client()
+        displaced = submit(stage, low, priority=Priority.LOW)
+        await settle()
+        submit(stage, high, priority=Priority.HIGH)
+        assert low.error is not None
+        assert low.error.kind is ErrorKind.OVERLOADED
+        assert low.error.retry_after_s >= 1
+        assert "a more urgent request got its place" in low.error.message
+        assert displaced not in stage.dispatcher.running
+        assert high.error is None
+        assert len(stage.dispatcher.admission) == 1
+
+    run(play())
+
+
 def test_embeddings_take_no_slot_and_wait_for_none() -> None:
     async def play() -> None:
         stage = Stage("a", held_slots=1)

@@ -16,7 +16,7 @@ from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.lengths import BINS, Lengths
 from ollama_proxy.domain.ports import ProbeReport
-from ollama_proxy.fleet.admission import AGEING_S, Admission, Full, Waiting
+from ollama_proxy.fleet.admission import AGEING_S, Admission, Bounds, Full, Waiting
 from ollama_proxy.fleet.running import Running, predict_running
 from ollama_proxy.fleet.state import Fleet
 
@@ -29,13 +29,15 @@ LONG = Lengths([0.0] * (BINS - 1) + [1.0])
 class Hall:
     """A queue before real backends, whose requests end when the test says so."""
 
-    def __init__(self, most: int = 1000, policy: Policy | None = None, **slots: int) -> None:
+    def __init__(
+        self, most: int = 1000, policy: Policy | None = None, bounds: Bounds | None = None, **slots: int
+    ) -> None:
         self.now_s = 1000.0
         self.fleet = Fleet()
         for name, count in slots.items():
             self.join(BackendSpec(name, "openai", name, "cpu", 10, 500, 10, slots=count, held=True))
         self.policy = policy or Policy()
-        self.queue = Admission(self.fleet, lambda: self.policy, most=most)
+        self.queue = Admission(self.fleet, lambda: self.policy, bounds=bounds or Bounds(most))
         self.begun: list[str] = []
         self.refused: dict[str, Refusal] = {}
         self.at: dict[str, tuple[str, Running]] = {}
@@ -418,3 +420,53 @@ def test_without_order_all_is_first_come_first_served() -> None:
     hall.wait("2", priority=Priority.REALTIME)
     hall.wait("3", max_latency_ms=60_000)
     assert order_of(hall) == "123"
+
+
+# -- bounds ------------------------------------------------------------------------
+
+
+def test_bodies_that_wait_are_bounded_together() -> None:
+    hall = Hall(bounds=Bounds(size_bytes=1000), a=1)
+    kept = Waiting("1", RoutingRequest(MODEL, MODEL, CAN, Annotations()), 0.0, "", frozenset())
+    kept.size_bytes = 900
+    hall.queue.add(kept, hall.now_s)
+    large = Waiting("2", kept.request, 0.0, "", frozenset())
+    large.size_bytes = 200
+    with pytest.raises(Full, match=r"1 requests of .* MB wait already"):
+        hall.queue.add(large, hall.now_s)
+    hall.queue.remove(kept)
+    hall.queue.remove(kept)
+    hall.queue.add(large, hall.now_s)
+    assert len(hall.queue) == 1
+
+
+def test_whoever_would_wait_for_too_long_is_refused_unless_it_is_urgent() -> None:
+    hall = Hall(bounds=Bounds(wait_s=25), a=1)
+    for name in "1234":
+        hall.wait(name)
+    hall.plan()
+    # Each takes ten seconds, so that the last of three waits for thirty.
+    with pytest.raises(Full, match="none may for more than 25 s"):
+        hall.wait("5")
+    hall.wait("urgent", priority=Priority.HIGH)
+    hall.end("1")
+    assert hall.begun[-1] == "urgent"
+
+
+def test_in_a_full_queue_the_more_urgent_takes_the_place_of_the_last_of_the_lowest_class() -> None:
+    hall = Hall(most=3, a=1)
+    hall.wait("runs")
+    hall.plan()
+    for name, priority in (("low", Priority.LOW), ("lower", Priority.BEST_EFFORT), ("normal", Priority.NORMAL)):
+        hall.wait(name, priority=priority)
+    request = RoutingRequest(MODEL, MODEL, CAN, Annotations(priority=Priority.HIGH))
+    displaced = hall.queue.add(Waiting("high", request, hall.now_s, "", frozenset()), hall.now_s)
+    assert displaced is not None
+    assert displaced.owner == "lower"
+    assert len(hall.queue) == 3
+    with pytest.raises(Full):
+        hall.wait("another", priority=Priority.LOW)
+    # Age counts as class.
+    hall.now_s += 600
+    with pytest.raises(Full):
+        hall.wait("young", priority=Priority.CRITICAL)

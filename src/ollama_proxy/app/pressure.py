@@ -1,0 +1,99 @@
+"""How near the process is to the end of its memory or of its descriptors, and what it takes on then. Linux; elsewhere
+nothing is known and nothing is shed.
+
+By stages: from one mark on requests of a low class are refused, from a higher one all new ones, while those that run
+go on. A stage is left only a little below its mark, so that it does not flicker.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+_log = logging.getLogger(__name__)
+
+#: Below its mark by this, a stage is left.
+_SLACK = 0.03
+_MB = 1e6
+
+
+class Stage(enum.IntEnum):
+    """What is taken on."""
+
+    ALL = 0
+    NOT_LOW = 1
+    NOTHING = 2
+
+
+class Use(msgspec.Struct, frozen=True):
+    """Of one resource: what it is, how much is used and how much there is."""
+
+    what: str
+    used: float
+    limit: float
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return self.used / self.limit if self.limit > 0 else 0.0
+
+
+def find_stage(share: float, before: Stage, low_at: float, all_at: float) -> Stage:
+    """The stage at a share of the scarcest resource, coming from the stage before."""
+    for stage, mark in ((Stage.NOTHING, all_at), (Stage.NOT_LOW, low_at)):
+        if share >= mark - (_SLACK if before >= stage else 0.0):
+            return stage
+    return Stage.ALL
+
+
+class Pressure:
+    """Looks at the process when it is told to."""
+
+    def __init__(self, memory_limit_mb: float, low_at: float, all_at: float, proc: Path = Path("/proc/self")) -> None:
+        """`memory_limit_mb` 0 takes the control group's limit, if there is one; marks are shares from 0 to 1."""
+        self._limit_bytes = memory_limit_mb * _MB or _read_group_limit()
+        self._low_at, self._all_at = low_at, all_at
+        self._proc = proc
+        self.stage = Stage.ALL
+        #: What is scarce, for people; "" while nothing is.
+        self.told = ""
+
+    def look(self) -> Stage:
+        """The stage now; call about once a second."""
+        uses = self._read()
+        scarcest = max(uses, key=lambda one: one.share, default=Use("nothing", 0, 1))
+        before, self.stage = self.stage, find_stage(scarcest.share, self.stage, self._low_at, self._all_at)
+        self.told = f"{scarcest.share:.0%} of its {scarcest.what} are in use" if self.stage else ""
+        if self.stage > before:
+            _log.warning("sheds load, stage %d: %s", self.stage, self.told)
+        elif self.stage < before:
+            _log.info("takes on more again, stage %d", self.stage)
+        return self.stage
+
+    def _read(self) -> Sequence[Use]:
+        found = []
+        try:
+            if self._limit_bytes:
+                pages = int((self._proc / "statm").read_text().split()[1])
+                found.append(Use("memory", pages * resource.getpagesize(), self._limit_bytes))
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if limit not in (-1, resource.RLIM_INFINITY):
+                found.append(Use("descriptors", len(os.listdir(self._proc / "fd")), limit))
+        except (OSError, ValueError, IndexError):
+            # Without descriptors this folder cannot be opened either.
+            found.append(Use("descriptors", 1, 1))
+        return found if self._proc.exists() else ()
+
+
+def _read_group_limit() -> float:
+    """Bytes that the control group may take; 0.0 where it has no limit, or none is known."""
+    try:
+        return float(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):
+        return 0.0
