@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Limit, Policy, PowerSet, Refusal, RoutingRequest
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Neighbour, Rates, Wait
+from ollama_proxy.domain.device import (
+    BackendSpec,
+    BackendView,
+    FleetView,
+    Health,
+    ModelFacts,
+    Neighbour,
+    PromptLimit,
+    Rates,
+    Wait,
+)
 from ollama_proxy.domain.lengths import BINS, Lengths
 from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.decide import decide, price_of_seconds
@@ -67,6 +77,10 @@ neighbours = st.builds(
     watts=st.floats(0.1, 100),
     price_watts=st.sampled_from((0.0, 1.0, 100.0)),
 )
+refused = st.dictionaries(
+    st.sampled_from(MODELS),
+    st.tuples(st.builds(PromptLimit, st.sampled_from((100.0, 500.0)), st.sampled_from((0, 50)))),
+)
 waits = st.none() | st.builds(Wait, mean_s=st.floats(0.05, 60), var_s2=st.floats(0, 100))
 
 
@@ -76,7 +90,8 @@ def fleets(draw: st.DrawFn) -> FleetView:
     for name in draw(st.lists(st.sampled_from(IDS), unique=True, min_size=1)):
         spec = msgspec.structs.replace(draw(specs), id=name)
         held = draw(st.lists(st.sampled_from(MODELS), unique=True))
-        sizes = {model: ModelFacts(model, size_bytes=draw(st.sampled_from((4 * 10**8, 5 * 10**9)))) for model in held}
+        context, size = st.sampled_from((0, 0, 0, 4096)), st.sampled_from((4 * 10**8, 5 * 10**9))
+        sizes = {model: ModelFacts(model, size_bytes=draw(size), context_length=draw(context)) for model in held}
         views.append(
             BackendView(
                 spec,
@@ -87,6 +102,7 @@ def fleets(draw: st.DrawFn) -> FleetView:
                 rates={model: draw(learned) for model in held if draw(st.booleans())},
                 capabilities=draw(st.sampled_from((frozenset(Need), frozenset((Need.GENERATE,))))),
                 beside_bytes=draw(st.sampled_from((0, 10**9))),
+                prompt_limits=draw(st.just({}) | refused),
             )
         )
     counted, coupled = draw(st.booleans()), draw(st.booleans())
@@ -251,6 +267,47 @@ def is_late(request: RoutingRequest, fleet: FleetView, policy: Policy, backend: 
     return isinstance(alone, Refusal) or (alone.chosen.estimate.chance or 0) < wanted + 1e-6
 
 
+def is_too_long(request: RoutingRequest, view: BackendView) -> bool:
+    """By what the server says of its context, and by what it has refused."""
+    if Need.EMBED in request.needs:  # many texts, each of which has to fit
+        return False
+    context = (view.models or {}).get(request.model, ModelFacts("")).context_length
+    return 0 < context * 1.3 < request.prompt_tokens or any(
+        request.prompt_tokens >= one.prompt_tokens * 0.85 and request.max_tokens >= one.max_tokens
+        for one in view.prompt_limits.get(request.model, ())
+    )
+
+
+def forget_lengths(fleet: FleetView) -> FleetView:
+    """The same fleet while nothing is known of how long prompts may be."""
+
+    def forget(view: BackendView, wait: Wait | None) -> tuple[BackendView, Wait | None]:
+        models = view.models
+        if models is not None:
+            models = {name: msgspec.structs.replace(one, context_length=0) for name, one in models.items()}
+        return msgspec.structs.replace(view, models=models, prompt_limits={}, memory={}), wait
+
+    return changed(fleet, forget)
+
+
+@many
+@cases
+def test_a_prompt_goes_where_it_is_too_long_only_if_nobody_else_can_take_it(
+    request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
+) -> None:
+    verdict, bold = decide(request, fleet, policy, tried), decide(request, forget_lengths(fleet), policy, tried)
+    if not request.annotations.max_latency_ms:
+        # What is known of lengths never makes a refusal of what somebody might do.
+        assert isinstance(verdict, Refusal) is isinstance(bold, Refusal)
+    by_id = {view.id: view for view in fleet.backends}
+    long = [is_too_long(request, by_id[name]) for name in ids(verdict)]
+    assert len(set(long)) <= 1
+    if any(long):
+        assert ids(verdict) == ids(bold)
+        assert isinstance(verdict, Decision)
+        assert "seems too long" in verdict.reason
+
+
 @many
 @cases
 def test_every_rejection_names_a_limit_that_is_truly_violated(
@@ -280,6 +337,7 @@ def test_every_rejection_names_a_limit_that_is_truly_violated(
             # The other model can be unloaded; what others beside it hold cannot.
             Limit.MEMORY_NOW: view.beside_bytes > 0 and request.model not in view.loaded,
             Limit.LATENCY: rejection.limit is Limit.LATENCY and is_late(request, fleet, policy, rejection.backend),
+            Limit.PROMPT_LENGTH: is_too_long(request, view),
             Limit.NOT_TARGET: request.annotations.target not in (view.id, view.spec.hardware),
         }
         assert truth[rejection.limit], rejection
@@ -388,6 +446,7 @@ def test_tightening_a_limit_only_removes(
     """With a latency limit that is to be kept; a best effort lets everybody try when nobody keeps it."""
     wishes = msgspec.structs.replace(request.annotations, on_infeasible="reject")
     loose = msgspec.structs.replace(request, annotations=wishes)
+    fleet = forget_lengths(fleet)  # who has refused such prompts is asked when nobody else is left
     before = ids(decide(loose, fleet, policy, tried))
     tighter = [
         msgspec.structs.replace(wishes, max_power_watts=(wishes.max_power_watts or 100) / 2),

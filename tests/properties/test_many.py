@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Policy, Refusal, RoutingRequest
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Rates, Wait
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, PromptLimit, Rates, Wait
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.lengths import BINS, Lengths
 from ollama_proxy.domain.ports import ProbeReport
@@ -34,6 +34,10 @@ from tests.properties.test_decide import MODELS, learned, specs, waits
 several = settings(max_examples=60, deadline=None)
 a_few = settings(max_examples=25, deadline=None)
 
+SHORT = {
+    "m:1b": ModelFacts("m:1b", size_bytes=4 * 10**8, context_length=4096),
+    "m:7b": ModelFacts("m:7b", size_bytes=5 * 10**9, context_length=200_000),
+}
 BOTH = {"m:1b": ModelFacts("m:1b", size_bytes=4 * 10**8), "m:7b": ModelFacts("m:7b", size_bytes=5 * 10**9)}
 #: Few kinds of device, so that many are equal; most of them are fit, or there would be no choice.
 kinds = st.builds(
@@ -46,9 +50,10 @@ kinds = st.builds(
         preferred_models=st.sampled_from(((), ("m:1b",))),
     ),
     health=st.sampled_from((*[Health.HEALTHY] * 5, Health.UNHEALTHY)),
-    models=st.sampled_from((BOTH, BOTH, BOTH, {"m:7b": BOTH["m:7b"]}, {})),
+    models=st.sampled_from((BOTH, BOTH, SHORT, {"m:7b": BOTH["m:7b"]}, {})),
     rates=st.dictionaries(st.sampled_from(MODELS), learned),
     capabilities=st.sampled_from((frozenset(Need), frozenset(Need), frozenset((Need.GENERATE,)))),
+    prompt_limits=st.sampled_from(({}, {}, {"m:1b": (PromptLimit(900.0, 50),)})),
 )
 requests = st.builds(
     RoutingRequest,

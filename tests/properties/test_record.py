@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations, Priority
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Policy, PowerSet, Refusal, RefusalKind, RoutingRequest
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, Neighbour, Rates, Wait
+from ollama_proxy.domain.device import (
+    BackendSpec,
+    BackendView,
+    FleetView,
+    Health,
+    ModelFacts,
+    Neighbour,
+    PromptLimit,
+    Rates,
+    Wait,
+)
 from ollama_proxy.domain.lengths import BINS, Lengths, make_typical_lengths
 from ollama_proxy.routing.account import tell
 from ollama_proxy.routing.decide import decide
@@ -69,6 +79,7 @@ rates = st.builds(
     st.floats(0, 1),
     st.integers(0, 9),
 )
+refused = st.lists(st.builds(PromptLimit, st.floats(256, 900), st.integers(0, 9)), max_size=2).map(tuple)
 lengths = (
     st.none()
     | st.just(make_typical_lengths())
@@ -87,7 +98,13 @@ def fleets(draw: st.DrawFn) -> FleetView:
             None
             if held is None
             else {
-                model: ModelFacts(model.upper(), "d", draw(st.sampled_from((0, 4 * 10**8, 5 * 10**9))), there=there)
+                model: ModelFacts(
+                    model.upper(),
+                    "d",
+                    draw(st.sampled_from((0, 4 * 10**8, 5 * 10**9))),
+                    context_length=draw(st.sampled_from((0, 512))),
+                    there=there,
+                )
                 for model in held
             }
         )
@@ -106,6 +123,7 @@ def fleets(draw: st.DrawFn) -> FleetView:
                 asleep=draw(st.booleans()),
                 resident_bytes=draw(st.dictionaries(st.sampled_from(MODELS), st.just(10**9))),
                 beside_bytes=draw(st.sampled_from((0, 10**9))),
+                prompt_limits=draw(st.dictionaries(st.sampled_from((*MODELS, "tiny:latest")), refused)),
                 requests_per_minute=7,
                 memory={},
             )

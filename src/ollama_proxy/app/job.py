@@ -15,7 +15,7 @@ import msgspec
 
 from ollama_proxy.app.bill import Bill
 from ollama_proxy.app.continuing import ask_for_rest, find_obstacle, join_outcomes, tell_obstacle, tell_seam
-from ollama_proxy.app.lessons import teach
+from ollama_proxy.app.lessons import learn_limit, teach
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import Timing, believe, describe_route, sum_up
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Progress, Route
@@ -410,6 +410,8 @@ class Job:
             self._doubtful.append((life.backend, asked, failure))
         else:
             owner.books.blame(life.backend, asked, failure, owner.clock())
+            if failure.kind is FailureKind.PROMPT_TOO_LONG:
+                failure = learn_limit(owner, self._request, life.backend, asked, failure, life.tried)
         owner.books.attempt_failed(life.backend, failure)
         given = self._taken.given if self._taken is not None else None
         self._close_decision("failed", failure.message)

@@ -125,7 +125,7 @@ class Memory:
             Learned(
                 _VERSION,
                 time.time(),
-                dispatcher.fleet_state.save_rates(),
+                dispatcher.fleet_state.save_rates(dispatcher.clock()),
                 dispatcher.lengths.save(),
                 dispatcher.prompts.save(),
                 dispatcher.accounting.save_joules(),

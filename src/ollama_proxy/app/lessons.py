@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ollama_proxy.app.settlement import Timing
 from ollama_proxy.domain.answer import Finished, Usage
 from ollama_proxy.domain.call import COST_NOTHING, Call
 from ollama_proxy.domain.decision import Decision, RoutingRequest
+from ollama_proxy.domain.device import PromptLimit
+from ollama_proxy.domain.errors import Failure, FailureKind
+from ollama_proxy.routing.decide import read_target
+from ollama_proxy.routing.prompt_limits import is_one_text
 
 if TYPE_CHECKING:
     from ollama_proxy.app.dispatch import Dispatcher
@@ -38,8 +44,28 @@ def teach(
         _learn_trust(owner, decision, timing, usage)
     elif usage.prompt_tokens and not usage.cached_tokens:
         owner.prompts.learn(request.model, call.prompt_bytes, usage.prompt_tokens)
+    if decision.scored[0][1].prompt_limits is not None:
+        owner.fleet_state.took_prompt(decision.backend, decision.model, request.prompt_tokens, request.max_tokens)
     if usage.output_tokens:
         _judge(owner, request, decision, timing, usage.output_tokens)
+
+
+def learn_limit(
+    owner: Dispatcher, request: RoutingRequest, backend: str, model: str, failure: Failure, tried: frozenset[str]
+) -> Failure:
+    """Take in that a backend refused a prompt for its length; `model` is the name that it was asked for.
+
+    Returns what it is for the request: a refusal for good where no other backend is meant by its target. A target that
+    is well never gives way in silence.
+    """
+    if not request.embed and is_one_text(request.needs):
+        limit = PromptLimit(request.prompt_tokens, request.max_tokens)
+        owner.fleet_state.refused_prompt(backend, model, limit, owner.clock())
+    wish = request.annotations.target
+    target = read_target(wish, request.model, owner.fleet_state.view(), tried) if wish else None
+    if target is None or target.wanted:
+        return failure
+    return msgspec.structs.replace(failure, kind=FailureKind.REJECTED)
 
 
 def _learn_trust(owner: Dispatcher, decision: Decision, timing: Timing, usage: Usage) -> None:

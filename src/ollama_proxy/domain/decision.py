@@ -25,6 +25,7 @@ class Limit(enum.Enum):
     MODEL_TOO_LARGE = "model too large"
     MEMORY = "does not fit into the memory"
     CAPABILITY = "capability missing"
+    PROMPT_LENGTH = "prompt too long"
     POWER = "over the power limit"
     POWER_NOW = "over the power limit while others run"
     SYSTEM_POWER = "not among those that may run now"

@@ -150,6 +150,14 @@ class Neighbour(msgspec.Struct, frozen=True, gc=False):
     price_watts: float = 0.0
 
 
+class PromptLimit(msgspec.Struct, frozen=True, gc=False):
+    """Prompts of so many tokens and more were refused for their length, where an answer might take `max_tokens` or more
+    (0 for any)."""
+
+    prompt_tokens: float
+    max_tokens: int = 0
+
+
 class KeptOut(msgspec.Struct, frozen=True, gc=False):
     """A model's requests are kept from a backend that failed them of late, beyond so many at once in all."""
 
@@ -190,6 +198,8 @@ class BackendView(msgspec.Struct, frozen=True, dict=True):
     beside_bytes: int = 0
     #: By the model's canonical name there. Empty nearly always.
     kept_out: Mapping[str, KeptOut] = {}
+    #: What each model, by canonical name, has refused of late for being too long.
+    prompt_limits: Mapping[str, tuple[PromptLimit, ...]] = {}
 
     @property
     def id(self) -> str:

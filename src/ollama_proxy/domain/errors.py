@@ -102,6 +102,7 @@ class FailureKind(enum.Enum):
     SERVER_ERROR = "server error"
     MODEL_MISSING = "model missing"
     REJECTED = "request rejected"
+    PROMPT_TOO_LONG = "prompt too long"
     GARBAGE = "unreadable answer"
     CUT = "answer cut off"
     #: A well server that cannot do this one thing, as it found out only when it was asked.
@@ -122,6 +123,7 @@ class FailureKind(enum.Enum):
 _BLAMELESS = frozenset(
     (
         FailureKind.REJECTED,
+        FailureKind.PROMPT_TOO_LONG,
         FailureKind.MODEL_MISSING,
         FailureKind.RATE_LIMITED,
         FailureKind.UNABLE,

@@ -21,6 +21,7 @@ from ollama_proxy.domain.device import (
     KeptOut,
     ModelFacts,
     Moves,
+    PromptLimit,
     Rates,
     Wait,
 )
@@ -34,6 +35,7 @@ from ollama_proxy.fleet.minute import LastMinute
 from ollama_proxy.fleet.naming import read_sizes, with_names
 from ollama_proxy.fleet.pools import Pools, SavedCouplings, Surroundings
 from ollama_proxy.fleet.rates import MAX_MODELS, Learner, Observation, SavedRates
+from ollama_proxy.fleet.refusals import PromptRefusals, SavedRefusal
 from ollama_proxy.fleet.running import Running, Slot, forecast_slots, forecast_wait
 from ollama_proxy.routing.room import make_room
 
@@ -76,7 +78,9 @@ class _Record:
         "models",
         "now",
         "place",
+        "prompt_limits",
         "rates",
+        "refusals",
         "resident_bytes",
         "running",
         "seen",
@@ -104,6 +108,9 @@ class _Record:
         self.judge = Judge()
         #: Those in flight whose end was predicted, in the order in which they were sent.
         self.running: dict[Running, None] = {}
+        #: Prompts that were too long for its models.
+        self.refusals = PromptRefusals()
+        self.prompt_limits: Mapping[str, tuple[PromptLimit, ...]] = {}
         self.emulated = False
         self.error_rate = 0.0
         self.avg_latency_ms = 0.0
@@ -158,6 +165,7 @@ class _Record:
                 self.resident_bytes,
                 self.beside_bytes,
                 self.kept_out,
+                self.prompt_limits,
             )
         return view
 
@@ -169,6 +177,8 @@ class SavedBackend(msgspec.Struct, frozen=True):
     models: dict[str, SavedRates]
     #: How much neighbours slow it.
     slowed: SavedCouplings = {}
+    #: Prompts that were too long.
+    refused: dict[str, list[SavedRefusal]] = {}
 
 
 class Fleet:
@@ -444,6 +454,26 @@ class Fleet:
                 record.kept_out = kept_out
                 self._touch(record)
 
+    def refused_prompt(self, backend: str, model: str, limit: PromptLimit, now_s: float) -> None:
+        """A prompt of so many tokens was too long there; `model` is the name as asked."""
+        record = self._records.get(backend)
+        if record is not None and record.refusals.learn(canonical_model(model), limit, now_s):
+            self._show_limits(record)
+
+    def took_prompt(self, backend: str, model: str, prompt_tokens: float, max_tokens: int) -> None:
+        """A prompt of so many tokens was answered there."""
+        record = self._records.get(backend)
+        if (
+            record is not None
+            and record.refusals
+            and record.refusals.took(canonical_model(model), prompt_tokens, max_tokens)
+        ):
+            self._show_limits(record)
+
+    def _show_limits(self, record: _Record) -> None:
+        record.prompt_limits = record.refusals.look()
+        self._touch(record)
+
     def fell_silent(self, backend: str, model: str) -> None:
         """A request was taken away since it got no answer in the time that is usual there; more is allowed the next."""
         record = self._records.get(backend)
@@ -473,14 +503,17 @@ class Fleet:
 
     # -- what outlasts a restart --------------------------------------------------
 
-    def save_rates(self) -> dict[str, SavedBackend]:
+    def save_rates(self, now_s: float) -> dict[str, SavedBackend]:
         """What was learned, by backend."""
         return {
             name: SavedBackend(
-                record.emulated, {model: one.save() for model, one in record.learners.items()}, self._pools.save(name)
+                record.emulated,
+                {model: one.save() for model, one in record.learners.items()},
+                self._pools.save(name),
+                record.refusals.save(now_s),
             )
             for name, record in self._records.items()
-            if record.learners
+            if record.learners or record.refusals
         }
 
     def restore_rates(self, saved: Mapping[str, SavedBackend], age_s: float, now_s: float) -> None:
@@ -494,7 +527,8 @@ class Fleet:
                 learner.restore(one, age_s)
                 record.rates = {**record.rates, model: learner.rates()}
             (self._pools_now or self._arrange_pools()).restore(name, before.slowed, age_s, now_s)
-            self._touch(record)
+            record.refusals.restore(before.refused, age_s, now_s)
+            self._show_limits(record)
 
     # -- probes --------------------------------------------------------------
 
@@ -540,6 +574,8 @@ class Fleet:
         """Let the counts of the last minute run out and idle devices fall asleep; call now and then."""
         for record in self._records.values():
             self._let_sleep(record, now_s)
+            if record.refusals and record.refusals.forget(now_s):
+                self._show_limits(record)
             before = record.ended.total
             record.ended.move(now_s)
             if record.taught or record.ended.total != before:

@@ -9,7 +9,7 @@ import msgspec
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.unreadable import UNREADABLE
 
-FaultKind = Literal["none", "refuse", "reset", "stall", "cut", "status", "slow", "garbage"]
+FaultKind = Literal["none", "refuse", "reset", "stall", "cut", "status", "slow", "garbage", "too_long"]
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -17,13 +17,14 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `refuse` closes the listening socket; `reset` drops the connection at once; `stall` accepts and says nothing; `cut`
     drops it after `after_chunks` pieces; `status` answers `status`; `slow` divides speeds by `factor`; `garbage` sends
-    bad JSON.
+    bad JSON; `too_long` refuses prompts of more than `tokens`, as devices with static shapes do.
     """
 
     fault: FaultKind = "none"
     after_chunks: Annotated[int, msgspec.Meta(ge=0)] = 3
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 503
     factor: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    tokens: Annotated[int, msgspec.Meta(ge=1)] = 1024
     #: How many requests it hits; 0 = all.
     times: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: The paths it hits; empty = every inference route.

@@ -115,6 +115,9 @@ class Run:
             self._schedule(0.0)
             return
         self._prompt_tokens = _count_tokens(prompt_of(request))
+        if self._fault.fault == "too_long" and self._prompt_tokens > self._fault.tokens:
+            self._refuse(ProxyError(ErrorKind.INVALID_REQUEST, "the input length exceeds the context length"))
+            return
         try:
             words, self._reason = await server.text.write(call.model, request)
         except ProxyError as error:

@@ -8,6 +8,8 @@ from typing import Any, assert_never
 from ollama_proxy.domain.decision import Limit, Refusal, RefusalKind
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
 
+_TOO_LONG = FailureKind.PROMPT_TOO_LONG
+
 
 def error_of_refusal(refusal: Refusal) -> ProxyError:
     """The error of a decision that found nobody."""
@@ -30,10 +32,11 @@ def error_of_refusal(refusal: Refusal) -> ProxyError:
 def error_of_failures(failures: Sequence[tuple[str, Failure]], refusal: Refusal | None = None) -> ProxyError:
     """The error after failed attempts, each as (backend, failure); the last one decides the kind.
 
-    `refusal` is the decision that followed when nobody else could be asked.
+    `refusal` is the decision that followed when nobody else could be asked. A prompt that is too long for one says
+    nothing of the others, so that it decides only where all said so.
     """
-    backend, failure = failures[-1]
-    if failure.kind is FailureKind.REJECTED:
+    backend, failure = next((one for one in reversed(failures) if one[1].kind is not _TOO_LONG), failures[-1])
+    if failure.kind in (FailureKind.REJECTED, _TOO_LONG):
         return ProxyError(
             ErrorKind.BACKEND_REFUSED,
             failure.message,
@@ -69,7 +72,7 @@ def _kind_of(failure: FailureKind, refusal: Refusal | None) -> ErrorKind:
             return ErrorKind.OVERLOADED
         case FailureKind.MODEL_MISSING:
             return ErrorKind.MODEL_NOT_FOUND
-        case FailureKind.REJECTED:
+        case FailureKind.REJECTED | FailureKind.PROMPT_TOO_LONG:
             return ErrorKind.BACKEND_REFUSED
         case FailureKind.REFUSED | FailureKind.UNREACHABLE:
             return _kind_of_silence(refusal)

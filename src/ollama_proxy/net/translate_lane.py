@@ -11,7 +11,7 @@ from ollama_proxy.domain.ports import AttemptSink
 from ollama_proxy.net.framing import EventTooLong
 from ollama_proxy.net.http1.exchange import Headers
 from ollama_proxy.net.kept import MOST_CHARS, Kept
-from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError
+from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError, failure_in_stream
 
 #: So many events are kept before they are joined.
 _MOST_EVENTS = 512
@@ -58,7 +58,7 @@ class DecodedAttempt(HttpAttempt):
         except DecodeError as error:
             self._fail(Failure(FailureKind.GARBAGE, f"unreadable answer: {error}"))
         except UpstreamError as error:
-            self._fail(Failure(FailureKind.SERVER_ERROR, str(error)))
+            self._fail(failure_in_stream(str(error)))
         else:
             self._tell([*events, *more] if events else more, finished)
 

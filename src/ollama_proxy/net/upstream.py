@@ -16,6 +16,7 @@ from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.framing import EventTooLong
 from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
 from ollama_proxy.net.http1.exchange import Headers
+from ollama_proxy.net.too_long import is_too_long
 
 _MAX_ERROR_BYTES = 64 * 1024
 #: What Ollama answers with 500 although the request is at fault.
@@ -24,6 +25,11 @@ _FAULT_OF_REQUEST = re.compile(
     r"Failed to create new sequence: no input provided",
     re.DOTALL,
 )
+
+
+#: Where a server may mean the length of the prompt, and what is the client's to change.
+_ABOUT_THE_REQUEST = (FailureKind.REJECTED, FailureKind.SERVER_ERROR)
+_FAULTS_OF_REQUEST = (FailureKind.REJECTED, FailureKind.PROMPT_TOO_LONG)
 
 
 class DecodeError(Exception):
@@ -101,7 +107,7 @@ class HttpAttempt(Upload):
         except DecodeError as error:
             self._fail_and_abort(Failure(FailureKind.GARBAGE, f"unreadable answer: {error}"))
         except UpstreamError as error:
-            self._fail_and_abort(Failure(FailureKind.SERVER_ERROR, str(error)))
+            self._fail_and_abort(failure_in_stream(str(error)))
 
     def on_answer(self, status: int, headers: Headers, body: bytes) -> None:
         self.on_response(status, headers)
@@ -121,7 +127,7 @@ class HttpAttempt(Upload):
         except DecodeError as error:
             self._fail(Failure(FailureKind.GARBAGE, f"unreadable answer: {error}"))
         except UpstreamError as error:
-            self._fail(Failure(FailureKind.SERVER_ERROR, str(error)))
+            self._fail(failure_in_stream(str(error)))
 
     def on_error(self, failure: Failure) -> None:
         if not self._over:
@@ -149,10 +155,18 @@ class HttpAttempt(Upload):
         text = error_text(body)
         message = f"HTTP {self._status}" + (f": {text}" if text else "")
         kind = failure_kind(self._status, text)
+        if kind in _ABOUT_THE_REQUEST and is_too_long(text, body):
+            kind = FailureKind.PROMPT_TOO_LONG
         # What the client did wrong is a 400 to it; Ollama's own words for it are known with their status.
         theirs = self._status < 500 or _FAULT_OF_REQUEST.match(text) is not None
-        status = self._status if theirs or kind is not FailureKind.REJECTED else 400
+        status = self._status if theirs or kind not in _FAULTS_OF_REQUEST else 400
         return Failure(kind, message, status, body, self._content_type, self._retry_after_s)
+
+
+def failure_in_stream(message: str) -> Failure:
+    """An error that a server tells with status 200."""
+    kind = FailureKind.PROMPT_TOO_LONG if is_too_long(message) else FailureKind.SERVER_ERROR
+    return Failure(kind, message)
 
 
 def failure_kind(status: int, text: str) -> FailureKind:
@@ -171,9 +185,8 @@ def failure_kind(status: int, text: str) -> FailureKind:
 
 
 def _kind_of_server_error(text: str) -> FailureKind:
-    # llama.cpp says 500 to an input that does not fit its batch, Ollama to several kinds of bad requests: asking again,
-    # or elsewhere, changes nothing.
-    if "too large to process" in text or _FAULT_OF_REQUEST.match(text):
+    # Ollama says 500 to several kinds of bad requests: asking again, or elsewhere, changes nothing.
+    if _FAULT_OF_REQUEST.match(text):
         return FailureKind.REJECTED
     return FailureKind.RATE_LIMITED if "maximum pending requests exceeded" in text else FailureKind.SERVER_ERROR
 

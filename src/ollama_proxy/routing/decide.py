@@ -20,7 +20,7 @@ from ollama_proxy.domain.device import BackendView, FleetView
 from ollama_proxy.domain.lengths import make_typical_lengths
 from ollama_proxy.routing.affinity import count_held, stay_at_home
 from ollama_proxy.routing.deadline import chance_of, infeasible, keep_limit, tell_feasible, tell_too_late
-from ollama_proxy.routing.explanation import explain_choice, explain_refusal, refuse_unknown_target
+from ollama_proxy.routing.explanation import add_clause, explain_choice, explain_refusal, refuse_unknown_target
 from ollama_proxy.routing.limits import (
     check_kept_out,
     check_limits,
@@ -32,6 +32,7 @@ from ollama_proxy.routing.limits import (
 from ollama_proxy.routing.neighbours import stand_beside
 from ollama_proxy.routing.patience import is_bounded, put_slow_last
 from ollama_proxy.routing.power_room import FOR_ANOTHER_SET, FOR_OTHERS, NOW, Room
+from ollama_proxy.routing.prompt_limits import check_prompt
 from ollama_proxy.routing.prospect import Prospect, Tail, look_ahead, subject_of
 from ollama_proxy.routing.ranking import is_free, rank_large
 from ollama_proxy.routing.rules import RULES
@@ -42,6 +43,7 @@ MOST_LOOPED = 64
 #: Costs further apart than this (joules) differ after rounding too.
 _SAME_J = 2e-6
 _SHORT = "; waits for room under the power cap"
+_ANYWAY = "; the prompt seems too long for it, but nobody else is left"
 _cost_of = itemgetter(0)
 
 
@@ -76,8 +78,9 @@ def decide(
     room = Room(power_set, fleet) if power_set is not None and power_set.cap_watts else None
     score = partial(_score, request, policy, tried, target.wanted, lambda_watts, answer_tokens)
     scored, rejections = score(fleet, room)
-    if room is not None and not scored and any(one.limit is Limit.SYSTEM_POWER for one in rejections):
-        scored, rejections = _wait_for_power(score, room)
+    anyway = False
+    if not scored and rejections:
+        scored, rejections, anyway = _look_further(score, fleet, room, rejections)
     short = room is not None and room.patience > NOW
     late: list[Scored] = []
     if scored and wishes.max_latency_ms and (policy.rule == "predictive" or infeasible(wishes, policy) == "reject"):
@@ -96,10 +99,13 @@ def decide(
         return tell_feasible(refusal, late, request, policy) if late else refusal
     best: Prospect = scored[0][1]
     stand_in = _explain_stand_in(best.backend, request, fleet, tried) if best.stands_in else ""
+    reason = explain_choice(request, scored, target.lost, lambda_watts, stand_in, policy)
+    if short or anyway:
+        reason = add_clause(reason, (_SHORT if short else "") + (_ANYWAY if anyway else ""))
     return Decision(
         scored,
         tuple(rejections),
-        explain_choice(request, scored, target.lost, lambda_watts, stand_in, policy) + (_SHORT if short else ""),
+        reason,
         policy.name,
         fleet.version,
         best.model,
@@ -128,8 +134,13 @@ def _score(
     answer_tokens: float,
     fleet: FleetView,
     room: Room | None = None,
+    *,
+    anyway: bool = False,
 ) -> tuple[list[Scored], list[Rejection]]:
-    """Those that pass all limits but the latency's, best first, and why the others do not."""
+    """Those that pass all limits but the latency's, best first, and why the others do not.
+
+    `anyway` is without what is known of the lengths of prompts.
+    """
     wishes = request.annotations
     # Nearly every request leaves the choice free; then a backend that is fit needs no further look.
     free = not (tried or wanted or wishes.max_power_watts or policy.power_set is not None)
@@ -145,7 +156,7 @@ def _score(
         if one.policy is not policy:
             one.stand_under(policy)
         if not (free and one.easy):
-            rejection = _check(view, one, request, fleet, policy, tried, wanted)
+            rejection = _check(view, one, request, fleet, policy, tried, wanted, anyway=anyway)
             if room is not None:
                 rejection = room.judge(view, one, request, rejection)
             if rejection is not None:
@@ -175,10 +186,35 @@ def _score(
     return scored, rejections
 
 
+#: `_score` of one request.
+_Score = Callable[..., tuple[list[Scored], list[Rejection]]]
+
+
+def _look_further(
+    score: _Score, fleet: FleetView, room: Room | None, rejections: list[Rejection]
+) -> tuple[list[Scored], list[Rejection], bool]:
+    """As `_score`, where nobody passed at first; and whether the prompt may be too long for them.
+
+    Lengths are estimates: where they leave nobody they are put to the test.
+    """
+    scored, rejections = _wait_for_power(score, room, rejections)
+    if scored or all(one.limit is not Limit.PROMPT_LENGTH for one in rejections):
+        return scored, rejections, False
+    bold = partial(score, anyway=True)
+    if room is not None:
+        room.patience = NOW
+    scored, rejections = bold(fleet, room)
+    if not scored:
+        scored, rejections = _wait_for_power(bold, room, rejections)
+    return scored, rejections, True
+
+
 def _wait_for_power(
-    score: Callable[[FleetView, Room], tuple[list[Scored], list[Rejection]]], room: Room
+    score: _Score, room: Room | None, rejections: list[Rejection]
 ) -> tuple[list[Scored], list[Rejection]]:
     """As `_score`, where the power cap lets nobody begin now: who may when others have ended, else with another set."""
+    if room is None or all(one.limit is not Limit.SYSTEM_POWER for one in rejections):
+        return [], rejections
     room.patience = FOR_OTHERS
     scored, rejections = score(room.forecast(), room)
     if not scored:
@@ -244,12 +280,16 @@ def _check(
     policy: Policy,
     tried: frozenset[str],
     wanted: frozenset[str],
+    *,
+    anyway: bool,
 ) -> Rejection | None:
     """The first limit that a backend fails."""
     if view.spec.id in tried or (wanted and view.spec.id not in wanted):
         rejection = check_limits(view, request, tried, wanted)
     else:
         rejection = one.check(request.annotations.max_power_watts)
+    if rejection is None and one.prompt_limits is not None and not anyway:
+        rejection = check_prompt(view.spec.id, one.prompt_limits, request)
     if rejection is None and request.annotations.power_scope == "system":
         rejection = check_system_power(view, fleet, request.annotations.max_power_watts)
     if rejection is None and policy.power_set is not None:

@@ -125,6 +125,12 @@ def _printable(text: str) -> str:
     return clean if len(clean) <= _MAX_REASON_CHARS else clean[: _MAX_REASON_CHARS - 3] + "..."
 
 
+def add_clause(reason: str, clause: str) -> str:
+    """A reason with one more clause, shortened where it gets too long for a header."""
+    room = _MAX_REASON_CHARS - len(clause)
+    return (reason if len(reason) <= room else reason[: room - 3] + "...") + clause
+
+
 def refuse_unknown_target(target: str, fleet: FleetView) -> Refusal:
     """The refusal of a target that nothing is called by; it lists what is."""
     ids = ", ".join(view.spec.id for view in fleet.backends)

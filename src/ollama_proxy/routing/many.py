@@ -111,7 +111,7 @@ def _is_one_when_rounded(costs_j: Floats) -> bool:
 class _Table:
     """One kind of request under one policy: what each backend promises it."""
 
-    __slots__ = ("_easy", "_is_usual", "fit", "policy", "stale", "terms", "ties")
+    __slots__ = ("_fit", "_is_usual", "_limits", "fit", "least_limit", "policy", "stale", "terms", "ties")
 
     def __init__(self, size: int, policy: Policy) -> None:
         self.policy = policy
@@ -119,25 +119,32 @@ class _Table:
         self.terms = np.zeros((_TERMS, size))
         #: Tie-breakers in the order in which they are looked at; copied before they change.
         self.ties = np.zeros((1 if self._is_usual else 4, size))
-        self._easy = [False] * size
+        self._fit = [False] * size
         self.fit = 0
+        #: Tokens from which on a prompt may be too long, by place; and the least of them.
+        self._limits: dict[int, float] = {}
+        self.least_limit = np.inf
         #: Places that have changed since they were written here.
         self.stale = set(range(size))
 
     def write(self, backends: Sequence[BackendView], request: RoutingRequest, subject: Subject) -> None:
         """Bring the table up to date with these backends."""
-        policy, easy, terms = self.policy, self._easy, self.terms
+        policy, fit, terms = self.policy, self._fit, self.terms
         self.ties = ties = self.ties.copy()
         for place in self.stale:
             one = look_ahead(backends[place], request, subject)
             if one.policy is not policy:
                 one.stand_under(policy)
-            self.fit += one.easy - easy[place]
-            easy[place] = one.easy
+            is_fit, limits = one.is_fit, one.prompt_limits
+            self.fit += is_fit - fit[place]
+            fit[place] = is_fit
+            if limits is not None or self._limits:
+                self._limits[place] = limits.least_tokens if limits is not None else np.inf
             terms[:, place] = _terms_of(one)
             in_turn = _ties_of(one)
             ties[:, place] = in_turn[3] if self._is_usual else in_turn
         self.stale = set()
+        self.least_limit = min(self._limits.values(), default=np.inf)
 
     def reckon_costs(
         self, request: RoutingRequest, answer_tokens: float, lambda_watts: float, fleet: FleetView
@@ -229,8 +236,9 @@ def sift(
     memory.watch(fleet)
     table = memory.look_up(request, policy)
     costs_j = table.reckon_costs(request, answer_tokens, lambda_watts, fleet)
-    fit, wishes = table.fit, request.annotations
-    if wishes.max_power_watts:
+    # Where a prompt may be too long for somebody, the loop decides.
+    fit, wishes = table.fit if request.prompt_tokens < table.least_limit else 0, request.annotations
+    if wishes.max_power_watts and fit:
         over = table.terms[_WATTS] > wishes.max_power_watts
         costs_j[over] = np.inf
         fit = len(over) - int(np.count_nonzero(over))
@@ -254,7 +262,7 @@ def _terms_of(one: Prospect) -> tuple[float, ...]:
     service_s, s_per_output_token = one.load_s + one.overhead_s, one.s_per_output_token * one.crowding
     terms = (
         # A stand-in is for when nobody else is fit; then the loop decides.
-        one.load_joules + one.fixed_j * busy_share if one.easy else np.inf,
+        one.load_joules + one.fixed_j * busy_share if one.is_fit else np.inf,
         one.prompt_token_j * busy_share,
         one.output_token_j * busy_share,
         service_s,
@@ -263,7 +271,7 @@ def _terms_of(one: Prospect) -> tuple[float, ...]:
         turns_ahead * service_s,
         turns_ahead * one.s_per_prompt_token,
         turns_ahead * s_per_output_token,
-        one.watts if one.easy and one.watts else np.inf,
+        one.watts if one.is_fit and one.watts else np.inf,
     )
     # With less than nothing in it a sum may lose what `_SAME` promises: no number tells the loop to decide.
     return terms if min(terms) >= 0 else (np.nan,) * _TERMS

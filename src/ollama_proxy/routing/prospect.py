@@ -17,6 +17,7 @@ from ollama_proxy.domain.device import BackendView, Rates
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.routing.limits import check_fitness, check_kept_out, check_power, find_model
 from ollama_proxy.routing.neighbours import draw_longer
+from ollama_proxy.routing.prompt_limits import find_limits
 from ollama_proxy.routing.room import make_room
 from ollama_proxy.routing.speeds import Speeds, reckon_busy_share, reckon_speeds
 
@@ -40,6 +41,7 @@ class Fitness:
         "_loaded",
         "_rates",
         "_speeds",
+        "context_tokens",
         "easy",
         "model",
         "resident",
@@ -60,6 +62,8 @@ class Fitness:
         self.resident = canonical_model(there) if there else request.model
         facts = find_model(view, request.model)
         self.size_bytes = facts.size_bytes if facts is not None else 0
+        #: Of the model that would answer; 0 where it is not told.
+        self.context_tokens = facts.context_length if facts is not None and not self.stands_in else 0
         self.easy = self.unfit is None and not self.stands_in
         self._rates: Rates | None = None
         self._loaded: frozenset[str] = frozenset()
@@ -115,6 +119,7 @@ class Prospect:
         "output_token_j",
         "overhead_s",
         "policy",
+        "prompt_limits",
         "prompt_token_j",
         "s_per_output_token",
         "s_per_prompt_token",
@@ -139,8 +144,10 @@ class Prospect:
         self.unfit = fitness.unfit
         self.stands_in = fitness.stands_in
         self.model = fitness.model
+        #: How long a prompt may be, where anything is known of it.
+        self.prompt_limits = find_limits(view, fitness.resident, fitness.context_tokens, request.needs)
         #: Whether nothing but a wish of the request itself can keep it out.
-        self.easy = fitness.easy
+        self.easy = fitness.easy and self.prompt_limits is None
         self._limit_watts = 0.0
         self._over: Rejection | None = None
         self.policy: Policy | None = None
@@ -188,6 +195,11 @@ class Prospect:
         if room.rejection is not None and self.unfit is None:
             self.unfit, self.easy = room.rejection, False
         return room.evicted
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it can be sent requests of this kind, if they are not too long."""
+        return self.unfit is None and not self.stands_in
 
     def expect_joules(self, prompt_tokens: float, output_tokens: float) -> float:
         """Marginal joules of a request of so many tokens; `decide` reckons so too, without the call."""

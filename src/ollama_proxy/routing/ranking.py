@@ -123,7 +123,8 @@ def rank_large(
     request: RoutingRequest, fleet: FleetView, policy: Policy, loop: Loop, answer_tokens: float, lambda_watts: float
 ) -> LargeRanking | None:
     """The ranking by the loop, for a request whose choice is free. None where the loop has to be asked itself: without
-    numpy, where nobody is fit, and where one may have to stand in for others."""
+    numpy, where nobody is fit, where a prompt may be too long for somebody, where one may have to stand in for others.
+    """
     many = _load_many()
     if many is None:
         return None

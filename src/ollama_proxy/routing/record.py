@@ -228,11 +228,12 @@ def _restrict(view: BackendView, request: RoutingRequest, *, with_names: bool) -
         resident_bytes=measure_residents(view) if makes_room else {},
         beside_bytes=view.beside_bytes if makes_room else 0,
         kept_out={resident: view.kept_out[resident]} if resident in view.kept_out else {},
+        prompt_limits={resident: view.prompt_limits[resident]} if resident in view.prompt_limits else {},
     )
 
 
 def _strip(facts: ModelFacts) -> ModelFacts:
-    return ModelFacts(facts.name, size_bytes=facts.size_bytes, there=facts.there)
+    return ModelFacts(facts.name, size_bytes=facts.size_bytes, context_length=facts.context_length, there=facts.there)
 
 
 # -- what was decided ----------------------------------------------------------------

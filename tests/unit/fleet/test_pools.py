@@ -126,12 +126,12 @@ def test_it_outlasts_a_restart_and_is_less_certain_then() -> None:
     before = fleet_of()
     work(before, 60)
     after = fleet_of()
-    after.restore_rates(before.save_rates(), 60.0, 0.0)
+    after.restore_rates(before.save_rates(0.0), 60.0, 0.0)
     (saved,), _ = after.view_at(0.0).beside
     assert math.exp(saved.slows) == pytest.approx(SLOWER, rel=0.05)
     stranger = Fleet()
     stranger.add(BackendSpec("npu", "openai", "npu", "npu"), CAN)
-    stranger.restore_rates(before.save_rates(), 60.0, 0.0)
+    stranger.restore_rates(before.save_rates(0.0), 60.0, 0.0)
     assert stranger.view_at(0.0).beside == ()
 
 

@@ -82,6 +82,22 @@ def test_a_request_that_is_itself_at_fault_ends_at_once() -> None:
     assert error.message == "it was request rejected"
 
 
+@pytest.mark.parametrize("first", ["too long", "down"])
+def test_a_prompt_that_is_too_long_is_the_clients_only_where_all_say_so(first: str) -> None:
+    long = failure(FailureKind.PROMPT_TOO_LONG, status=400, body=b"{}", content_type=b"application/json")
+    down = failure(FailureKind.RESET)
+    mixed, all_long = Life(), Life()
+    for one in (long, down) if first == "too long" else (down, long):
+        mixed.opened(one.kind.value)
+        assert mixed.failed(one) is None
+    assert mixed.refused(refusal()).kind is ErrorKind.BACKEND_FAILED
+    for name in ("a", "b"):
+        all_long.opened(name)
+        assert all_long.failed(long) is None
+    error = all_long.refused(refusal())
+    assert (error.kind, error.status, error.body) == (ErrorKind.BACKEND_REFUSED, 400, b"{}")
+
+
 @pytest.mark.parametrize("kind", list(RefusalKind))
 def test_nobody_from_the_start_is_the_refusals_own_sentence(kind: RefusalKind) -> None:
     life = Life()
