@@ -71,8 +71,9 @@ You can call these functions. To call one, answer with a JSON object inside <too
 
 
 def main() -> None:
-    """Serve the model named on the command line; its address is the one line of output."""
-    model, alias = sys.argv[1:3]
+    """Serve the model named on the command line, with the template of its file where `own` is said behind the name; its
+    address is the one line of output."""
+    model, alias, *own = sys.argv[1:]
     params = xllamacpp.CommonParams()
     params.model.path = model
     params.model_alias = {alias}
@@ -89,7 +90,7 @@ def main() -> None:
     params.offline = True
     params.verbosity = 0
     params.use_jinja = True
-    params.chat_template = _TEMPLATE.strip()
+    params.chat_template = "" if own else _TEMPLATE.strip()
     params.enable_reasoning = 0
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
