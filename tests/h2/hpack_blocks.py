@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 from hypothesis import strategies as st
 

@@ -313,9 +313,18 @@ class Job:
         self.life.ended()
         self._end_with(error)
 
-    def _close(self) -> None:
-        """The attempt is over: whoever waits for its slot may have it."""
-        self._owner.fleet_state.closed(self.life.backend, self._running)
+    def _close(self, *, unread: bool = False) -> None:
+        """The attempt is over: whoever waits for its slot may have it.
+
+        `unread`: it was broken off before its first token, and the server may not care.
+        """
+        fleet, decision = self._owner.fleet_state, self._decision
+        if unread and decision is not None:
+            _, one, _, prefill_s, *_ = decision.scored[0]
+            read_s = self._opened_s + one.load_s + prefill_s
+            fleet.abandoned(self.life.backend, self._running, read_s, self._owner.clock())
+        else:
+            fleet.closed(self.life.backend, self._running)
         self._running = None
         if self._reuse is not None:
             self._reuse.end()
@@ -402,7 +411,8 @@ class Job:
             return
         if self._reuse is not None:
             self._reuse.end(failed=True)
-        self._close()
+        # Only whom we broke off ourselves may be reading on.
+        self._close(unread=failure.kind is FailureKind.TIMEOUT and self._first_s is None)
         self._close_bill("failed")
         asked = self._decision.model if self._decision is not None else self.call.model
         if failure.kind is FailureKind.SERVER_ERROR and failure.status == _FAILED_WITH_WORDS and failure.body:
@@ -533,14 +543,14 @@ class Job:
 
     def _let_go(self, result: str) -> bool:
         """Leave the backend or the queue; False when it is over already."""
-        was_open = self.life.state in (State.WAITING, State.STREAMING)
+        state = self.life.state
         if not self.life.left():
             return False
         if self._attempt is not None:
             self._attempt.abort()
             self._attempt = None
-        if was_open:
-            self._close()
+        if state in (State.WAITING, State.STREAMING):
+            self._close(unread=state is State.WAITING and self._first_s is None)
             self._close_bill(result)
         if self._waiting is not None:
             self._owner.admission.remove(self._waiting)

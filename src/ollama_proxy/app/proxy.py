@@ -489,7 +489,7 @@ def _probe_interval_s(config: Config) -> float:
 
 def _bounds(config: Config) -> Bounds:
     routing = config.routing
-    return Bounds(routing.max_waiting, routing.max_waiting_mb * 1e6, routing.max_wait_seconds or math.inf)
+    return Bounds(routing.max_waiting, routing.max_waiting_mb * 1e6, routing.max_wait_seconds or float("inf"))
 
 
 def _pressure(config: Config) -> Pressure:

@@ -72,6 +72,11 @@ class Running:
         decode_s = mean * self.s_per_token
         return before_s + decode_s, var + spread * self.s_per_token**2 + decode_s * decode_s * self.decode_var
 
+    def abandon(self, read_s: float) -> None:
+        """Nobody waits for it any more: it ends when its prompt is read."""
+        self.first_s = read_s
+        self.lengths = None
+
     def takes(self) -> tuple[float, float]:
         """Mean and variance of the seconds it needs from its turn on."""
         return self.left(self.began_s)

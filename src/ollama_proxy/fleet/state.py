@@ -45,6 +45,10 @@ _TEACH_S = 0.1
 _MOST_LESSONS = 16
 #: Beyond so many requests at a backend, nobody works out when each will end.
 _MOST_COUNTED = 32
+#: Servers that read a prompt to its end, and load a model, although whoever asked has gone.
+READ_ON_KINDS = ("ollama",)
+#: Who has less left to read is done when it is looked at next.
+_LEAST_LINGER_S = 1.0
 #: Changes written down before the list is begun anew, and readers have to look through all backends once.
 _MOST_MOVES = 4096
 #: Share of a new request in the error rate and the mean latency.
@@ -72,6 +76,7 @@ class _Record:
         "kept_out",
         "learners",
         "lessons",
+        "lingering",
         "loaded",
         "loaded_entries",
         "memory",
@@ -111,6 +116,8 @@ class _Record:
         #: Prompts that were too long for its models.
         self.refusals = PromptRefusals()
         self.prompt_limits: Mapping[str, tuple[PromptLimit, ...]] = {}
+        #: Prompts that are read on although nobody waits for the answer, and until when.
+        self.lingering: list[tuple[float, Running | None]] = []
         self.emulated = False
         self.error_rate = 0.0
         self.avg_latency_ms = 0.0
@@ -217,8 +224,9 @@ class Fleet:
         gone = self._records.pop(backend, None)
         if gone is None:
             return
-        if gone.in_flight:
-            self._ghosts[backend] = self._ghosts.get(backend, 0) + gone.in_flight
+        left = gone.in_flight - len(gone.lingering)
+        if left:
+            self._ghosts[backend] = self._ghosts.get(backend, 0) + left
         self._full.discard(gone)
         self._breakers.forget(backend)
         self._begin_anew()
@@ -349,6 +357,28 @@ class Fleet:
             record.now = record.seen.get(record.in_flight)
             self._move(record)
 
+    def abandoned(self, backend: str, running: Running | None, until_s: float, now_s: float) -> None:
+        """An attempt was broken off before its first token, which was expected at `until_s`.
+
+        A server that reads the prompt to its end nevertheless has that load until then.
+        """
+        record = self._records.get(backend)
+        is_read_on = record is not None and record.spec.kind in READ_ON_KINDS and not record.emulated
+        if record is None or not is_read_on or until_s - now_s < _LEAST_LINGER_S:
+            self.closed(backend, running)
+            return
+        if running is not None:
+            running.abandon(until_s)
+        record.lingering.append((until_s, running))
+
+    def _end_lingering(self, now_s: float) -> None:
+        for name, record in self._records.items():
+            if record.lingering:
+                over = [one for one in record.lingering if one[0] <= now_s]
+                record.lingering = [one for one in record.lingering if one[0] > now_s]
+                for _, running in over:
+                    self.closed(name, running)
+
     def _lay_ghost(self, backend: str) -> None:
         self._ghosts[backend] -= 1
         if not self._ghosts[backend]:
@@ -437,7 +467,8 @@ class Fleet:
         self._keep_out(now_s)
 
     def move(self, now_s: float) -> None:
-        """Time has passed: who was kept out may be tried again; call once a second."""
+        """Time has passed: who was kept out may be tried again, prompts were read; call once a second."""
+        self._end_lingering(now_s)
         if self._breakers:
             self._breakers.move(now_s)
             self._keep_out(now_s)
