@@ -1,8 +1,8 @@
 """Streams of real servers that break off and go on at another with the same model: greedy, so the text is the same.
 
-The fault proxy cuts between two pieces, which is between two tokens; so does a server that is killed. Servers of one kind
-reckon alike to the last bit. Those of two kinds do not, and where two tokens are nearly as likely each goes its own way;
-so there, the rest has to be what the second server writes when it is asked straight.
+The fault proxy cuts between two pieces, which is between two tokens; so does a server that is killed. Servers of one
+kind reckon alike. Those of two kinds do not, and where two tokens are nearly as likely each goes its own way; so there,
+the rest has to be what the second server writes when it is asked straight.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from tests.support.ollama import find_gguf
 
 @contextmanager
 def llama_cpp(*, own_template: bool = False) -> Iterator[str]:
-    """The address of llama.cpp's own server with SmolLM2, called `smollm2:135m`; with its own template it neither thinks
-    nor calls tools."""
+    """The address of llama.cpp's own server with SmolLM2, called `smollm2:135m`; with the template of its file it does
+    not think, nor call tools."""
     command = [sys.executable, str(Path(__file__).with_name("llama_server.py")), str(find_gguf()), "smollm2:135m"]
     command += ["own"] if own_template else []
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
