@@ -66,7 +66,7 @@ async def ask(port: int, prompt: str, *, stream: bool = True, headers: str = "",
 def _read(heard: Heard, data: bytes) -> None:
     heard.head, _, body = data.partition(b"\r\n\r\n")
     heard.status = int(heard.head.split(b" ", 2)[1]) if heard.head.startswith(b"HTTP/1.1 ") else 0
-    heard.body = _unchunk(body) if b"transfer-encoding: chunked" in heard.head.lower() else body
+    heard.body = unchunk(body) if b"transfer-encoding: chunked" in heard.head.lower() else body
     if heard.status and heard.status != 200:
         heard.kind = "refused"
         heard.error = heard.body.decode(errors="replace")[:300]
@@ -80,7 +80,7 @@ def _read(heard: Heard, data: bytes) -> None:
             heard.kind = "done"
 
 
-def _unchunk(body: bytes) -> bytes:
+def unchunk(body: bytes) -> bytes:
     """As far as it goes: a stream that was cut is read up to its cut."""
     out = bytearray()
     while body:

@@ -101,8 +101,12 @@ def test_tokens_of_both_parts_are_counted_once(before: int, after: int, prompt: 
 
 def test_what_cannot_be_taken_up_in_the_middle_is_named() -> None:
     sent = sent_of(["x"], [])
-    for need in (Need.FORMAT, Need.CHOICES, Need.LOGPROBS):
-        assert why_not(make_call(needs=frozenset((need,))), sent)
+    assert why_not(make_call(needs=frozenset((Need.CHOICES,))), sent)
+    for member in ({"format": "json"}, {"logprobs": True}):
+        call = msgspec.structs.replace(make_call(), typed=lambda member=member: Generation("hello", **member))
+        assert why_not(call, sent)
+        assert why_not(call)
+        assert not why_not(call, sent_of([], []))
     assert not why_not(make_call(needs=frozenset((Need.TOOLS,))), sent)
     sent.add([ToolCall(0, "c", "look", "{}")], 0)
     assert why_not(make_call(), sent) == "a tool was called"

@@ -6,6 +6,7 @@ from bench.reliability.row import Row
 from bench.reliability.rows import (
     access,
     conformance,
+    continuation,
     destinations,
     faults,
     fuzzing,
@@ -24,6 +25,7 @@ from bench.reliability.rows import (
 _MODULES = (
     access,
     conformance,
+    continuation,
     destinations,
     faults,
     fuzzing,

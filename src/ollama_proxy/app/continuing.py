@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from ollama_proxy.domain.answer import Outcome, Progress
+from ollama_proxy.domain.answer import Finished, Outcome, Progress
 from ollama_proxy.domain.call import Call, Need
 from ollama_proxy.domain.decision import Decision, RoutingRequest
 from ollama_proxy.domain.device import FleetView
@@ -110,6 +110,13 @@ def bound_kept(requests: Iterable[Keeper], most_each: int = MOST_KEPT_EACH, most
             return
         excess -= one.kept_bytes()
         one.give_up_kept()
+
+
+def end_of_nothing(finished: Finished) -> Finished:
+    """The end of a last part that had no text, where a server may leave out the count of it."""
+    if finished.usage.output_tokens is not None:
+        return finished
+    return msgspec.structs.replace(finished, usage=msgspec.structs.replace(finished.usage, output_tokens=0))
 
 
 def join_outcomes(sent: Sent, last: Outcome) -> Outcome:

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ollama_proxy.app.bill import Bill
-from ollama_proxy.app.continuing import ask_for_rest, find_obstacle, join_outcomes, tell_obstacle, tell_seam
+from ollama_proxy.app.continuing import (
+    ask_for_rest,
+    end_of_nothing,
+    find_obstacle,
+    join_outcomes,
+    tell_obstacle,
+    tell_seam,
+)
 from ollama_proxy.app.lessons import learn_limit, teach
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import Timing, believe, describe_route, sum_up
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _FAILED_WITH_WORDS = 500
+_NO_ROOM = "there is no room in the queue"
 #: Those that write token by token, and so take a slot.
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE, Operation.PASS))
 #: Their answers come at once, however long they are.
@@ -237,7 +245,10 @@ class Job:
             self._waiting = None
             self._taken = owner.decisions.take(self.call.request_id, self.life.attempts + 1, given, decision)
             self.life.ended()
-            self._end_with(ProxyError(ErrorKind.OVERLOADED, str(full), retry_after_s=max(1.0, full.wait_s)), "refused")
+            error = ProxyError(ErrorKind.OVERLOADED, str(full), retry_after_s=max(1.0, full.wait_s))
+            if self._sent is not None:
+                tell_obstacle(error, _NO_ROOM)
+            self._end_with(error, "refused")
             return
         if displaced is not None:
             displaced.owner.make_way(displaced.wait_s)
@@ -248,7 +259,10 @@ class Job:
         self._waiting = None
         self.life.ended()
         told = "the queue is full, and a more urgent request got its place"
-        self._end_with(ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=max(1.0, wait_s or 0.0)), "refused")
+        error = ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=max(1.0, wait_s or 0.0))
+        if self._sent is not None:
+            tell_obstacle(error, _NO_ROOM)
+        self._end_with(error, "refused")
 
     async def _look_again(self, refresh: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Decide once more over fresh lists: somebody may have put the model on a server a moment ago."""
@@ -298,7 +312,9 @@ class Job:
         # Another model than the one asked for is told by its own name; another name for the same is nobody's business.
         call.echo = call.model if model != call.model and not decision.stand_in else ""
         try:
-            self._attempt = owner.backends[chosen].open(call, model, self)
+            self._attempt = attempt = owner.backends[chosen].open(call, model, self)
+            if self._paused:
+                attempt.pause()
         except ProxyError as error:
             # The whole request was read only now, to translate it, and is itself at fault.
             self._give_up(error)
@@ -365,6 +381,8 @@ class Job:
     def on_end(self, finished: Finished) -> None:
         self._last_s = self._owner.clock()
         if self._first_s is None:
+            if self._sent is not None:
+                finished = end_of_nothing(finished)
             self._begin()
         self.life.ended()
         outcome = self._settle(finished)
@@ -493,6 +511,7 @@ class Job:
             self._running.first_s = self._last_s
         self.life.first_byte()
         if self._sent is not None:
+            self._owner.books.continued(self.life.backend, self._last_s - self._sent.last_s)
             return
         self._sink.routed(self._route())
         if self._head is not None:

@@ -177,6 +177,10 @@ class Books:
         """One attempt failed; the request may go on."""
         self._metrics.attempt_failed(backend, failure.kind.value)
 
+    def continued(self, backend: str, gap_s: float) -> None:
+        """Another backend has gone on with a stream that broke off."""
+        self._metrics.continued(backend, gap_s)
+
     def failed(self, call: Call, life: Life, error: ProxyError) -> None:
         """A request ended in an error."""
         self._metrics.failed(call.way_in, life.backend, error.kind.value)

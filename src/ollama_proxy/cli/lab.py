@@ -28,6 +28,7 @@ def up(
     ] = "auto",
     speed: Annotated[float, typer.Option(help="How many times faster than life.", min=0.01)] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the synthetic text.")] = 1,
+    slots: Annotated[int, typer.Option(help="Requests that a device runs at once, each as fast as alone.", min=1)] = 1,
     control_port: Annotated[int, typer.Option(help="Port that switches faults.")] = CONTROL_PORT,
 ) -> None:
     """Start emulated Ollama servers and keep them up until Ctrl-C."""
@@ -44,11 +45,18 @@ def up(
         fail(f"--ports: expected {len(names)} port numbers, one a device")
     if text not in ("auto", "real", "synthetic"):
         fail("--text: expected auto, real or synthetic")
-    raise typer.Exit(uvloop.run(_run(host, numbers, names, text, speed, seed, control_port)))
+    raise typer.Exit(uvloop.run(_run(host, numbers, names, text, speed, seed, slots, control_port)))
 
 
 async def _run(
-    host: str, ports: tuple[int, ...], names: tuple[str, ...], text: str, speed: float, seed: int, control_port: int
+    host: str,
+    ports: tuple[int, ...],
+    names: tuple[str, ...],
+    text: str,
+    speed: float,
+    seed: int,
+    slots: int,
+    control_port: int,
 ) -> int:
     from ollama_proxy.lab.fleet import Lab
     from ollama_proxy.lab.source import close_source, open_source
@@ -60,7 +68,7 @@ async def _run(
     if problem and text == "real":
         typer.echo(f"ollama-proxy lab: no real text: {problem}", err=True)
         return 2
-    lab = Lab(names, source, speed)
+    lab = Lab(names, source, speed, slots)
     try:
         bound = await lab.start(host, ports, control_port)
         kind = "real, from the embedded model" if supervisor is not None else f"synthetic, seed {seed}"

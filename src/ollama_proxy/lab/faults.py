@@ -16,12 +16,15 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What goes wrong, where and how often.
 
     `refuse` closes the listening socket; `reset` drops the connection at once; `stall` accepts and says nothing; `cut`
-    drops it after `after_chunks` pieces; `status` answers `status`; `slow` divides speeds by `factor`; `garbage` sends
-    bad JSON; `too_long` refuses prompts of more than `tokens`, as devices with static shapes do.
+    drops it after `after_chunks` pieces, `how` being: it closes it, resets it, ends the stream in good order but
+    without its end marker, leaves half an event behind, or says nothing more; `status` answers `status`; `slow` divides
+    speeds by `factor`; `garbage` sends bad JSON; `too_long` refuses prompts of more than `tokens`, as devices with
+    static shapes do.
     """
 
     fault: FaultKind = "none"
     after_chunks: Annotated[int, msgspec.Meta(ge=0)] = 3
+    how: Literal["close", "reset", "end", "half", "stall"] = "close"
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 503
     factor: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     tokens: Annotated[int, msgspec.Meta(ge=1)] = 1024

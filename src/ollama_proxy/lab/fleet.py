@@ -24,8 +24,8 @@ from ollama_proxy.net.http1.server import HttpServer
 class Lab:
     """The fleet."""
 
-    def __init__(self, names: tuple[str, ...], text: TextSource, speed: float) -> None:
-        self.servers = {name: EmulatedServer(DEVICES[name], text, speed) for name in names}
+    def __init__(self, names: tuple[str, ...], text: TextSource, speed: float, slots: int = 1) -> None:
+        self.servers = {name: EmulatedServer(DEVICES[name], text, speed, slots) for name in names}
         self.control_port = 0
         self._control: asyncio.Server | None = None
 

@@ -157,6 +157,9 @@ class Run:
             if self._fault.fault == "cut" and self._sent > self._fault.after_chunks:
                 self._cut(due[:-1])
                 return
+        if self._fault.fault == "cut" and self._sent == len(self._events) == self._fault.after_chunks:
+            self._cut(due)
+            return
         self._send(due)
         if self._sent >= len(self._events):
             self._finish()
@@ -171,9 +174,18 @@ class Run:
 
     def _cut(self, last: Sequence[AnswerEvent]) -> None:
         self._send(last)
+        exchange, how = self._exchange, self._fault.how
+        if how == "stall":
+            # It stays at work until its client has enough of it.
+            return
         self.over = True
-        # From the loop: what was written has to leave before the connection breaks.
-        self._server.loop.call_later(0.005, self._exchange.abort)
+        if how == "half":
+            exchange.write(b'{"model":"half an' if self._call.dialect is Dialect.OLLAMA else b'data: {"id":"half an')
+        if how == "end":
+            exchange.end()
+        else:
+            # From the loop: what was written has to leave before the connection breaks.
+            self._server.loop.call_later(0.005, exchange.reset if how == "reset" else exchange.abort)
         self._settle()
 
     def _finish(self) -> None:
@@ -213,7 +225,7 @@ class Run:
         self._server.last_cancelled_s = self._server.loop.time()
         if self._timer is not None:
             self._timer.cancel()
-        if self._server.active is self:
+        if self in self._server.active:
             self._settle()
 
     def pause(self) -> None:
@@ -242,7 +254,12 @@ def _count_tokens(text: str) -> int:
 def _thoughts(request: Generation) -> list[AnswerEvent]:
     if not request.think:
         return []
-    return [ThinkingDelta(word) for word in ("Let", " me", " think", ".")]
+    words, last = ["Let", " me", " think", "."], request.messages[-1] if request.messages else None
+    if last is not None and last.role == "assistant":
+        # It goes on where another stopped: nothing of what was thought is thought again.
+        said = sum(last.thinking.startswith("".join(words[:place])) for place in (1, 2, 3, 4))
+        words = [] if last.content else words[said:]
+    return [ThinkingDelta(word) for word in words]
 
 
 def _call_tool(request: Generation) -> list[AnswerEvent]:

@@ -40,7 +40,9 @@ _JSON = b"application/json"
 class EmulatedServer:
     """A device behind Ollama's routes, on one port."""
 
-    def __init__(self, device: DeviceSpec, text: TextSource, speed: float) -> None:
+    def __init__(self, device: DeviceSpec, text: TextSource, speed: float, slots: int = 1) -> None:
+        """`slots` requests run at once, each as fast as alone."""
+        self.slots = slots
         self.device = device
         self.text = text
         self.speed = speed
@@ -49,7 +51,7 @@ class EmulatedServer:
         self.models = list_models(device.models)
         self.loaded_until_s: dict[str, float] = {}
         self.waiting: deque[Run] = deque()
-        self.active: Run | None = None
+        self.active: set[Run] = set()
         self.joules = 0.0
         self.counts = {"requests": 0, "finished": 0, "cancelled": 0, "tokens": 0}
         self.last_cancelled_s: float | None = None
@@ -154,16 +156,16 @@ class EmulatedServer:
 
     def next_run(self) -> None:
         """Give the device to the request that has waited longest."""
-        while self.active is None and self.waiting:
+        while len(self.active) < self.slots and self.waiting:
             run = self.waiting.popleft()
             if not run.over:
-                self.active = run
+                self.active.add(run)
                 run.start()
 
     def release(self, run: Run) -> None:
         """A request is over, well or not."""
-        if self.active is run:
-            self.active = None
+        if run in self.active:
+            self.active.remove(run)
             self.loop.call_soon(self.next_run)
 
     def load_s(self, model: str) -> float:
@@ -217,8 +219,8 @@ class EmulatedServer:
             "port": self._address[1],
             "listening": self._listener is not None,
             "watts_now": self.device.watts if self.active else 0.0,
-            "joules": round(self.joules + (self.active.joules() if self.active else 0.0), 6),
-            "in_flight": sum(not run.over for run in self.waiting) + (self.active is not None),
+            "joules": round(self.joules + sum(run.joules() for run in self.active), 6),
+            "in_flight": sum(not run.over for run in self.waiting) + len(self.active),
             "fault": self.faults.fault.fault,
             "ms_since_last_cancel": None
             if self.last_cancelled_s is None

@@ -74,7 +74,9 @@ class SyntheticText:
         for place in range(len(tokens) + 1):
             if "".join(tokens[:place]) == said:
                 return tokens[place:], reason
-        return None
+        # Every model that goes on with an open turn can count.
+        counted = re.search(r"(\d+),\Z", said)
+        return ([f" {int(counted[1]) + 1}"], "stop") if counted else None
 
     def _write(self, model: str, request: Generation) -> tuple[list[str], str]:
         prompt = prompt_of(request)

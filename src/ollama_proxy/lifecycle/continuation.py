@@ -21,6 +21,7 @@ from ollama_proxy.domain.answer import (
     Usage,
 )
 from ollama_proxy.domain.call import Call, Continued, Generation, Need, Operation
+from ollama_proxy.domain.errors import ProxyError
 
 #: Requests that are text from beginning to end.
 _TEXT = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE))
@@ -29,11 +30,8 @@ _RAW_ONLY = (
     (Need.CHOICES, "it has several choices"),
     (Need.AUDIO, "it speaks"),
 )
-#: What a second server cannot take up in the middle.
-_WHOLE = (
-    (Need.FORMAT, "its format is a grammar, which would begin anew"),
-    (Need.LOGPROBS, "log probabilities do not join"),
-)
+_GRAMMAR = "its format is a grammar, which would begin anew"
+_LOGPROBS = "log probabilities do not join"
 #: A shorter text at the beginning of a stream may as well be meant.
 _LEAST_ECHO = 16
 
@@ -88,12 +86,21 @@ def why_not(call: Call, sent: Sent | None = None) -> str:
         return "the request does not wish it"
     if sent is not None and sent.called:
         return "a tool was called"
-    for need, reason in _RAW_ONLY + _WHOLE if sent is None or sent.tokens else _RAW_ONLY:
-        if need in call.needs:
-            return reason
-    if sent is not None and call.max_tokens and sent.tokens >= call.max_tokens:
+    if sent is not None and 0 < call.max_tokens <= sent.tokens:
         return "its limit of tokens is reached"
-    return ""
+    obstacle = next((reason for need, reason in _RAW_ONLY if need in call.needs), "")
+    return obstacle or (_why_whole(call) if sent is None or sent.tokens else "")
+
+
+def _why_whole(call: Call) -> str:
+    """What of a request a second server cannot take up in the middle; not all of it is among the needs."""
+    try:
+        whole = call.typed()
+    except ProxyError:
+        return "the request cannot be translated"
+    if isinstance(whole, Generation) and whole.format:
+        return _GRAMMAR
+    return _LOGPROBS if isinstance(whole, Generation) and whole.logprobs else ""
 
 
 def find_end(call: Call, before: Sent | None, progress: Progress) -> Finished | None:

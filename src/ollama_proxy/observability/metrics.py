@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from ollama_proxy.domain.answer import Outcome
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.metering import MeterStatus
-from ollama_proxy.observability.series import BackendSeries, write_series
+from ollama_proxy.observability.series import BackendSeries, Durations, write_series
 
 
 class Metrics(Collector):
@@ -27,6 +27,8 @@ class Metrics(Collector):
         self._requests: dict[tuple[str, str, str], int] = {}
         #: By backend and kind.
         self._failures: dict[tuple[str, str], int] = {}
+        #: By the backend that went on: how long clients waited at the seam.
+        self._gaps: dict[str, Durations] = {}
         self._joules: dict[tuple[str, str], float] = {}
         #: Tells of the meters when the page is asked for.
         self.read_meters: Callable[[], tuple[MeterStatus, ...]] = tuple
@@ -52,6 +54,13 @@ class Metrics(Collector):
         """Book a failed attempt."""
         key = (backend, kind)
         self._failures[key] = self._failures.get(key, 0) + 1
+
+    def continued(self, backend: str, gap_s: float) -> None:
+        """Book a stream that another backend had begun, and `backend` goes on with."""
+        gaps = self._gaps.get(backend)
+        if gaps is None:
+            gaps = self._gaps[backend] = Durations()
+        gaps.observe(gap_s)
 
     def add_energy(self, backend: str, kind: str, joules: float) -> None:
         """Book what an attempt took, once that is settled; those that failed or were broken off included."""
@@ -83,7 +92,14 @@ class Metrics(Collector):
         )
         for labels_of_failure, count in self._failures.items():
             failures.add_metric(labels_of_failure, count)
-        return requests, failures, *write_series(self._series), *self._collect_energy()
+        gaps = HistogramMetricFamily(
+            "ollama_proxy_continuation_gap_seconds",
+            "Streams that another backend went on with: from the last byte before the seam to the first behind it",
+            labels=["backend"],
+        )
+        for backend, found in self._gaps.items():
+            found.add_to(gaps, [backend])
+        return requests, failures, gaps, *write_series(self._series), *self._collect_energy()
 
     def render(self) -> tuple[bytes, str]:
         """The page and its content type."""
