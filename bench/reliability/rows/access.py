@@ -61,7 +61,7 @@ def _start_for_everybody(setting: Setting) -> tuple[int, str]:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=30)
     except subprocess.TimeoutExpired:
         return 0, "it started"
-    return done.returncode, done.stderr
+    return done.returncode, done.stderr.replace(str(path), "FILE")
 
 
 ROWS = (
