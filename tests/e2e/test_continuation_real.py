@@ -82,9 +82,9 @@ class Pair:
         return whole, mended
 
 
-def open_pair(opened: ExitStack, work: Path, first: str, second: dict[str, Any]) -> Pair:
+def open_pair(opened: ExitStack, work: Path, first: str, second: dict[str, Any], kind: str = "ollama") -> Pair:
     faults = opened.enter_context(FaultProcess(work, first))
-    entries = [{"id": "first", "type": "ollama", "endpoint": faults.url}, {"id": "second", **second}]
+    entries = [{"id": "first", "type": kind, "endpoint": faults.url}, {"id": "second", **second}]
     only = {"backends": entries, "routing": {"default_backend": ""}}
     return Pair(opened.enter_context(ProxyProcess(work, replace=only)), faults, second["endpoint"])
 
@@ -101,6 +101,13 @@ def mixed_pair(ollamas: RealOllama, work: Path) -> Iterator[Pair]:
     with ExitStack() as opened:
         second = {"type": "openai", "endpoint": opened.enter_context(llama_cpp(own_template=True))}
         yield open_pair(opened, work, ollamas.url("ollama-igpu"), second)
+
+
+@pytest.fixture(scope="module")
+def llama_cpp_pair(work: Path) -> Iterator[Pair]:
+    with ExitStack() as opened:
+        first, second = (opened.enter_context(llama_cpp(own_template=True)) for _ in range(2))
+        yield open_pair(opened, work, first, {"type": "openai", "endpoint": second}, "openai")
 
 
 def check_mended(whole: Answer, mended: Answer) -> None:
@@ -142,6 +149,14 @@ def test_a_models_own_limit_is_that_of_the_whole_answer(ollama_pair: Pair) -> No
     whole, mended = ollama_pair.ask_twice("/api/chat", "Write a long story.", 20, **members)
     assert mended.text == whole.text
     assert mended.tokens == whole.tokens == 32
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+def test_from_one_llama_cpp_to_another(llama_cpp_pair: Pair, path: str) -> None:
+    whole, mended = llama_cpp_pair.ask_twice(path, "Tell me about the sea.", 7)
+    check_mended(whole, mended)
+    assert mended.text == whole.text
 
 
 @pytest.mark.long

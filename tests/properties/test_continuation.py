@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from ollama_proxy.domain.answer import Finished, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, Sampling
-from ollama_proxy.lifecycle.continuation import EchoCutter, Sent, continue_call, join_ends, why_not
+from ollama_proxy.lifecycle.continuation import Sent, continue_call, join_ends, why_not
+from ollama_proxy.net.seam import EchoCutter
 
 TEXTS = st.text("ab ", max_size=60)
 

@@ -32,8 +32,6 @@ _RAW_ONLY = (
 )
 _GRAMMAR = "its format is a grammar, which would begin anew"
 _LOGPROBS = "log probabilities do not join"
-#: A shorter text at the beginning of a stream may as well be meant.
-_LEAST_ECHO = 16
 
 
 class Sent:
@@ -150,33 +148,3 @@ def join_ends(sent: Sent, finished: Finished) -> Finished:
         counted_events=True,
     )
     return msgspec.structs.replace(finished, usage=joined)
-
-
-class EchoCutter:
-    """Takes from the beginning of a continued text what was sent before, if the server says it again.
-
-    It holds back no more than what is still equal, and lets go of it when it turns out to be new.
-    """
-
-    __slots__ = ("_held", "_sent")
-
-    def __init__(self, sent: str) -> None:
-        self._sent = sent if len(sent) >= _LEAST_ECHO else ""
-        self._held = ""
-
-    def feed(self, text: str) -> str:
-        """What of the next piece is new, with what was held back before."""
-        sent = self._sent
-        if not sent:
-            return text
-        held = self._held + text
-        if len(held) < len(sent) and sent.startswith(held):
-            self._held = held
-            return ""
-        self._sent = self._held = ""
-        return held.removeprefix(sent)
-
-    def rest(self) -> str:
-        """What is held back at the end of the stream: no echo, since it was not all of it."""
-        held, self._held, self._sent = self._held, "", ""
-        return held

@@ -10,6 +10,7 @@ import msgspec
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Progress, TextDelta
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink
+from ollama_proxy.net.seam import Cutter
 from ollama_proxy.net.translate_lane import DecodedAttempt, Decoder
 
 
@@ -58,14 +59,12 @@ class UnableAttempt:
         return None
 
 
-class SpaceCutter:
-    """A decoder for servers that take no space at the end of what they go on from: the model then begins with it, and
-    the client has it already."""
+class CutDecoder:
+    """A decoder whose text goes through a cutter."""
 
-    def __init__(self, decoder: Decoder, space: str) -> None:
-        """`space` is what was left out of the request."""
+    def __init__(self, decoder: Decoder, cutter: Cutter) -> None:
         self._decoder = decoder
-        self._space = space
+        self._cutter = cutter
 
     @property
     def calling(self) -> bool:
@@ -74,33 +73,30 @@ class SpaceCutter:
 
     def feed(self, data: bytes) -> Sequence[AnswerEvent]:
         """The events that `data` completes."""
-        events = self._decoder.feed(data)
-        return self._cut(events) if self._space and events else events
+        return self._cut(self._decoder.feed(data))
 
     def end(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
-        """The last events and the end."""
-        events, finished = self._decoder.end()
-        return self._cut(events) if self._space else events, finished
+        """The last events, with what was held back, and the end."""
+        return self._close(*self._decoder.end())
 
     def settle(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
         """As the decoder says."""
-        return self._decoder.settle()
+        return self._close(*self._decoder.settle())
+
+    def _close(
+        self, events: Sequence[AnswerEvent], finished: Finished | None
+    ) -> tuple[Sequence[AnswerEvent], Finished | None]:
+        last = self._cut(events)
+        held = self._cutter.rest()
+        return [*last, TextDelta(held)] if held else last, finished
 
     def _cut(self, events: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
+        if self._cutter.is_done:
+            return events
         cut: list[AnswerEvent] = []
         for event in events:
-            if isinstance(event, TextDelta) and self._space:
-                event = TextDelta(self._cut_text(event.text))
-                if not event.text:
-                    continue
-            cut.append(event)
+            if not isinstance(event, TextDelta):
+                cut.append(event)
+            elif text := self._cutter.feed(event.text):
+                cut.append(TextDelta(text))
         return cut
-
-    def _cut_text(self, text: str) -> str:
-        space = self._space
-        same = 0
-        while same < min(len(text), len(space)) and text[same] == space[same]:
-            same += 1
-        # Something else has begun, or there may be more of it in the next piece.
-        self._space = space[same:] if same == len(text) else ""
-        return text[same:]

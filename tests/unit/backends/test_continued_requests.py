@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -65,8 +66,8 @@ def make_call(sent: Continued, typed: Generation = CHAT, operation: Operation = 
     return Call("r1", Dialect.OPENAI, operation, "m", True, 0.0, lambda: typed, continued=sent)
 
 
-def ask(pool: Pool, call: Call, backend: Any = None) -> Sink:
-    """What comes of a call at a server that was probed."""
+def ask(pool: Pool, call: Call, backend: Any = None, answer: Sequence[str] = ()) -> Sink:
+    """What comes of a call at a server that was probed, and answers with these pieces."""
 
     async def go_through() -> Sink:
         sink: Any = Sink()
@@ -74,6 +75,10 @@ def ask(pool: Pool, call: Call, backend: Any = None) -> Sink:
         await server.probe(1.0)
         server.open(call, "m", sink)
         await asyncio.sleep(0)
+        for piece in answer:
+            pool.uploads[0].on_response(200, [(b"content-type", b"text/event-stream")])
+            delta = {"choices": [{"index": 0, "delta": {"content": piece}}]}
+            pool.uploads[0].on_body(b"data: %b\n\n" % json.dumps(delta).encode())
         return sink  # type: ignore[no-any-return]
 
     return asyncio.run(go_through())
@@ -96,13 +101,6 @@ def test_a_completion_goes_on_behind_its_prompt() -> None:
     assert not FLAGS.keys() & pool.sent[0].keys()
 
 
-def test_nothing_sent_is_asked_for_as_usual() -> None:
-    pool = Pool("llamacpp")
-    ask(pool, make_call(Continued("")))
-    assert len(pool.sent[0]["messages"]) == 1
-    assert not FLAGS.keys() & pool.sent[0].keys()
-
-
 def test_llama_cpp_is_told_what_was_thinking() -> None:
     pool = Pool("llamacpp")
     ask(pool, make_call(Continued("", "It asks", 2)))
@@ -114,6 +112,15 @@ def test_nobody_else_is_sent_thoughts() -> None:
     sink = ask(pool, make_call(Continued("The sea", "It asks", 2)))
     assert [one.kind for one in sink.failures] == [FailureKind.UNABLE]
     assert pool.sent == []
+
+
+@pytest.mark.parametrize(("owner", "text"), [("vllm", ", and wide"), ("llamacpp", "The sea is very deep, and wide")])
+def test_what_some_versions_say_again_is_cut(owner: str, text: str) -> None:
+    pool = Pool(owner)
+    sink = ask(
+        pool, make_call(Continued("The sea is very deep", tokens=4)), answer=["The sea is", " very deep, and wide"]
+    )
+    assert sink.text == text
 
 
 @pytest.mark.parametrize(

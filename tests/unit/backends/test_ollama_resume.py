@@ -161,13 +161,6 @@ def test_a_raw_prompt_needs_no_rendering() -> None:
     assert server.asked[0][1]["prompt"] == "OnceThe sea is"
 
 
-def test_nothing_sent_is_asked_for_as_usual() -> None:
-    server = Server()
-    run(server, make_call(sent=Continued("")))
-    assert server.paths() == ["/api/chat"]
-    assert len(server.asked[0][1]["messages"]) == 1
-
-
 def test_a_models_own_limit_counts_what_was_sent_and_is_asked_for_once() -> None:
     server = Server(parameters='num_predict                    32\nstop                           "<|im_end|>"')
     run(server, make_call(), make_call(sent=Continued("The sea is wide", tokens=30)))

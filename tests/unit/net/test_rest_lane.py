@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta
 from ollama_proxy.domain.errors import Failure, FailureKind
-from ollama_proxy.net.rest_lane import RestOfAnswer, SpaceCutter, UnableAttempt
+from ollama_proxy.net.rest_lane import CutDecoder, RestOfAnswer, UnableAttempt
+from ollama_proxy.net.seam import Cutter, EchoCutter, SpaceCutter
 
 texts = st.text(alphabet=" \nab", max_size=8)
 
@@ -43,9 +44,9 @@ class Sink:
         self.failures.append(failure)
 
 
-def read(space: str, pieces: Sequence[str]) -> str:
-    cutter = SpaceCutter(Pieces(), space)
-    events = [event for piece in pieces for event in cutter.feed(piece.encode())] + list(cutter.end()[0])
+def read(cutter: Cutter, pieces: Sequence[str]) -> str:
+    decoder = CutDecoder(Pieces(), cutter)
+    events = [event for piece in pieces for event in decoder.feed(piece.encode())] + list(decoder.end()[0])
     return "".join([event.text for event in events if isinstance(event, TextDelta)])
 
 
@@ -54,7 +55,7 @@ def test_space_that_the_client_has_is_cut_however_it_comes(space: str, rest: str
     whole = f"{space}x{rest}"
     places = sorted({min(cut, len(whole)) for cut in (0, *cuts, len(whole))})
     pieces = [whole[begin:end] for begin, end in itertools.pairwise(places)]
-    assert read(space, pieces) == f"x{rest}\n"
+    assert read(SpaceCutter(space), pieces) == f"x{rest}\n"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,21 @@ def test_space_that_the_client_has_is_cut_however_it_comes(space: str, rest: str
     ],
 )
 def test_anything_else_is_the_models_own(space: str, pieces: list[str], expected: str) -> None:
-    assert read(space, pieces) == expected
+    assert read(SpaceCutter(space), pieces) == expected
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["The sea is wide and deep", ", and"], ", and\n"),
+        (["The sea is wide", " and deep, and"], ", and\n"),
+        (["The sea is", " blue"], "The sea is blue\n"),
+        (["The sea is wide"], "The sea is wide\n"),
+        ([" and", " cold"], " and cold\n"),
+    ],
+)
+def test_an_echo_is_cut_and_a_beginning_of_one_is_not(pieces: list[str], expected: str) -> None:
+    assert read(EchoCutter("The sea is wide and deep"), pieces) == expected
 
 
 def test_who_is_unable_says_so_in_a_turn_of_its_own() -> None:

@@ -24,7 +24,8 @@ from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import fetch
 from ollama_proxy.net.model_name import body_for, echo_for
 from ollama_proxy.net.probe import ask_within
-from ollama_proxy.net.rest_lane import RestOfAnswer, SpaceCutter, UnableAttempt
+from ollama_proxy.net.rest_lane import CutDecoder, RestOfAnswer, UnableAttempt
+from ollama_proxy.net.seam import SpaceCutter
 from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.upstream import join_request, request_head
 
@@ -89,9 +90,8 @@ class AnthropicBackend:
         typed = call.typed()
         if not isinstance(typed, Generation):
             raise ProxyError(ErrorKind.UNIMPLEMENTED, "this backend makes no vectors")
-        sent = call.continued
-        if sent is not None and (sent.text or sent.thinking):
-            return self._go_on(typed, sent, model, sink)
+        if call.continued is not None:
+            return self._go_on(typed, call.continued, model, sink)
         body, answer_tool = encode_request(typed, model, stream=call.stream, max_tokens=self._max_tokens)
         decoder = StreamDecoder(answer_tool) if call.stream else BodyDecoder(answer_tool)
         return DecodedAttempt(sink, decoder).send(self._pool, join_request(self._head, body))
@@ -106,7 +106,7 @@ class AnthropicBackend:
         turn = (Message("assistant", said),) if said else ()
         asked = msgspec.structs.replace(typed, messages=(*messages, *turn), think=None)
         body, answer_tool = encode_request(asked, model, stream=True, max_tokens=self._max_tokens)
-        decoder = SpaceCutter(StreamDecoder(answer_tool), sent.text[len(said) :])
+        decoder = CutDecoder(StreamDecoder(answer_tool), SpaceCutter(sent.text[len(said) :]))
         return RestOfAnswer(sink, decoder).send(self._pool, join_request(self._head, body))
 
     def relay(self, request: RawRequest, sink: RelaySink) -> Relay:

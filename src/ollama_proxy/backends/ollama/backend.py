@@ -107,8 +107,7 @@ class OllamaBackend:
         return self._translate(call, model, sink)
 
     def _translate(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
-        sent = call.continued
-        if sent is not None and (sent.text or sent.thinking):
+        if call.continued is not None:
             return RestAttempt(sink, self._pool, self._native_head, call, model, self._habits).send()
         path, document = encode_request(call, model)
         decoder = EmbedDecoder() if call.operation is Operation.EMBED else AnswerDecoder()

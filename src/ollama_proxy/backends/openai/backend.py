@@ -31,7 +31,8 @@ from ollama_proxy.net.http1.fetch import Fetched, fetch
 from ollama_proxy.net.model_name import body_for, echo_for
 from ollama_proxy.net.pass_lane import PassAttempt, passed_body
 from ollama_proxy.net.probe import ask_within
-from ollama_proxy.net.rest_lane import RestOfAnswer, UnableAttempt
+from ollama_proxy.net.rest_lane import CutDecoder, RestOfAnswer, UnableAttempt
+from ollama_proxy.net.seam import EchoCutter
 from ollama_proxy.net.translate_lane import DecodedAttempt
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
@@ -97,8 +98,8 @@ class OpenAiBackend:
         self._speaks_responses = speaks_responses
         #: Known once it was probed.
         self._thinks_by_template = False
-        #: It knows what of a last turn is thinking, and which part of it is open.
-        self._opens_thoughts = False
+        #: It knows what of a last turn is thinking and which part of it is open, and says nothing of it again.
+        self._is_llama_cpp = False
         self._prefix = prefix.encode("ascii")
         self._static_models = tuple(static_models)
         key = ((b"Authorization", b"Bearer " + api_key.encode("latin-1")),) if api_key else ()
@@ -125,13 +126,20 @@ class OpenAiBackend:
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
             attempt = RawAttempt(sink, *ENDINGS[_RESPONSES], echo_for(call, model))
             return attempt.send(pool, join_request(head, body_for(call, model)))
-        if call.continued is not None and call.continued.thinking and not self._opens_thoughts:
+        return self._translate(call, model, sink)
+
+    def _translate(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
+        sent = call.continued
+        if sent is not None and sent.thinking and not self._is_llama_cpp:
             return UnableAttempt(sink, "it was thinking, and what this server makes of that is not known")
         stream = call.stream or (self._always_stream and call.operation is not _EMBED)
         path, document = encode_request(call, model, stream=stream, thinks_by_template=self._thinks_by_template)
         request = join_request(self._head(b"POST", path), msgspec.json.encode(document))
-        lane = DecodedAttempt if call.continued is None else RestOfAnswer
-        return lane(sink, choose_decoder(call.operation, stream=stream)).send(pool, request)
+        decoder = choose_decoder(call.operation, stream=stream)
+        if sent is None:
+            return DecodedAttempt(sink, decoder).send(self._pool, request)
+        cut = decoder if self._is_llama_cpp else CutDecoder(decoder, EchoCutter(sent.text))
+        return RestOfAnswer(sink, cut).send(self._pool, request)
 
     def relay(self, request: RawRequest, sink: RelaySink) -> Relay:
         """Send a request as it came."""
@@ -176,7 +184,7 @@ class OpenAiBackend:
             )
         models = read_models(bytes(answer.body))
         self._thinks_by_template = thinks_by_template(models)
-        self._opens_thoughts = is_llama_cpp(models)
+        self._is_llama_cpp = is_llama_cpp(models)
         able: frozenset[Need] | None = None
         if can_continue(models):
             able = self.capabilities | {Need.CONTINUATION}

@@ -109,9 +109,6 @@ def encode_request(
     if isinstance(typed, Embedding):
         return b"/embeddings", _Embed(model, typed.inputs, typed.dimensions)
     sent = call.continued
-    if sent is not None and not sent.text and not sent.thinking:
-        # Nothing was said yet: the whole answer is its own rest.
-        sent = None
     document: _Asked
     if typed.raw or call.operation is _COMPLETE:
         behind = sent.text if sent is not None else ""
