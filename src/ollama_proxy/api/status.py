@@ -317,6 +317,7 @@ def describe_backend(backend: BackendView, meters: Sequence[MeterStatus] = ()) -
                 "prefill_tokens_per_second": rates.prefill_tps,
                 "decode_tokens_per_second": rates.decode_tps,
                 **({} if rates.load_s is None else {"load_s": rates.load_s}),
+                **({} if rates.parallel_exponent is None else {"parallel_exponent": rates.parallel_exponent}),
                 **(
                     {}
                     if rates.fixed_j is None

@@ -102,9 +102,9 @@ class Bill:
     @property
     def busy_share(self) -> float:
         """Of what it would have taken alone, what is its own beside those that ran with it."""
-        spec = self.decision.scored[0][1].spec
-        together = min(float(spec.slots), self.seconds / self.own_s) if self.own_s > 0 else 1.0
-        return reckon_busy_share(max(1.0, together), spec.parallel_exponent)
+        one = self.decision.scored[0][1]
+        together = min(float(one.spec.slots), self.seconds / self.own_s) if self.own_s > 0 else 1.0
+        return reckon_busy_share(max(1.0, together), one.parallel_exponent)
 
     def find_first(self) -> float | None:
         """When its first token came; a whole answer shows that only by the server's own clock."""

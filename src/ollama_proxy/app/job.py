@@ -302,7 +302,7 @@ class Job:
         self._running = None
         if (view.spec.held or view.spec.memory_pool) and not self._request.embed:
             self._running = predict_running(self._request, decision, self._opened_s, given[2])
-        fleet.opened(chosen, self._running)
+        fleet.opened(chosen, self._running, self._opened_s)
         if view.kept_out:
             fleet.tried(chosen, decision.model, self._opened_s)
         if self._reuse is not None:
@@ -340,7 +340,7 @@ class Job:
             read_s = self._opened_s + one.load_s + prefill_s
             fleet.abandoned(self.life.backend, self._running, read_s, self._owner.clock())
         else:
-            fleet.closed(self.life.backend, self._running)
+            fleet.closed(self.life.backend, self._running, self._owner.clock())
         self._running = None
         if self._reuse is not None:
             self._reuse.end()

@@ -172,7 +172,13 @@ class Characteristics(Section, frozen=True):
         float, Meta(ge=0, le=1e9, description="what waking it costs, with all that it draws until it sleeps again")
     ] = 0
     parallel_exponent: Annotated[
-        float, Meta(ge=0, le=1, description="k requests at once get k to this power done, in units of one alone")
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="k requests at once get k to this power done, in units of one alone; a prior, as the speeds "
+            "are: where slots is above 1 it is learned for each model",
+        ),
     ] = 0.8
 
 

@@ -105,6 +105,11 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
     prefill_j: float | None = None
     decode_j: float | None = None
     fixed_j: float | None = None
+    #: What k requests at once get done, as k to this power, in units of one alone; None until some have run at once.
+    #: With its variance, and its covariance with the logarithm of `decode_tps`.
+    parallel_exponent: float | None = None
+    parallel_var: float = 0.0
+    parallel_cov: float = 0.0
 
 
 class Promise(msgspec.Struct, frozen=True, gc=False):

@@ -1,9 +1,8 @@
 """Learned speeds: filters over logarithms, for each model on each backend, starting from the configured prior.
 
 A one-dimensional Kalman filter each for the seconds a token takes, for loading, and, coupled, for the two parts of the
-time to a first token, log(overhead + prompt tokens / prefill rate) linearised at what is believed. What is believed
-loses certainty with time. Outliers count as three standard deviations; when they keep to one side (Page's cumulated
-sums), the device has changed, and the filter forgets most of its certainty.
+time to a first token, log(overhead + prompt tokens / prefill rate) linearised at what is believed. Speeds are those of
+a request alone: what others did to it meanwhile, on its device and on those beside it, is part of what is believed.
 """
 
 from __future__ import annotations
@@ -14,35 +13,21 @@ from collections.abc import Sequence
 import msgspec
 
 from ollama_proxy.domain.device import BackendSpec, Rates
+from ollama_proxy.fleet.company import ALONE, Company, Crowding
+from ollama_proxy.fleet.filters import MOST, NOISE_SHARE, NOISE_VAR, Filter, Watch, bounded
 from ollama_proxy.fleet.neighbours import Coupling
 from ollama_proxy.routing.neighbours import draw_longer
 from ollama_proxy.routing.speeds import make_prior
 
 #: Models remembered for each backend.
 MAX_MODELS = 256
-#: Variances of logarithms: of configured numbers, of one request (to begin with, at least, at most), by second of age.
-_PRIOR_VAR = 0.16
-_NOISE_VAR, _LEAST_NOISE_VAR, _MOST_NOISE_VAR = 0.01, 0.0004, 0.25
-_DRIFT_VAR_PER_S = 2e-7
-_MOST_VAR = 1.0
-#: A restart may mean another driver, another server, another machine.
-_RESTART_VAR = 0.01
-#: The share of one request in what is believed of the noise.
-_NOISE_SHARE = 0.1
-_CLIP = 3.0
-#: Page's test on standardised residuals: what is allowed each time, when it is an alarm, what an alarm does.
-_SLACK, _ALARM = 0.75, 5.0
-_ALARM_FACTOR, _ALARM_VAR = 25.0, 0.1
-#: Bounds of everything believed or seen: backends report what they like, and e^x must stay a number.
-_LEAST, _MOST = 1e-6, 1e9
-_LEAST_LOG, _MOST_LOG = math.log(_LEAST), math.log(_MOST)
 
 
 class Observation(msgspec.Struct, frozen=True, gc=False):
     """What one request showed; None where it does not tell.
 
-    `ttft_s` is without loading and waiting. `decode_tps` is as of a request alone. `prompt_tokens` had to be read.
-    `decode_s` is how long its tokens were written for, up to its end.
+    `ttft_s` is without loading and waiting, as of a request alone. `decode_tps` is as it was beside whoever else ran.
+    `prompt_tokens` had to be read. `decode_s` is how long its tokens were written for, up to its end.
     """
 
     ttft_s: float | None
@@ -65,57 +50,8 @@ class SavedRates(msgspec.Struct, frozen=True):
     ttft_noise_var: float
     decode_noise_var: float
     counts: tuple[int, int, int]
-
-
-class Filter:
-    """The belief in one logarithm, and in the noise of what is seen of it."""
-
-    __slots__ = ("mean", "var")
-
-    def __init__(self, value: float, var: float = _PRIOR_VAR) -> None:
-        self.mean = math.log(_bounded(value))
-        self.var = var
-
-    def age(self, seconds: float) -> None:
-        """Time has passed."""
-        self.var = min(_MOST_VAR, self.var + _DRIFT_VAR_PER_S * seconds)
-
-    def move(self, innovation: float, gain: float, weight: float) -> None:
-        """Take in an innovation that depends on this by `weight`."""
-        self.mean = min(max(self.mean + gain * innovation, _LEAST_LOG), _MOST_LOG)
-        self.var = max(self.var * (1 - gain * weight), 1e-6)
-
-    @property
-    def value(self) -> float:
-        """The median of what is believed."""
-        return math.exp(self.mean)
-
-
-class Watch:
-    """The noise of one kind of observation, and whether its residuals keep to one side."""
-
-    __slots__ = ("_down", "_up", "noise_var")
-
-    def __init__(self) -> None:
-        self.noise_var = _NOISE_VAR
-        self._up = self._down = 0.0
-
-    def weigh(self, residual: float, belief_var: float) -> tuple[float, float, bool]:
-        """The residual to use, its variance, and whether the device has changed."""
-        total_var = belief_var + self.noise_var
-        deviation = math.sqrt(total_var)
-        scaled = residual / deviation
-        self._up = max(0.0, self._up + min(scaled, _CLIP) - _SLACK)
-        self._down = max(0.0, self._down - max(scaled, -_CLIP) - _SLACK)
-        changed = self._up > _ALARM or self._down > _ALARM
-        clipped = max(-_CLIP, min(_CLIP, scaled)) * deviation
-        if changed:
-            self._up = self._down = 0.0
-            return residual, total_var, True
-        own_var = clipped * clipped - belief_var
-        noise_var = self.noise_var + _NOISE_SHARE * (own_var - self.noise_var)
-        self.noise_var = max(_LEAST_NOISE_VAR, min(_MOST_NOISE_VAR, noise_var))
-        return clipped, total_var, False
+    #: Mean and variance of the exponent of requests at once, if it was learned.
+    parallel: tuple[float, float] | None = None
 
 
 class Learner:
@@ -123,11 +59,13 @@ class Learner:
 
     __slots__ = (
         "_beside_watch",
+        "_crowding",
         "_decode",
         "_decode_watch",
         "_load",
         "_overhead",
         "_prefill",
+        "_prior_exponent",
         "_seen_s",
         "_ttft_watch",
         "_usual_stretch",
@@ -145,6 +83,9 @@ class Learner:
         self._load: Filter | None = None
         self._ttft_watch, self._decode_watch = Watch(), Watch()
         self._beside_watch: Watch | None = None
+        #: How requests at once slow each other; None until some have run at once.
+        self._crowding: Crowding | None = None
+        self._prior_exponent = spec.parallel_exponent
         #: How many times longer than alone answers took of late, for the neighbours' sake.
         self._usual_stretch = 1.0
         self._seen_s = now_s
@@ -152,20 +93,30 @@ class Learner:
         self.energy_j: tuple[float, float, float] | None = None
         self.samples = self.ttft_samples = self.decode_samples = 0
 
-    def learn(self, seen: Observation, now_s: float, beside: Sequence[tuple[Coupling, float]] = ()) -> None:
-        """Take in one request; `beside` are those that wrote meanwhile, each with its share of the time."""
+    def learn(
+        self,
+        seen: Observation,
+        now_s: float,
+        beside: Sequence[tuple[Coupling, float]] = (),
+        company: Company = ALONE,
+    ) -> None:
+        """Take in one request; `beside` are other devices that wrote meanwhile, each with its share of the time, and
+        `company` is what other requests on its own device did to it.
+        """
         passed_s, self._seen_s = max(0.0, now_s - self._seen_s), now_s
         for one in (self._overhead, self._prefill, self._decode):
             one.age(passed_s)
+        if self._crowding is not None:
+            self._crowding.age(passed_s)
         self.samples += 1
         if seen.ttft_s is not None:
             self.ttft_samples += 1
-            self._learn_first(_bounded(seen.ttft_s), min(max(seen.prompt_tokens, 0.0), _MOST))
+            self._learn_first(bounded(seen.ttft_s), min(max(seen.prompt_tokens, 0.0), MOST))
         if seen.decode_tps is not None:
             self.decode_samples += 1
-            self._learn_decode(_bounded(seen.decode_tps), beside)
+            self._learn_decode(bounded(seen.decode_tps), beside, company)
         if seen.load_s is not None:
-            self._learn_load(_bounded(seen.load_s))
+            self._learn_load(bounded(seen.load_s))
 
     def _learn_first(self, ttft_s: float, prompt_tokens: float) -> None:
         overhead, prefill = self._overhead, self._prefill
@@ -176,35 +127,50 @@ class Learner:
         belief_var = by_overhead**2 * overhead.var + by_prefill**2 * prefill.var
         residual, total_var, changed = self._ttft_watch.weigh(math.log(ttft_s / expected_s), belief_var)
         if changed:
-            _forget(overhead, by_overhead**2)
-            _forget(prefill, by_prefill**2)
+            overhead.forget(by_overhead**2)
+            prefill.forget(by_prefill**2)
             belief_var = by_overhead**2 * overhead.var + by_prefill**2 * prefill.var
             total_var = belief_var + self._ttft_watch.noise_var
         overhead.move(residual, overhead.var * by_overhead / total_var, by_overhead)
         prefill.move(residual, prefill.var * by_prefill / total_var, by_prefill)
 
-    def _learn_decode(self, decode_tps: float, beside: Sequence[tuple[Coupling, float]]) -> None:
+    def _learn_decode(self, decode_tps: float, beside: Sequence[tuple[Coupling, float]], company: Company) -> None:
         decode = self._decode
-        # log(rate) = log(rate alone) - how much each neighbour slows, by its share of the time.
+        if self._crowding is None and company != ALONE:
+            self._crowding = Crowding(self._prior_exponent)
+        crowding = self._crowding
+        crowded, weight = crowding.expect(company) if crowding is not None else (0.0, 0.0)
+        # log(rate) = log(rate alone) - how much each neighbour slows, by its share of the time - how much its company.
         slowness = sum([share * coupling.mean for coupling, share in beside])
-        belief_var = decode.var + sum([share * share * coupling.var for coupling, share in beside])
-        residual = math.log(decode_tps) + slowness - decode.mean
+        belief_var = self._doubt_decode(beside, weight)
+        residual = math.log(decode_tps) + slowness + crowded - decode.mean
         watch = self._decode_watch
         if beside:
             # Apart, or turns alone and turns beside others would hide each other's change.
             watch = self._beside_watch = self._beside_watch or Watch()
         residual, total_var, changed = watch.weigh(residual, belief_var)
         if changed:
-            _forget(decode, 1.0)
+            decode.forget(1.0)
             for coupling, share in beside:
                 coupling.forget(share)
-            belief_var = decode.var + sum([share * share * coupling.var for coupling, share in beside])
-            total_var = belief_var + watch.noise_var
+            if crowding is not None:
+                crowding.forget(weight)
+            total_var = self._doubt_decode(beside, weight) + watch.noise_var
         for coupling, share in beside:
             coupling.move(-residual, coupling.var * share / total_var, share)
-        decode.move(residual, decode.var / total_var, 1.0)
+        if crowding is None:
+            decode.move(residual, decode.var / total_var, 1.0)
+        else:
+            crowding.move(decode, residual, total_var, weight)
         if beside or self._usual_stretch != 1.0:
-            self._usual_stretch += _NOISE_SHARE * (math.exp(slowness) - self._usual_stretch)
+            self._usual_stretch += NOISE_SHARE * (math.exp(slowness) - self._usual_stretch)
+
+    def _doubt_decode(self, beside: Sequence[tuple[Coupling, float]], weight: float) -> float:
+        """The variance of the logarithm of a rate in company that tells so much of the exponent."""
+        var, crowding = self._decode.var, self._crowding
+        if crowding is not None:
+            var = crowding.add_doubt(var, weight)
+        return var + sum([share * share * coupling.var for coupling, share in beside])
 
     def learn_energy(self, fixed_j: float, prefill_j: float, decode_j: float) -> None:
         """A meter has shown joules of a request, and of each token of its prompt and its answer.
@@ -216,7 +182,7 @@ class Learner:
 
     def _learn_load(self, load_s: float) -> None:
         if self._load is None:
-            self._load = Filter(load_s, _NOISE_VAR)
+            self._load = Filter(load_s, NOISE_VAR)
             return
         load = self._load
         load.move(math.log(load_s) - load.mean, 0.3, 1.0)
@@ -231,6 +197,7 @@ class Learner:
             self._ttft_watch.noise_var,
             self._decode_watch.noise_var,
             (self.samples, self.ttft_samples, self.decode_samples),
+            None if self._crowding is None else (self._crowding.mean, self._crowding.var),
         )
 
     def restore(self, saved: SavedRates, age_s: float) -> None:
@@ -240,17 +207,20 @@ class Learner:
             (self._prefill, saved.prefill),
             (self._decode, saved.decode),
         ):
-            one.mean, one.var = mean, min(_MOST_VAR, var + _RESTART_VAR)
-            one.age(age_s)
+            one.restore(mean, var, age_s)
         if saved.load is not None:
             self._load = Filter(1.0)
             self._load.mean = saved.load
         self._ttft_watch.noise_var, self._decode_watch.noise_var = saved.ttft_noise_var, saved.decode_noise_var
         self.samples, self.ttft_samples, self.decode_samples = saved.counts
+        if saved.parallel is not None:
+            self._crowding = Crowding(self._prior_exponent)
+            self._crowding.restore(*saved.parallel, age_s)
 
     def rates(self) -> Rates:
         """What is believed now."""
         ttft_var = (self._overhead.var + self._prefill.var) / 2 + self._ttft_watch.noise_var
+        crowding = self._crowding
         return Rates(
             self._overhead.value,
             self._prefill.value,
@@ -261,14 +231,6 @@ class Learner:
             self.samples,
             self.ttft_samples,
             self.decode_samples,
-            *(self.energy_j or ()),
+            *(self.energy_j or (None, None, None)),
+            *(() if crowding is None else (crowding.mean, crowding.var, crowding.cov)),
         )
-
-
-def _bounded(value: float) -> float:
-    return min(max(value, _LEAST), _MOST)
-
-
-def _forget(one: Filter, share: float) -> None:
-    """Less certain than before, by as much as it is to do with what has changed."""
-    one.var = min(_MOST_VAR, one.var + share * (one.var * (_ALARM_FACTOR - 1) + _ALARM_VAR))

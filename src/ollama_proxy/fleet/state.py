@@ -30,6 +30,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.breakers import Breakers, Holder
 from ollama_proxy.fleet.calibration import Judge
+from ollama_proxy.fleet.company import ALONE, Company, Occupancy
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
 from ollama_proxy.fleet.naming import read_sizes, with_names
@@ -51,6 +52,8 @@ READ_ON_KINDS = ("ollama",)
 _LEAST_LINGER_S = 1.0
 #: Changes written down before the list is begun anew, and readers have to look through all backends once.
 _MOST_MOVES = 4096
+#: A first token for which company lost less (as a logarithm) came as if alone.
+_LEAST_CROWDED = 0.05
 #: Share of a new request in the error rate and the mean latency.
 _SHARE = 0.1
 _FROM_NOTHING: Mapping[str, KeptOut] = {}
@@ -82,6 +85,7 @@ class _Record:
         "memory",
         "models",
         "now",
+        "occupancy",
         "place",
         "prompt_limits",
         "rates",
@@ -113,6 +117,8 @@ class _Record:
         self.judge = Judge()
         #: Those in flight whose end was predicted, in the order in which they were sent.
         self.running: dict[Running, None] = {}
+        #: How many ran at once and when, where several can.
+        self.occupancy = Occupancy() if spec.slots > 1 else None
         #: Prompts that were too long for its models.
         self.refusals = PromptRefusals()
         self.prompt_limits: Mapping[str, tuple[PromptLimit, ...]] = {}
@@ -235,6 +241,7 @@ class Fleet:
         """A backend is described in another way; its health, its load and what was learned of it stay."""
         record = self._records[spec.id]
         record.spec, record.capabilities = spec, capabilities
+        record.occupancy = (record.occupancy or Occupancy()) if spec.slots > 1 else None
         # What decisions have worked out was worked out for the old description.
         record.memory = {}
         self._pools_now = None
@@ -321,13 +328,15 @@ class Fleet:
 
     # -- traffic -------------------------------------------------------------
 
-    def opened(self, backend: str, running: Running | None = None) -> None:
+    def opened(self, backend: str, running: Running | None = None, now_s: float = 0.0) -> None:
         """An attempt has begun; `running` is what was predicted of it."""
         record = self._records.get(backend)
         if record is not None:
             record.in_flight += 1
             if record.spec.held and record.in_flight >= record.spec.slots:
                 self._full.add(record)
+            if record.occupancy is not None:
+                record.occupancy.change(min(record.in_flight, record.spec.slots), now_s)
             record.idle_since_s = None
             if running is not None:
                 record.running[running] = None
@@ -342,7 +351,7 @@ class Fleet:
         self._breakers.tried(backend, canonical_model(model), now_s)
         self._keep_out(now_s)
 
-    def closed(self, backend: str, running: Running | None = None) -> None:
+    def closed(self, backend: str, running: Running | None = None, now_s: float = 0.0) -> None:
         """An attempt is over, however it ended."""
         record = self._records.get(backend)
         if self._ghosts and backend in self._ghosts and not (record and running in record.running):
@@ -352,6 +361,8 @@ class Fleet:
             record.in_flight -= 1
             if record.in_flight < record.spec.slots:
                 self._full.discard(record)
+            if record.occupancy is not None:
+                record.occupancy.change(min(record.in_flight, record.spec.slots), now_s)
             if running is not None:
                 record.running.pop(running, None)
             record.now = record.seen.get(record.in_flight)
@@ -365,7 +376,7 @@ class Fleet:
         record = self._records.get(backend)
         is_read_on = record is not None and record.spec.kind in READ_ON_KINDS and not record.emulated
         if record is None or not is_read_on or until_s - now_s < _LEAST_LINGER_S:
-            self.closed(backend, running)
+            self.closed(backend, running, now_s)
             return
         if running is not None:
             running.abandon(until_s)
@@ -377,7 +388,7 @@ class Fleet:
                 over = [one for one in record.lingering if one[0] <= now_s]
                 record.lingering = [one for one in record.lingering if one[0] > now_s]
                 for _, running in over:
-                    self.closed(name, running)
+                    self.closed(name, running, now_s)
 
     def _lay_ghost(self, backend: str) -> None:
         self._ghosts[backend] -= 1
@@ -402,10 +413,14 @@ class Fleet:
             self._breakers.succeeded(backend, name, now_s)
             self._keep_out(now_s)
         record.lessons += 1
+        company = ALONE
+        if record.occupancy is not None:
+            seen, company = _find_company(record.occupancy, seen, now_s)
         if seen.ttft_s is not None or seen.decode_tps is not None or seen.load_s is not None:
             learner = _touch_learner(record, name, now_s)
             pools = self._pools_now or self._arrange_pools()
-            learner.learn(seen, now_s, pools.meet(backend, seen.decode_s, now_s) if pools.is_shared else ())
+            beside = pools.meet(backend, seen.decode_s, now_s) if pools.is_shared else ()
+            learner.learn(seen, now_s, beside, company)
             record.unshown[name] = learner
         if record.error_rate:
             record.error_rate *= 1 - _SHARE
@@ -663,6 +678,14 @@ def _find_evicted(record: _Record, name: str) -> frozenset[str]:
     if not record.spec.memory_gb or facts is None or name in record.loaded:
         return frozenset()
     return frozenset(make_room(record.look(), name, facts.size_bytes).evicted)
+
+
+def _find_company(occupancy: Occupancy, seen: Observation, now_s: float) -> tuple[Observation, Company]:
+    """What a request that has just ended showed, and beside how many; its first token only if it came as if alone."""
+    first_s = now_s - (seen.decode_s or 0.0)
+    if seen.ttft_s is not None and occupancy.between(first_s - seen.ttft_s, first_s)[1] > _LEAST_CROWDED:
+        seen = msgspec.structs.replace(seen, ttft_s=None)
+    return seen, occupancy.between(first_s, now_s)
 
 
 def _wait_at(record: _Record, now_s: float) -> Wait | None:

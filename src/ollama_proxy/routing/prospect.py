@@ -7,6 +7,7 @@ the single request (lengths, the wait, the price of a second) is a few multiplic
 
 from __future__ import annotations
 
+import math
 import zlib
 from functools import lru_cache
 from typing import Any
@@ -118,6 +119,7 @@ class Prospect:
         "model",
         "output_token_j",
         "overhead_s",
+        "parallel_exponent",
         "policy",
         "prompt_limits",
         "prompt_token_j",
@@ -174,6 +176,7 @@ class Prospect:
         rates = view.rates.get(fitness.resident)
         self.has_known_joules = bool(spec.power_watts) or (rates is not None and rates.decode_j is not None)
         self.ttft_var, self.decode_var = speeds.ttft_var, speeds.decode_var
+        self.parallel_exponent = speeds.parallel_exponent
         #: No slot is free. How many rounds of all slots are ahead, for views that come without a count of the wait.
         self.full = load >= spec.slots
         self.turns_ahead = (load - spec.slots + 1) / spec.slots if self.full else 0.0
@@ -184,9 +187,17 @@ class Prospect:
         if together == 1:
             self.crowding = self.busy_share = 1.0
         else:
-            # k at once get k^beta done: each is slower by k^(1 - beta).
-            self.crowding = together ** (1 - spec.parallel_exponent)
-            self.busy_share = reckon_busy_share(together, spec.parallel_exponent)
+            self._crowd(together, speeds)
+
+    def _crowd(self, together: int, speeds: Speeds) -> None:
+        # k at once get k^beta done: each is slower by k^(1 - beta).
+        exponent = speeds.parallel_exponent
+        self.crowding = together ** (1 - exponent)
+        self.busy_share = reckon_busy_share(together, exponent)
+        if speeds.parallel_var:
+            by_exponent = math.log(together)
+            doubt = by_exponent * (2 * speeds.parallel_cov + by_exponent * speeds.parallel_var)
+            self.decode_var = max(0.0, self.decode_var + doubt)
 
     def _make_room(self, view: BackendView, fitness: Fitness) -> tuple[str, ...]:
         """Count what loading costs those that are in memory; who has to go."""

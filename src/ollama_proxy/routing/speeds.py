@@ -42,6 +42,10 @@ class Speeds(msgspec.Struct, frozen=True, gc=False):
     output_token_j: float
     ttft_var: float
     decode_var: float
+    #: Of requests at once, as in `Rates`.
+    parallel_exponent: float
+    parallel_var: float = 0.0
+    parallel_cov: float = 0.0
 
 
 def make_prior(spec: BackendSpec) -> Rates:
@@ -77,6 +81,9 @@ def reckon_speeds(view: BackendView, model: str, size_bytes: int) -> Speeds:
         s_per_output_token * decode_watts if rates.decode_j is None else rates.decode_j,
         rates.ttft_var,
         rates.decode_var,
+        spec.parallel_exponent if rates.parallel_exponent is None else rates.parallel_exponent,
+        rates.parallel_var,
+        rates.parallel_cov,
     )
 
 

@@ -233,13 +233,13 @@ class Simulation:
         job.device, job.started_s = verdict.backend, now_s
         job.running = predict_running(job.request, verdict, now_s, self._policy)
         job.ttft_s = job.running.first_s - now_s
-        self._fleet.opened(job.device, job.running)
+        self._fleet.opened(job.device, job.running, now_s)
         arrival = job.arrival
         self._world.start(job.device, arrival.id, arrival.prompt_tokens, arrival.output_tokens, arrival.model)
 
     def _end(self, ended: Ended) -> None:
         job = self._jobs.pop(ended.job)
-        self._fleet.closed(job.device, job.running)
+        self._fleet.closed(job.device, job.running, self._world.now_s)
         self._fleet.age(self._world.now_s)
         arrival = job.arrival
         if self._setting.learns:
