@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from ollama_proxy.domain.answer import AnswerEvent, Finished
+from ollama_proxy.backends.openai.answers import StreamDecoder
+from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta
 from ollama_proxy.domain.call import Dialect
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.net.endings import ENDINGS
@@ -85,3 +86,56 @@ def test_comments_may_come_before_the_answer() -> None:
     assert isinstance(hear(EVENTS, b": PROCESSING\n\n", DONE).end, Failure)
     error = b'data: {"error":{"message":"boom"}}\n\n'
     assert isinstance(hear(EVENTS, b": PROCESSING\n\n" + error).end, Failure)
+
+
+TEXT = b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":null}]}\n\n'
+
+
+def start(decoder: Callable[[], StreamDecoder] | None = StreamDecoder) -> RawAttempt:
+    attempt = RawAttempt(Sink(), *ENDINGS[Dialect.OPENAI], None, decoder)
+    attempt.on_response(200, EVENTS)
+    return attempt
+
+
+def test_what_is_kept_of_a_long_stream_is_what_it_says() -> None:
+    attempt = start()
+    words = [b"word %d " % number for number in range(2000)]
+    for number, word in enumerate(words):
+        attempt.on_body(TEXT % word)
+        if number % 500 == 499:
+            attempt.read_kept()
+    assert attempt.kept_bytes() < sum([len(TEXT % word) for word in words]) / 5
+    progress = attempt.take_over()
+    assert progress is not None
+    assert progress.events == [TextDelta(b"".join(words).decode())]
+    assert (progress.tokens, progress.first) == (2000, TEXT % words[0])
+
+
+def test_a_stream_that_nobody_looks_at_is_bounded_all_the_same() -> None:
+    for decoder, most in ((StreamDecoder, 1.5), (None, 1.2)):
+        attempt = start(decoder)
+        for _ in range(300):
+            attempt.on_body(TEXT % (b"x" * 10_000 if decoder is None else b"x" * 1000))
+            assert attempt.kept_bytes() < most * 1024 * 1024
+
+
+def test_a_stream_that_is_too_long_to_keep_is_given_up() -> None:
+    attempt = start()
+    for _ in range(600):
+        attempt.on_body(TEXT % (b"x" * 10_000))
+    assert attempt.kept_bytes() < 2 * 1024 * 1024
+    assert attempt.take_over() is None
+
+
+def test_the_words_of_a_stream_without_counts_are_counted_after_it_was_read_too() -> None:
+    attempt = start()
+    for _ in range(40):
+        attempt.on_body(TEXT % b"word ")
+    attempt.read_kept()
+    attempt.on_body(CHUNK)
+    attempt.on_body(DONE)
+    attempt.on_complete()
+    sink = attempt._owner
+    assert isinstance(sink, Sink)
+    assert isinstance(sink.end, Finished)
+    assert sink.end.usage.output_tokens == 40
