@@ -151,6 +151,13 @@ def test_the_answer_so_far_goes_behind_the_prompt_as_the_model_reads_it() -> Non
     assert isinstance(sink.end, Finished)
 
 
+def test_a_server_that_does_not_render_is_asked_once_and_writes_little_then() -> None:
+    server = Server({"message": {"content": "The"}, "done": True})
+    run(server, make_call(), make_call())
+    assert server.paths() == ["/api/show", "render", "/api/chat", "/api/chat", "/api/chat"]
+    assert server.asked[1][1]["options"] == {"num_predict": 1}
+
+
 def test_a_raw_prompt_needs_no_rendering() -> None:
     server = Server()
     run(

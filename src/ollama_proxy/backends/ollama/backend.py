@@ -159,7 +159,7 @@ class OllamaBackend:
         told = _read_version(bytes(version.body)) if version.status == 200 else ""
         self._knows_no_responses = _is_older(told, _FIRST_WITH_RESPONSES)
         models = _read_models(bytes(tags.body))
-        self._habits.version, self._habits.models = told, models
+        self._habits.update(told, models)
         return ProbeReport(
             models=models,
             loaded=frozenset(canonical_model(str(one.get("model") or one.get("name") or "")) for one in running),

@@ -17,10 +17,18 @@ class Habits:
     def __init__(self) -> None:
         self.version = ""
         self.models: Mapping[str, ModelFacts] = {}
+        #: Whether it writes down prompts, as far as is known; older ones do not.
+        self.renders = True
         #: By digest and version of the server.
         self.open_turns: dict[str, bool] = {}
         #: The limits of their own, by digest; 0 for none.
         self._limits: dict[str, int] = {}
+
+    def update(self, version: str, models: Mapping[str, ModelFacts]) -> None:
+        """What a probe told."""
+        if version != self.version:
+            self.version, self.renders = version, True
+        self.models = models
 
     def find_key(self, model: str) -> str:
         """What a model's habit is known by; "" where nobody says which model it is."""

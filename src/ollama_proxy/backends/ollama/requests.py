@@ -108,8 +108,12 @@ def _encode_generation(
 
 
 def encode_rendering(typed: Generation, model: str, operation: Operation) -> tuple[bytes, msgspec.Struct]:
-    """What has the server write down the whole prompt as the model would read it, and answer nothing."""
-    path, document = _encode_generation(typed, model, operation, stream=False)
+    """What has the server write down the whole prompt as the model would read it, and answer nothing.
+
+    One that does not know the question answers the prompt; a token of that is enough.
+    """
+    little = msgspec.structs.replace(typed, sampling=msgspec.structs.replace(typed.sampling, num_predict=1))
+    path, document = _encode_generation(little, model, operation, stream=False)
     document.render_only = True
     return path, document
 

@@ -132,13 +132,15 @@ class RestAttempt:
             self._answer_with(encode_behind_prompt(typed, self._model, typed.prompt + sent.text))
         elif not self._habits.may_go_on(self._model):
             self._fail("models of this family cannot be continued here")
-        elif sent.thinking or typed.tools:
+        elif sent.thinking or typed.tools or not self._habits.renders:
             self._try_open_turn()
         else:
             self._ask(encode_rendering(typed, self._model, self._operation), self._take_rendered)
 
     def _take_rendered(self, status: int, body: bytes) -> None:
         info = _rendered.decode(body).info if status == 200 else None
+        if status == 200 and info is None:
+            self._habits.renders = False
         images = len(self._typed.images) + sum(len(message.images) for message in self._typed.messages)
         if info is None or info.image_count != images or _THINKS_FIRST.search(info.rendered_template):
             self._try_open_turn()
