@@ -399,14 +399,15 @@ def test_packed_requests_are_unpacked(door: Door) -> None:
 
 
 def test_a_stream_that_breaks_off_says_so(lab: LabProcess, lab_proxy: ProxyProcess) -> None:
-    with open_door(lab_proxy, "qwen2.5:0.5b", "lab") as door, lab.fault("nvidia", "cut", after_chunks=6):
+    with open_door(lab_proxy, "qwen2.5:0.5b", "lab") as door, lab.fault("npu", "cut", after_chunks=6):
         for more in ({}, {"previous_response_id": door.ask(extra_headers={"X-Target-Backend": "cpu"}).id}):
             with door.client.responses.create(
                 model=door.model,
                 input="Tell a long story.",
                 max_output_tokens=60,
                 stream=True,
-                extra_headers={"X-Target-Backend": "nvidia"},
+                # Nobody else draws so little, so nobody can go on.
+                extra_headers={"X-Max-Power-Watts": "5"},
                 **more,
             ) as stream:
                 events: list[Any] = list(stream)
