@@ -38,6 +38,7 @@ _MORE_EVERYWHERE = (
     "x-deadline-ms",
     "x-cache-enabled",
     "x-priority",
+    "x-continue",
     "x-media-type",
     "x-custom-",
     "x-request-id",
