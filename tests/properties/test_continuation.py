@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.domain.answer import Finished, TextDelta, ThinkingDelta, ToolCall, Usage
+from ollama_proxy.domain.answer import Finished, Progress, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, Sampling
-from ollama_proxy.lifecycle.continuation import Sent, continue_call, join_ends, why_not
+from ollama_proxy.lifecycle.continuation import Sent, continue_call, find_end, join_ends, why_not
 from ollama_proxy.net.seam import EchoCutter
 
 TEXTS = st.text("ab ", max_size=60)
@@ -102,7 +102,12 @@ def test_tokens_of_both_parts_are_counted_once(before: int, after: int, prompt: 
 
 def test_what_cannot_be_taken_up_in_the_middle_is_named() -> None:
     sent = sent_of(["x"], [])
-    assert why_not(make_call(needs=frozenset((Need.CHOICES,))), sent)
+    choices = frozenset((Need.CHOICES,))
+    for several in (make_call(needs=choices), msgspec.structs.replace(make_call(), wants=choices)):
+        assert why_not(several, sent)
+        # The first of them is at its end, and nobody knows of the others.
+        assert find_end(several, None, Progress([TextDelta("x")], 1, finished=Finished())) is None
+    assert find_end(make_call(), None, Progress([TextDelta("x")], 1, finished=Finished())) == Finished()
     for member in ({"format": "json"}, {"logprobs": True}):
         call = msgspec.structs.replace(make_call(), typed=lambda member=member: Generation("hello", **member))
         assert why_not(call, sent)

@@ -86,8 +86,13 @@ def why_not(call: Call, sent: Sent | None = None) -> str:
         return "a tool was called"
     if sent is not None and 0 < call.max_tokens <= sent.tokens:
         return "its limit of tokens is reached"
-    obstacle = next((reason for need, reason in _RAW_ONLY if need in call.needs), "")
-    return obstacle or (_why_whole(call) if sent is None or sent.tokens else "")
+    return _why_raw(call) or (_why_whole(call) if sent is None or sent.tokens else "")
+
+
+def _why_raw(call: Call) -> str:
+    """What of a request only its own dialect can say, so that what was read of the stream is not all of it."""
+    asked = call.needs | call.wants
+    return next((reason for need, reason in _RAW_ONLY if need in asked), "")
 
 
 def _why_whole(call: Call) -> str:
@@ -103,10 +108,12 @@ def _why_whole(call: Call) -> str:
 
 def find_end(call: Call, before: Sent | None, progress: Progress) -> Finished | None:
     """The end of an answer that broke off when all of it was there; `before` is what others had sent of it."""
+    if call.operation not in _TEXT or _why_raw(call):
+        return None
     if progress.finished is not None:
         return progress.finished
     tokens = progress.tokens + (before.tokens if before is not None else 0)
-    if not progress.calling and call.operation in _TEXT and 0 < call.max_tokens <= tokens:
+    if not progress.calling and 0 < call.max_tokens <= tokens:
         return Finished("length", Usage(output_tokens=progress.tokens, counted_events=True))
     return None
 
