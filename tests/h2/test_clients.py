@@ -64,7 +64,8 @@ def test_a_unary_answer(lab_proxy: ProxyProcess, tmp_path: Path, client: Client)
 
 
 def test_a_stream(lab_proxy: ProxyProcess, tmp_path: Path, client: Client) -> None:
-    outcome = call(client, Ask(lab_proxy, tmp_path, stream=True))
+    # Enough that a device which was held up cannot send all of them at once.
+    outcome = call(client, Ask(lab_proxy, tmp_path, stream=True, tokens=90))
     assert outcome.code == OK
     assert outcome.pieces is None or outcome.pieces > 3
 
