@@ -10,7 +10,7 @@ from ollama_proxy.domain.device import Wait
 from ollama_proxy.domain.lengths import Lengths, make_typical_lengths
 from ollama_proxy.routing.decide import price_of_seconds
 
-_LEAST_LEFT_S = 0.05
+LEAST_LEFT_S = 0.05
 #: What is left of an overdue request, as a share of the time it has taken already.
 _OVERDUE_SHARE = 0.1
 
@@ -49,10 +49,10 @@ class Running:
     def left(self, now_s: float) -> tuple[float, float]:
         """Mean and variance of the seconds it still needs."""
         mean_s, var_s2 = self._reckon_left(now_s)
-        if mean_s >= _LEAST_LEFT_S:
+        if mean_s >= LEAST_LEFT_S:
             return mean_s, var_s2
         # Until its end is seen it has not ended: what is overdue has something wrong with it, the more the longer.
-        mean_s = max(_LEAST_LEFT_S, _OVERDUE_SHARE * (now_s - self.began_s))
+        mean_s = max(LEAST_LEFT_S, _OVERDUE_SHARE * (now_s - self.began_s))
         return mean_s, mean_s * mean_s
 
     def _reckon_left(self, now_s: float) -> tuple[float, float]:

@@ -31,6 +31,7 @@ from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.breakers import Breakers, Holder
 from ollama_proxy.fleet.calibration import Judge
 from ollama_proxy.fleet.company import ALONE, Company, Occupancy
+from ollama_proxy.fleet.forecast import Forecast
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
 from ollama_proxy.fleet.naming import read_sizes, with_names
@@ -50,6 +51,8 @@ _MOST_COUNTED = 32
 READ_ON_KINDS = ("ollama",)
 #: Who has less left to read is done when it is looked at next.
 _LEAST_LINGER_S = 1.0
+#: In larger fleets, what was forecast of a backend is kept for a while.
+_MOST_FORECAST_ANEW = 64
 #: Changes written down before the list is begun anew, and readers have to look through all backends once.
 _MOST_MOVES = 4096
 #: A first token for which company lost less (as a logarithm) came as if alone.
@@ -71,6 +74,7 @@ class _Record:
         "emulated",
         "ended",
         "error_rate",
+        "forecast",
         "health",
         "heard_s",
         "idle_since_s",
@@ -117,6 +121,8 @@ class _Record:
         self.judge = Judge()
         #: Those in flight whose end was predicted, in the order in which they were sent.
         self.running: dict[Running, None] = {}
+        #: When its slots will be free, as reckoned last.
+        self.forecast = Forecast()
         #: How many ran at once and when, where several can.
         self.occupancy = Occupancy() if spec.slots > 1 else None
         #: Prompts that were too long for its models.
@@ -244,6 +250,7 @@ class Fleet:
         record.occupancy = (record.occupancy or Occupancy()) if spec.slots > 1 else None
         # What decisions have worked out was worked out for the old description.
         record.memory = {}
+        record.forecast.forget()
         self._pools_now = None
         if not spec.suspend_after_seconds:
             record.asleep, record.idle_since_s = False, None
@@ -294,7 +301,7 @@ class Fleet:
             return view
         waits: list[Wait | None] = [None] * len(self._placed)
         for record in self._full:
-            waits[record.place] = _wait_at(record, now_s)
+            waits[record.place] = self._wait_at(record, now_s)
         return FleetView(view.version, view.backends, tuple(waits), view.moves, view.beside)
 
     def look_around(self, now_s: float) -> Surroundings | None:
@@ -312,10 +319,19 @@ class Fleet:
 
         A backend whose slots are not held takes whatever is sent.
         """
-        return [
-            forecast_slots(list(one.running), one.spec.slots, now_s) if one.spec.held else []
-            for one in self._records.values()
-        ]
+        return [self._slots_of(one, now_s) if one.spec.held else [] for one in self._records.values()]
+
+    def _slots_of(self, record: _Record, now_s: float) -> list[Slot]:
+        if len(self._records) > _MOST_FORECAST_ANEW:
+            return record.forecast.look(record.running, record.spec.slots, now_s)
+        return forecast_slots(list(record.running), record.spec.slots, now_s)
+
+    def _wait_at(self, record: _Record, now_s: float) -> Wait | None:
+        if not record.spec.held or len(record.running) > _MOST_COUNTED:
+            return None
+        if len(self._records) <= _MOST_FORECAST_ANEW:
+            return forecast_wait(list(record.running), record.spec.slots, now_s)
+        return Wait(*self._slots_of(record, now_s)[0]) if len(record.running) >= record.spec.slots else None
 
     def look(self, backend: str) -> BackendView:
         """One backend that is there. Raises `KeyError`."""
@@ -340,6 +356,7 @@ class Fleet:
             record.idle_since_s = None
             if running is not None:
                 record.running[running] = None
+                record.forecast.forget()
             if record.asleep:
                 record.asleep = False
                 self._touch(record)
@@ -365,6 +382,7 @@ class Fleet:
                 record.occupancy.change(min(record.in_flight, record.spec.slots), now_s)
             if running is not None:
                 record.running.pop(running, None)
+                record.forecast.forget()
             record.now = record.seen.get(record.in_flight)
             self._move(record)
 
@@ -380,6 +398,7 @@ class Fleet:
             return
         if running is not None:
             running.abandon(until_s)
+            record.forecast.forget()
         record.lingering.append((until_s, running))
 
     def _end_lingering(self, now_s: float) -> None:
@@ -686,12 +705,6 @@ def _find_company(occupancy: Occupancy, seen: Observation, now_s: float) -> tupl
     if seen.ttft_s is not None and occupancy.between(first_s - seen.ttft_s, first_s)[1] > _LEAST_CROWDED:
         seen = msgspec.structs.replace(seen, ttft_s=None)
     return seen, occupancy.between(first_s, now_s)
-
-
-def _wait_at(record: _Record, now_s: float) -> Wait | None:
-    if not record.spec.held or len(record.running) > _MOST_COUNTED:
-        return None
-    return forecast_wait(list(record.running), record.spec.slots, now_s)
 
 
 def _touch_learner(record: _Record, model: str, now_s: float) -> Learner:
