@@ -11,6 +11,7 @@ callers (start-time fair queueing: a caller's requests are tagged with the work 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
@@ -147,6 +148,8 @@ class Admission:
         self._judge = judge
         self._waiting: dict[Waiting, None] = {}
         self._size_bytes = 0
+        #: How many wait of each class, as they came.
+        self._ranks: Counter[int] = Counter()
         #: When it was last reckoned how long the last will wait, and that.
         self._reckoned = (-1.0, 0.0)
         self._virtual = 0.0
@@ -175,6 +178,7 @@ class Admission:
     def _keep(self, waiting: Waiting) -> None:
         self._waiting[waiting] = None
         self._size_bytes += waiting.size_bytes
+        self._ranks[waiting.rank] += 1
 
     def _find_excess(self, waiting: Waiting, now_s: float) -> str:
         """Which bound one more would exceed, in words; "" for none."""
@@ -194,6 +198,8 @@ class Admission:
 
     def _find_lower(self, waiting: Waiting, now_s: float) -> Waiting | None:
         """The last in the line, if it is of a lower class even by its age."""
+        if not any(count and rank < waiting.rank for rank, count in self._ranks.items()):
+            return None
         last = max(self._waiting, key=lambda one: one.order(now_s), default=None)
         return last if last is not None and -last.order(now_s)[0] < waiting.rank else None
 
@@ -210,6 +216,7 @@ class Admission:
         if waiting in self._waiting:
             del self._waiting[waiting]
             self._size_bytes -= waiting.size_bytes
+            self._ranks[waiting.rank] -= 1
 
     def line(self, now_s: float) -> list[Waiting]:
         """All that wait, whoever is served first at the front."""

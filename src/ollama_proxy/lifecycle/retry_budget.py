@@ -1,6 +1,7 @@
 """How many attempts beyond the first there may be in all: without a bound, many failures would multiply the load.
 
-Over the last ten seconds, a share of the requests and so many a second besides; the clock is handed in.
+Over the last ten seconds, a share of the requests and so many a second besides, from the first request within them
+on: after a quiet time a failing fleet is not given ten seconds' worth at once. The clock is handed in.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ class RetryBudget:
         """Whether one more attempt is within the budget."""
         if int(now_s) != self._second:
             self._move(int(now_s))
-        requests = self._requests + sum([one for one, _ in self._seconds])
-        retries = self._retries + sum([one for _, one in self._seconds])
-        return retries + 1 <= SHARE * requests + PER_S * WINDOW_S
+        requests, retries, seconds = self._requests, self._retries, 1
+        for ago, (asked, again) in enumerate(reversed(self._seconds), 2):
+            requests += asked
+            retries += again
+            if asked or again:
+                seconds = ago
+        return retries + 1 <= SHARE * requests + PER_S * seconds
 
     def _move(self, second: int) -> None:
         passed = second - self._second

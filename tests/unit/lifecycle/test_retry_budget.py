@@ -26,9 +26,16 @@ def test_few_may_all_be_tried_again() -> None:
 
 def test_many_are_bounded_and_the_bound_comes_back() -> None:
     budget = RetryBudget()
-    assert run(budget, 1000.0, 1000, 1000) == 300
-    assert run(budget, 1005.0, 0, 1000) == 0
-    assert run(budget, 1000.0 + WINDOW_S, 0, 1000) == 100
+    assert run(budget, 1000.0, 1000, 1000) == 210
+    assert run(budget, 1005.0, 0, 1000) == 50
+    assert run(budget, 1000.0 + 2 * WINDOW_S, 0, 1000) == 10
+
+
+def test_a_steady_fleet_has_room_for_the_death_of_a_backend() -> None:
+    budget = RetryBudget()
+    for second in range(20):
+        run(budget, 1000.0 + second, 20, 0)
+    assert run(budget, 1020.0, 0, 1000) == PER_S * WINDOW_S + SHARE * 20 * 9
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.integers(0, 300), st.integers(0, 300)), max_size=40))
