@@ -18,6 +18,7 @@ from ollama_proxy.domain.device import (
     BackendView,
     FleetView,
     Health,
+    Heat,
     ModelFacts,
     Neighbour,
     PromptLimit,
@@ -103,6 +104,7 @@ def fleets(draw: st.DrawFn) -> FleetView:
                 capabilities=draw(st.sampled_from((frozenset(Need), frozenset((Need.GENERATE,))))),
                 beside_bytes=draw(st.sampled_from((0, 10**9))),
                 prompt_limits=draw(st.just({}) | refused),
+                heat=draw(st.none() | st.none() | st.builds(Heat, st.sampled_from((0.0, 3.0, 500.0)), st.floats(1, 4))),
             )
         )
     counted, coupled = draw(st.booleans()), draw(st.booleans())
@@ -384,6 +386,29 @@ def test_neighbours_make_nobody_cheaper_or_sooner_and_idle_ones_change_nothing(
         tuple(msgspec.structs.replace(one, until_s=0.0, busy_share=0.0) for one in each) for each in fleet.beside
     )
     assert decide(request, msgspec.structs.replace(fleet, beside=idle), policy, tried) == alone
+
+
+@many
+@cases
+def test_heat_makes_nobody_cheaper_or_sooner_and_what_is_far_away_changes_nothing(
+    request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str]
+) -> None:
+    def give(heat: Heat | None) -> FleetView:
+        return changed(fleet, lambda view, wait: (msgspec.structs.replace(view, heat=heat, memory={}), wait))
+
+    wishes = msgspec.structs.replace(request.annotations, max_latency_ms=0)
+    request = msgspec.structs.replace(request, annotations=wishes)
+    cool, hot = decide(request, give(None), policy, tried), decide(request, fleet, policy, tried)
+    assert decide(request, give(Heat(1e9, 4.0)), policy, tried) == cool
+    if isinstance(cool, Decision):
+        assert isinstance(hot, Decision)
+        before = {one.backend: one for one in cool.ranking}
+        assert sorted(before) == sorted(ids(hot))
+        for one in hot.ranking:
+            old = before[one.backend]
+            assert one.cost_j >= old.cost_j - 1e-6
+            assert one.estimate.prefill_s >= old.estimate.prefill_s
+            assert one.estimate.decode_s >= old.estimate.decode_s - 1e-9
 
 
 def improve(view: BackendView, wait: Wait | None, model: str) -> tuple[BackendView, Wait | None]:

@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Policy, Refusal, RoutingRequest
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts, PromptLimit, Rates, Wait
+from ollama_proxy.domain.device import (
+    BackendSpec,
+    BackendView,
+    FleetView,
+    Health,
+    Heat,
+    ModelFacts,
+    PromptLimit,
+    Rates,
+    Wait,
+)
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.lengths import BINS, Lengths
 from ollama_proxy.domain.ports import ProbeReport
@@ -438,3 +448,19 @@ def test_no_more_alternatives_are_shown_than_anybody_reads() -> None:
     assert isinstance(verdict, Decision)
     assert len(verdict.alternatives) == 16
     assert len(verdict.ranking) == 300
+
+
+def test_one_that_gets_hot_is_reckoned_with() -> None:
+    """The first of the ranking is throttled, so that it is not the first any more."""
+    request = RoutingRequest("m:1b", "m:1b", frozenset((Need.GENERATE,)), Annotations(), 100.0, 50)
+    specs = [BackendSpec(f"b-{place}", "openai", "n", "cpu", 20, 500, 20.0 + place) for place in range(80)]
+    views = [BackendView(spec, Health.HEALTHY, models=BOTH) for spec in specs]
+    cool = decide(request, FleetView(1, tuple(views)), Policy())
+    assert isinstance(cool, Decision)
+    assert cool.backend == "b-79"
+    hot = FleetView(1, (*views[:-1], msgspec.structs.replace(views[-1], heat=Heat(0.0, 3.0))))
+    found = decide(request, hot, Policy())
+    with only_the_loop():
+        assert found == decide(request, hot, Policy())
+    assert isinstance(found, Decision)
+    assert found.backend == "b-78"

@@ -18,6 +18,7 @@ from ollama_proxy.domain.device import (
     BackendView,
     FleetView,
     Health,
+    Heat,
     ModelFacts,
     Neighbour,
     PromptLimit,
@@ -124,6 +125,7 @@ def fleets(draw: st.DrawFn) -> FleetView:
                 resident_bytes=draw(st.dictionaries(st.sampled_from(MODELS), st.just(10**9))),
                 beside_bytes=draw(st.sampled_from((0, 10**9))),
                 prompt_limits=draw(st.dictionaries(st.sampled_from((*MODELS, "tiny:latest")), refused)),
+                heat=draw(st.none() | st.builds(Heat, numbers, st.floats(1, 4))),
                 requests_per_minute=7,
                 memory={},
             )

@@ -74,7 +74,7 @@ class Accounting:
         `count` a backend, a kind and joules, for the metrics."""
         self._fleet = fleet
         self._sampler = sampler
-        self._entries = entries or {}
+        self.entries = entries or {}
         self._record = record
         self._count = count
         self._unix_clock = unix_clock
@@ -190,7 +190,7 @@ class Accounting:
 
     def rearrange(self, entries: Mapping[str, Backend], joined: Collection[str]) -> None:
         """Other backends are configured; of those that `joined` nothing is known, whoever had their ids before."""
-        self._entries = entries
+        self.entries = entries
         for name in joined:
             self._devices.pop(name, None)
             self._served.discard(name)
@@ -334,7 +334,7 @@ class Accounting:
             return
         self._matched = state
         known = {meter.plan: meter for meter in self._meters}
-        entries = {one.id: self._entries.get(one.id) or describe_here(one) for one in views}
+        entries = {one.id: self.entries.get(one.id) or describe_here(one) for one in views}
         for one in views:
             device = self._devices.get(one.id)
             if device is None:

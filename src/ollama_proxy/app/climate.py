@@ -43,6 +43,8 @@ class Climate:
         self._read_s = float("-inf")
         self._page: Page = {name: _describe(ThermalState(), None, None) for name in DEVICE_CLASSES}
         self._lock = asyncio.Lock()
+        #: What the latest look has found, by class of device.
+        self.states: dict[str, ThermalState] = {}
 
     async def read(self) -> Page:
         """By class of device, under the names of the contract; None for what is not known."""
@@ -55,6 +57,7 @@ class Climate:
     def _look(self, active: bool) -> Page:
         cards: Sequence[CardState] = self._cards.read_state(self._clock(), active)
         found = self._sensor.by_class(cards)
+        self.states = found
         at = datetime.fromtimestamp(self._unix_clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return {name: _describe(found.get(name, ThermalState()), self._find_watts(name), at) for name in DEVICE_CLASSES}
 

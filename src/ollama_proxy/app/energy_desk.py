@@ -14,6 +14,7 @@ from typing import Any
 from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.climate import Climate
 from ollama_proxy.app.metering import build_meters
+from ollama_proxy.app.thermals import Thermals
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.energy.budget import HourlyBudget
@@ -24,6 +25,7 @@ from ollama_proxy.energy.ledger.spending import read_spending
 from ollama_proxy.energy.ledger.summary import Accounting as AccountingRule
 from ollama_proxy.energy.ledger.summary import By, Tariff, summarise
 from ollama_proxy.energy.ledger.writer import Ledger
+from ollama_proxy.energy.meters.profile import ProfileSensor
 from ollama_proxy.energy.meters.sampler import Sampler
 from ollama_proxy.fleet.state import Fleet
 
@@ -75,6 +77,11 @@ class EnergyDesk:
             count=count,
         )
         self.climate = Climate(root, self._sampler, lambda: self.accounting.is_active, enabled=config.thermal.enabled)
+        self._thermals = (
+            Thermals(fleet, self.climate, ProfileSensor(root), lambda: self.accounting.entries, time.monotonic)
+            if config.thermal.enabled
+            else None
+        )
 
     def start(self) -> None:
         """Look at the meters and open the ledger; one that cannot be used is told, and requests are served without."""
@@ -86,6 +93,11 @@ class EnergyDesk:
                 _log.warning("no ledger: %s", error)
         if self._sampler is not None:
             self._sampler.start()
+
+    async def watch_heat(self) -> None:
+        """Tell the fleet which devices of this machine get hot, for ever."""
+        if self._thermals is not None:
+            await self._thermals.run()
 
     def recall_spending(self, budget: HourlyBudget, now_s: float) -> None:
         """Book what the ledger has of the last hour, so that no restart makes a budget anew."""

@@ -208,6 +208,7 @@ class Proxy:
         self._tasks.append(spawn(self._sweep(), "sweep"))
         self._tasks.append(spawn(self._memory.run(), "keep what was learned"))
         self._tasks.append(spawn(self._energy.accounting.run(self._loop.time), "energy"))
+        self._tasks.append(spawn(self._energy.watch_heat(), "watch temperatures"))
         if self._decision_file is not None:
             self._tasks.append(spawn(self._decision_file.run(), "record decisions"))
         self._tasks.append(spawn(self._reloader.run(), "watch the configuration"))

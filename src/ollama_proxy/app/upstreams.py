@@ -71,6 +71,7 @@ def build_spec(config: BackendConfig, aliases: Mapping[str, str]) -> BackendSpec
         suspend_after_seconds=character.suspend_after_seconds,
         wake_seconds=character.wake_seconds,
         wake_joules=character.wake_joules,
+        throttle_celsius=character.throttle_celsius,
         parallel_exponent=character.parallel_exponent,
         memory_pool=_find_pool(config),
         max_model_size_gb=capability.max_model_size_gb,

@@ -171,6 +171,9 @@ class Characteristics(Section, frozen=True):
     wake_joules: Annotated[
         float, Meta(ge=0, le=1e9, description="what waking it costs, with all that it draws until it sleeps again")
     ] = 0
+    throttle_celsius: Annotated[
+        float, Meta(ge=0, le=200, description="degrees at which the device is throttled; 0 = as its sensor tells")
+    ] = 0
     parallel_exponent: Annotated[
         float,
         Meta(

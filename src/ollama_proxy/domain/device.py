@@ -51,6 +51,8 @@ class BackendSpec(msgspec.Struct, frozen=True):
     suspend_after_seconds: float = 0.0
     wake_seconds: float = 0.0
     wake_joules: float = 0.0
+    #: At which it is throttled; 0 where its sensor tells.
+    throttle_celsius: float = 0.0
     #: What k requests at once get done, as k to this power, in units of one alone.
     parallel_exponent: float = 0.8
     max_model_size_gb: float = 0.0
@@ -155,6 +157,14 @@ class Neighbour(msgspec.Struct, frozen=True, gc=False):
     price_watts: float = 0.0
 
 
+class Heat(msgspec.Struct, frozen=True, gc=False):
+    """A device that is throttled in so many seconds if it goes on as it does (0: it is), so that its work takes
+    `slowdown` times as long."""
+
+    throttles_in_s: float
+    slowdown: float
+
+
 class PromptLimit(msgspec.Struct, frozen=True, gc=False):
     """Prompts of so many tokens and more were refused for their length, where an answer might take `max_tokens` or more
     (0 for any)."""
@@ -205,6 +215,8 @@ class BackendView(msgspec.Struct, frozen=True, dict=True):
     kept_out: Mapping[str, KeptOut] = {}
     #: What each model, by canonical name, has refused of late for being too long.
     prompt_limits: Mapping[str, tuple[PromptLimit, ...]] = {}
+    #: None where no sensor tells, or it is not near.
+    heat: Heat | None = None
 
     @property
     def id(self) -> str:

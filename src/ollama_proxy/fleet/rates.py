@@ -172,6 +172,11 @@ class Learner:
             var = crowding.add_doubt(var, weight)
         return var + sum([share * share * coupling.var for coupling, share in beside])
 
+    def unsettle(self) -> None:
+        """The device has changed, as is known from elsewhere: be as uncertain as after an alarm."""
+        for one in (self._overhead, self._prefill, self._decode):
+            one.forget(1.0)
+
     def learn_energy(self, fixed_j: float, prefill_j: float, decode_j: float) -> None:
         """A meter has shown joules of a request, and of each token of its prompt and its answer.
 

@@ -18,6 +18,7 @@ from ollama_proxy.domain.device import (
     Calibration,
     FleetView,
     Health,
+    Heat,
     KeptOut,
     ModelFacts,
     Moves,
@@ -77,6 +78,7 @@ class _Record:
         "forecast",
         "health",
         "heard_s",
+        "heat",
         "idle_since_s",
         "in_flight",
         "judge",
@@ -127,6 +129,7 @@ class _Record:
         self.occupancy = Occupancy() if spec.slots > 1 else None
         #: Prompts that were too long for its models.
         self.refusals = PromptRefusals()
+        self.heat: Heat | None = None
         self.prompt_limits: Mapping[str, tuple[PromptLimit, ...]] = {}
         #: Prompts that are read on although nobody waits for the answer, and until when.
         self.lingering: list[tuple[float, Running | None]] = []
@@ -185,6 +188,7 @@ class _Record:
                 self.beside_bytes,
                 self.kept_out,
                 self.prompt_limits,
+                self.heat,
             )
         return view
 
@@ -518,6 +522,22 @@ class Fleet:
             if kept_out != record.kept_out:
                 record.kept_out = kept_out
                 self._touch(record)
+
+    def set_heat(self, backend: str, heat: Heat | None) -> None:
+        """Whether its device is or soon will be throttled."""
+        record = self._records.get(backend)
+        if record is not None and record.heat != heat:
+            record.heat = heat
+            self._touch(record)
+
+    def unsettle(self, backend: str) -> None:
+        """Its device is throttled, or no more, or has another power profile: its speeds are to be learned anew."""
+        record = self._records.get(backend)
+        if record is not None and record.learners:
+            for learner in record.learners.values():
+                learner.unsettle()
+            record.rates = {name: one.rates() for name, one in record.learners.items()}
+            self._touch(record)
 
     def refused_prompt(self, backend: str, model: str, limit: PromptLimit, now_s: float) -> None:
         """A prompt of so many tokens was too long there; `model` is the name as asked."""

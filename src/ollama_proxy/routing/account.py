@@ -185,6 +185,9 @@ def _state_of(view: BackendView, one: CandidateRecord, neighbours: Sequence[Neig
     )
     if one.load_s:
         yield "the model has to be loaded"
+    if view.heat is not None:
+        when = f"in {view.heat.throttles_in_s:.0f} s" if view.heat.throttles_in_s else "now"
+        yield f"throttled for heat {when}, {view.heat.slowdown:.2f} times as slow then"
     beside = [neighbour for neighbour in neighbours if neighbour.until_s or neighbour.busy_share]
     if beside and one.neighbours_j:
         names = ", ".join([_tell_neighbour(neighbour) for neighbour in beside])

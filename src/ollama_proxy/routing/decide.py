@@ -21,6 +21,7 @@ from ollama_proxy.domain.lengths import make_typical_lengths
 from ollama_proxy.routing.affinity import count_held, stay_at_home
 from ollama_proxy.routing.deadline import chance_of, infeasible, keep_limit, tell_feasible, tell_too_late
 from ollama_proxy.routing.explanation import add_clause, explain_choice, explain_refusal, refuse_unknown_target
+from ollama_proxy.routing.heat import stand_hot
 from ollama_proxy.routing.limits import (
     check_kept_out,
     check_limits,
@@ -174,6 +175,9 @@ def _score(
         if beside and beside[place]:
             one, decode_s = stand_beside(one, beside[place], wait, prefill_s, decode_s)
             joules = one.expect_joules(prompt_tokens, answer_tokens)
+        if one.heat is not None:
+            waited_s = wait.mean_s if wait is not None else 0.0
+            one, prefill_s, decode_s = stand_hot(one, one.heat, waited_s, prefill_s, decode_s)
         service_s = one.load_s + prefill_s + decode_s
         # Who is full and has nobody who keeps count is taken to be full of requests like this one.
         wait_s = wait.mean_s if wait is not None else one.turns_ahead * service_s

@@ -121,7 +121,7 @@ class _Table:
         self.ties = np.zeros((1 if self._is_usual else 4, size))
         self._fit = [False] * size
         self.fit = 0
-        #: Tokens from which on a prompt may be too long, by place; and the least of them.
+        #: Tokens from which on a prompt may be too long, or takes longer for heat, by place; and the least of them.
         self._limits: dict[int, float] = {}
         self.least_limit = np.inf
         #: Places that have changed since they were written here.
@@ -138,8 +138,9 @@ class _Table:
             is_fit, limits = one.is_fit, one.prompt_limits
             self.fit += is_fit - fit[place]
             fit[place] = is_fit
-            if limits is not None or self._limits:
-                self._limits[place] = limits.least_tokens if limits is not None else np.inf
+            if limits is not None or one.heat is not None or self._limits:
+                least = limits.least_tokens if limits is not None else np.inf
+                self._limits[place] = least if one.heat is None else 0.0
             terms[:, place] = _terms_of(one)
             in_turn = _ties_of(one)
             ties[:, place] = in_turn[3] if self._is_usual else in_turn
@@ -236,7 +237,7 @@ def sift(
     memory.watch(fleet)
     table = memory.look_up(request, policy)
     costs_j = table.reckon_costs(request, answer_tokens, lambda_watts, fleet)
-    # Where a prompt may be too long for somebody, the loop decides.
+    # Where a prompt may be too long for somebody, or somebody gets hot, the loop decides.
     fit, wishes = table.fit if request.prompt_tokens < table.least_limit else 0, request.annotations
     if wishes.max_power_watts and fit:
         over = table.terms[_WATTS] > wishes.max_power_watts

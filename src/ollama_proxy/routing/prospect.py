@@ -113,6 +113,7 @@ class Prospect:
         "fixed_j",
         "full",
         "has_known_joules",
+        "heat",
         "load",
         "load_joules",
         "load_s",
@@ -136,6 +137,7 @@ class Prospect:
 
     def __init__(self, view: BackendView, request: RoutingRequest, subject: Subject) -> None:
         self.spec = spec = view.spec
+        self.heat = view.heat
         self.backend = spec.id
         self._loaded = view.loaded
         self.load = load = view.in_flight
@@ -219,12 +221,19 @@ class Prospect:
 
     def stand_beside(self, stretch: float, burden_j: float) -> Prospect:
         """The same while neighbours make each token take `stretch` times as long, at what that costs them."""
+        one = self.slow_down(1.0, stretch)
+        one.output_token_j *= draw_longer(stretch)
+        one.burden_j = burden_j
+        return one
+
+    def slow_down(self, reading: float, writing: float) -> Prospect:
+        """The same where a token of the prompt and one of the answer take so many times as long."""
         one = Prospect.__new__(Prospect)
         for name in Prospect.__slots__:
             setattr(one, name, getattr(self, name))
-        one.s_per_output_token *= stretch
-        one.output_token_j *= draw_longer(stretch)
-        one.burden_j = burden_j
+        one.overhead_s *= reading
+        one.s_per_prompt_token *= reading
+        one.s_per_output_token *= writing
         return one
 
     def stand_under(self, policy: Policy) -> None:

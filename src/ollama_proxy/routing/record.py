@@ -228,6 +228,7 @@ def _restrict(view: BackendView, request: RoutingRequest, *, with_names: bool) -
         resident_bytes=measure_residents(view) if makes_room else {},
         beside_bytes=view.beside_bytes if makes_room else 0,
         kept_out={resident: view.kept_out[resident]} if resident in view.kept_out else {},
+        heat=view.heat,
         prompt_limits={resident: view.prompt_limits[resident]} if resident in view.prompt_limits else {},
     )
 

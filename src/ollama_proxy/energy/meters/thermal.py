@@ -53,6 +53,8 @@ class ThermalState(msgspec.Struct, frozen=True):
     fan_percent: float | None = None
     utilization_percent: float | None = None
     throttling: bool | None = None
+    #: At which a device of the class switches itself off.
+    critical_c: float | None = None
 
 
 class ThermalSensor:
@@ -95,9 +97,12 @@ class ThermalSensor:
         `cards` are what NVIDIA cards tell of themselves (`NvmlCards.read_state`), which sysfs does not.
         """
         hottest: dict[str, float] = {}
+        critical: dict[str, float] = {}
         for one in self.read():
             if one.device:
                 hottest[one.device] = max(one.celsius, hottest.get(one.device, one.celsius))
+            if one.device and one.critical_c is not None:
+                critical[one.device] = min(one.critical_c, critical.get(one.device, one.critical_c))
         throttled_ms, before_ms = self.read_throttled_ms(), self._throttled_ms
         self._throttled_ms = throttled_ms
         throttling = None if throttled_ms is None or before_ms is None else throttled_ms > before_ms
@@ -110,6 +115,7 @@ class ThermalSensor:
                 fan_rpm=fan.rpm if fan else None,
                 fan_percent=fan.percent if fan else None,
                 throttling=throttling if device == "cpu" else None,
+                critical_c=critical.get(device),
             )
         if cards:
             found["nvidia"] = _join_cards(cards)
