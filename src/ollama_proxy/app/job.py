@@ -51,6 +51,8 @@ _FAILED_WITH_WORDS = 500
 _NO_ROOM = "there is no room in the queue"
 #: Those that write token by token, and so take a slot.
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE, Operation.PASS))
+#: Shorter answers say little of how long a token takes.
+_LEAST_TOKENS = 8
 #: Their answers come at once, however long they are.
 _SOON_WHOLE = frozenset((Operation.EMBED, Operation.SHOW, Operation.COUNT))
 #: Nothing is known of how long they take.
@@ -300,7 +302,7 @@ class Job:
         self._taken = owner.decisions.take(self.call.request_id, self.life.attempts, given, decision)
         # Whoever takes no slot is not counted among those that keep one.
         self._running = None
-        if (view.spec.held or view.spec.memory_pool) and not self._request.embed:
+        if (view.spec.held or view.spec.memory_pool or fleet.adapts) and not self._request.embed:
             self._running = predict_running(self._request, decision, self._opened_s, given[2])
         fleet.opened(chosen, self._running, self._opened_s)
         if view.kept_out:
@@ -411,6 +413,8 @@ class Job:
         self._bill = None
         outcome = sum_up(finished, timing, figure)
         teach(owner, call, self._request, decision, timing, finished)
+        if owner.fleet_state.adapts and outcome.output_tokens >= _LEAST_TOKENS:
+            owner.fleet_state.measured(life.backend, (now_s - self._opened_s) / outcome.output_tokens)
         owner.books.succeeded(call, life, decision, outcome, timing)
         if self._taken is not None:
             owner.decisions.answered(self._taken, outcome, self._opened_s - call.arrived_s, call.stream)

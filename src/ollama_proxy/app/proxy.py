@@ -100,6 +100,7 @@ class Proxy:
         self._audit = AuditLog(audit_path(auth.audit_file, os.environ))
         self._generation = generation = build_generation(config)
         self._fleet = Fleet(config.health.unhealthy_threshold)
+        self._fleet.adapts = config.routing.adaptive_slots
         self._backends: dict[str, Backend] = {}
         for backend in generation.backends.values():
             self._add(backend)
@@ -363,6 +364,7 @@ class Proxy:
         self._dispatcher.policy = self._steering.policy
         self._dispatcher.substitutes = _canonical_substitutes(config)
         self._dispatcher.admission.bounds = _bounds(config)
+        self._fleet.adapts = config.routing.adaptive_slots
         self._pressure = _pressure(config)
         self._dispatcher.max_attempts = _max_attempts(config)
         self._dispatcher.continues = config.routing.continuation == "auto"

@@ -315,6 +315,13 @@ class Routing(Section, frozen=True):
             "`X-Continue: never` says of one request, ends it with an error"
         ),
     ] = "auto"
+    adaptive_slots: Annotated[
+        bool,
+        Meta(
+            description="where no `slots` are configured: once answers take long, send a server only as much at once "
+            "as it does well with; the rest waits here"
+        ),
+    ] = False
     max_waiting: Annotated[
         int,
         Meta(

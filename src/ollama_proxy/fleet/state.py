@@ -32,6 +32,7 @@ from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.breakers import Breakers, Holder
 from ollama_proxy.fleet.calibration import Judge
 from ollama_proxy.fleet.company import ALONE, Company, Occupancy
+from ollama_proxy.fleet.concurrency import AdaptiveLimit
 from ollama_proxy.fleet.forecast import Forecast
 from ollama_proxy.fleet.health import WELL, HealthRecord, after_failure
 from ollama_proxy.fleet.minute import LastMinute
@@ -85,6 +86,7 @@ class _Record:
         "kept_out",
         "learners",
         "lessons",
+        "limit",
         "lingering",
         "loaded",
         "loaded_entries",
@@ -103,12 +105,15 @@ class _Record:
         "spec",
         "taught",
         "taught_s",
+        "told",
         "unshown",
         "version",
     )
 
     def __init__(self, spec: BackendSpec, capabilities: frozenset[Need]) -> None:
-        self.spec = spec
+        self.spec = self.told = spec
+        #: How many requests at once it does well with, where the configuration does not say.
+        self.limit: AdaptiveLimit | None = None
         #: In the order of the configuration.
         self.place = 0
         self.capabilities = capabilities
@@ -210,6 +215,8 @@ class Fleet:
     def __init__(self, unhealthy_threshold: int = 3) -> None:
         self._threshold = unhealthy_threshold
         self._breakers = Breakers(unhealthy_threshold)
+        #: Whether servers of which no slots are configured are sent only as much as they do well with.
+        self.adapts = False
         self._records: dict[str, _Record] = {}
         self._version = 0
         self._pools = Pools()
@@ -250,7 +257,12 @@ class Fleet:
     def renew(self, spec: BackendSpec, capabilities: frozenset[Need]) -> None:
         """A backend is described in another way; its health, its load and what was learned of it stay."""
         record = self._records[spec.id]
-        record.spec, record.capabilities = spec, capabilities
+        record.told, record.capabilities = spec, capabilities
+        record.limit = None
+        self._describe(record, spec)
+
+    def _describe(self, record: _Record, spec: BackendSpec) -> None:
+        record.spec = spec
         record.occupancy = (record.occupancy or Occupancy()) if spec.slots > 1 else None
         # What decisions have worked out was worked out for the old description.
         record.memory = {}
@@ -507,9 +519,29 @@ class Fleet:
     def move(self, now_s: float) -> None:
         """Time has passed: who was kept out may be tried again, prompts were read; call once a second."""
         self._end_lingering(now_s)
+        if self.adapts:
+            self._adapt(now_s)
         if self._breakers:
             self._breakers.move(now_s)
             self._keep_out(now_s)
+
+    def measured(self, backend: str, s_per_token: float) -> None:
+        """An answer took so long for each of its tokens, from when it was sent to its end."""
+        record = self._records.get(backend)
+        if record is not None and not record.told.held:
+            record.limit = record.limit or AdaptiveLimit()
+            record.limit.ended(s_per_token, record.in_flight)
+
+    def _adapt(self, now_s: float) -> None:
+        for record in self._records.values():
+            if record.limit is None:
+                continue
+            record.limit.move(now_s, record.in_flight)
+            most, told = record.limit.limit, record.told
+            if most is None and record.spec is not told:
+                self._describe(record, told)
+            elif most is not None and (not record.spec.held or record.spec.slots != most):
+                self._describe(record, msgspec.structs.replace(told, slots=most, held=True))
 
     def _keep_out(self, now_s: float) -> None:
         """Show who is kept out of what."""

@@ -58,6 +58,7 @@ APPLIED = (
     "process.drain_delay_seconds",
     "process.grace_seconds",
     "process.reload_on_change",
+    "routing.adaptive_slots",
     "routing.auto_optimize_latency",
     "routing.continuation",
     "routing.default_backend",
