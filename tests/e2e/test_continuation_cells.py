@@ -14,6 +14,7 @@ import pytest
 import websocket
 
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
+from ollama_proxy.net.framing import event_data
 from tests.e2e.test_continuation import MODEL, PATHS, TURN, Answer, ask, name_of
 from tests.support.lab import NAMES, LabProcess
 from tests.support.processes import wait_until
@@ -230,7 +231,21 @@ def ask_websocket(proxy: ProxyProcess) -> tuple[str, str, int]:
     return "".join([one.get("token") or "" for one in found]), used, sum(one["done"] for one in found)
 
 
-@pytest.mark.parametrize("way_in", [ask_gateway, ask_connect, ask_grpc_web, ask_websocket])
+def ask_responses(proxy: ProxyProcess) -> tuple[str, str, int]:
+    body = json.dumps({"model": MODEL, "input": "tell me of the fleet", "stream": True}).encode()
+    with closing(http.client.HTTPConnection("127.0.0.1", proxy.http_port, timeout=30)) as connection:
+        connection.request("POST", "/v1/responses", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        events = [json.loads(data) for data in event_data(answer.read())]
+        used = answer.headers["X-Backend-Used"]
+    assert [one["sequence_number"] for one in events] == list(range(len(events)))
+    text = "".join([one["delta"] for one in events if one["type"] == "response.output_text.delta"])
+    assert events[-1]["response"]["output"][-1]["content"][0]["text"] == text
+    assert events[-1]["response"]["id"] == events[0]["response"]["id"]
+    return text, used, sum(one["type"] == "response.completed" for one in events)
+
+
+@pytest.mark.parametrize("way_in", [ask_responses, ask_gateway, ask_connect, ask_grpc_web, ask_websocket])
 def test_it_goes_on_in_every_way_in(fleet: tuple[LabProcess, ProxyProcess], way_in: Any) -> None:
     lab, proxy = fleet
     for _ in range(8):

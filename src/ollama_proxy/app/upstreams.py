@@ -12,6 +12,7 @@ from ollama_proxy.backends.anthropic.backend import AnthropicBackend
 from ollama_proxy.backends.ollama.backend import OllamaBackend
 from ollama_proxy.backends.openai.answers import StreamDecoder as OpenAiStream
 from ollama_proxy.backends.openai.backend import OpenAiBackend
+from ollama_proxy.backends.openai.responses_stream import ResponsesDecoder
 from ollama_proxy.config.endpoint import Endpoint, parse_endpoint
 from ollama_proxy.config.schema import Backend as BackendConfig
 from ollama_proxy.domain.call import Dialect
@@ -20,6 +21,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Backend
 from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.translate_lane import Decoder
 
 #: The embedded model's prior: a small model on a few cores. Configured, like every prior; traffic corrects the speeds.
 EMBEDDED_WATTS = 10.0
@@ -27,7 +29,11 @@ EMBEDDED_LATENCY_MS = 200.0
 EMBEDDED_TOKENS_PER_SECOND = 60.0
 EMBEDDED_SLOTS = 4
 #: Who reads the streams of other dialects that a server speaks beside its own.
-_DECODERS = {Dialect.OPENAI: OpenAiStream, Dialect.ANTHROPIC: AnthropicStream}
+_DECODERS: Mapping[Dialect, Callable[[], Decoder]] = {
+    Dialect.OPENAI: OpenAiStream,
+    Dialect.RESPONSES: ResponsesDecoder,
+    Dialect.ANTHROPIC: AnthropicStream,
+}
 #: Hardware that works on the memory of its machine, and not on its own.
 _WITHOUT_MEMORY = frozenset(("npu", "igpu", "cpu"))
 _THIS_MACHINE = "localhost"

@@ -86,6 +86,8 @@ class Progress(msgspec.Struct, frozen=True):
     last: bytes = b""
     finished: Finished | None = None
     rest: Sequence[AnswerEvent] = ()
+    #: Of a dialect whose events name the parts of an answer: those events, as they came.
+    landmarks: Sequence[bytes] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):

@@ -19,7 +19,7 @@ from ollama_proxy.net.framing import EventBuffer, EventTooLong, LineBuffer
 from ollama_proxy.net.http1.exchange import Headers
 from ollama_proxy.net.kept import MOST_CHARS, Kept
 from ollama_proxy.net.model_name import NameEcho
-from ollama_proxy.net.translate_lane import Decoder
+from ollama_proxy.net.translate_lane import Decoder, Surveyor
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import DecodeError, HttpAttempt, UpstreamError
 
@@ -202,7 +202,8 @@ class RawAttempt(HttpAttempt):
             return None
         self._pieces, self._size = [], 0
         read = self._read
-        return Progress(read.events(), read.tokens, decoder.calling, self._first, last, finished, rest)
+        marks = decoder.landmarks if isinstance(decoder, Surveyor) else ()
+        return Progress(read.events(), read.tokens, decoder.calling, self._first, last, finished, rest, marks)
 
     def _hold(self, data: bytes) -> None:
         held = self._held

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Progress
 from ollama_proxy.domain.errors import Failure, FailureKind
@@ -32,6 +32,13 @@ class Decoder(Protocol):
 
     def settle(self) -> tuple[Sequence[AnswerEvent], Finished | None]:
         """The same of a stream that broke off, where all was told but the end marker; else nothing and None."""
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """A decoder that keeps events which whoever goes on with the stream has to know as they came."""
+
+    landmarks: list[bytes]
 
 
 class DecodedAttempt(HttpAttempt):

@@ -11,9 +11,11 @@ import pytest
 from ollama_proxy.api.anthropic.writer import AnthropicWriter
 from ollama_proxy.api.ollama.writer import OllamaWriter
 from ollama_proxy.api.openai.writer import OpenAiWriter
+from ollama_proxy.api.responses.writer import ResponsesWriter
 from ollama_proxy.backends.anthropic.answers import StreamDecoder as AnthropicDecoder
 from ollama_proxy.backends.ollama.answers import AnswerDecoder
 from ollama_proxy.backends.openai.answers import StreamDecoder as OpenAiDecoder
+from ollama_proxy.backends.openai.responses_stream import ResponsesDecoder
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Progress, TextDelta, ThinkingDelta, Usage
 from ollama_proxy.domain.call import Dialect, Operation
 from ollama_proxy.net.endings import ENDINGS, EndReader
@@ -103,14 +105,14 @@ def cut(events: Sequence[bytes], make_decoder: Callable[[], Decoder], ending: tu
     return progress
 
 
-def go_on(writer: Writer, progress: Progress) -> bytes:
+def go_on(writer: Writer, progress: Progress, *, thinking: bool) -> bytes:
     """What is sent behind the seam: all that is missing, and the end."""
     writer.write_events([*progress.events, *progress.rest])
     writer.take_over(progress)
     thought = "".join([one.text for one in progress.events if isinstance(one, ThinkingDelta)])
     said = "".join([one.text for one in progress.events if isinstance(one, TextDelta)])
     rest: list[AnswerEvent] = []
-    if thought and not said:
+    if thinking and not said and len(thought) < len("".join(THOUGHTS)):
         rest.append(ThinkingDelta("".join(THOUGHTS).removeprefix(thought)))
     if len(said) < len("".join(WORDS)):
         rest.append(TextDelta("".join(WORDS).removeprefix(said)))
@@ -130,7 +132,7 @@ def test_openai(thinking: bool, with_usage: bool) -> None:
     for place in range(1, len(events)):
         progress = cut(events[:place], OpenAiDecoder, ENDINGS[Dialect.OPENAI])
         writer = OpenAiWriter("m", Operation.CHAT, "r1", stream=True, with_usage=with_usage)
-        found = data_of(b"".join(events[:place]) + go_on(writer, progress))
+        found = data_of(b"".join(events[:place]) + go_on(writer, progress, thinking=thinking))
         assert found.pop() == b"[DONE]"
         assert b"[DONE]" not in found
         assert {one["id"] for one in found} == {"chatcmpl-its-own"}
@@ -147,7 +149,9 @@ def test_anthropic(thinking: bool) -> None:
     events = anthropic_stream(thinking=thinking)
     for place in range(1, len(events)):
         progress = cut(events[:place], AnthropicDecoder, ENDINGS[Dialect.ANTHROPIC])
-        found = data_of(b"".join(events[:place]) + go_on(AnthropicWriter("m", "r1", stream=True), progress))
+        found = data_of(
+            b"".join(events[:place]) + go_on(AnthropicWriter("m", "r1", stream=True), progress, thinking=thinking)
+        )
         assert [one["type"] for one in found if one["type"].startswith("message")] == [
             "message_start",
             "message_delta",
@@ -174,6 +178,37 @@ def test_ollama(thinking: bool) -> None:
     for place in range(1, len(events)):
         progress = cut(events[:place], AnswerDecoder, ENDINGS[Dialect.OLLAMA])
         writer = OllamaWriter("m", Operation.CHAT, stream=True)
-        found = [json.loads(line) for line in (b"".join(events[:place]) + go_on(writer, progress)).splitlines()]
+        found = [
+            json.loads(line)
+            for line in (b"".join(events[:place]) + go_on(writer, progress, thinking=thinking)).splitlines()
+        ]
         assert "".join([one["message"]["content"] for one in found]) == "".join(WORDS)
         assert [one["done"] for one in found] == [False] * (len(found) - 1) + [True]
+
+
+def responses_stream(*, thinking: bool) -> list[bytes]:
+    writer = ResponsesWriter(json.dumps({"model": "m", "input": "hi", "stream": True}).encode(), "m", stream=True)
+    events = [*[ThinkingDelta(word) for word in (THOUGHTS if thinking else ())], *[TextDelta(word) for word in WORDS]]
+    text = b"".join([writer.write_events((one,)) for one in events])
+    text += writer.write_end(Outcome(Finished("stop", Usage(5, 4)), 0.0, 0.0, 4, 0.0, None, ""))
+    return [block + b"\n\n" for block in text.split(b"\n\n") if block]
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+def test_responses(thinking: bool) -> None:
+    events = responses_stream(thinking=thinking)
+    whole = [one["type"] for one in data_of(b"".join(events)) if not one["type"].endswith(".delta")]
+    for place in range(1, len(events)):
+        progress = cut(events[:place], ResponsesDecoder, ENDINGS[Dialect.RESPONSES])
+        writer = ResponsesWriter(b'{"model": "m", "input": "hi"}', "m", stream=True)
+        found = data_of(b"".join(events[:place]) + go_on(writer, progress, thinking=thinking))
+        assert [one["sequence_number"] for one in found] == list(range(len(found)))
+        assert [one["type"] for one in found if not one["type"].endswith(".delta")] == whole
+        deltas = [one["delta"] for one in found if one["type"] == "response.output_text.delta"]
+        assert "".join(deltas) == "".join(WORDS)
+        first, last = found[0]["response"], found[-1]["response"]
+        assert (first["id"], first["created_at"]) == (last["id"], last["created_at"])
+        begun = [one["item"]["id"] for one in found if one["type"] == "response.output_item.added"]
+        assert [item["id"] for item in last["output"]] == begun
+        assert {one["item_id"] for one in found if "item_id" in one} == set(begun)
+        assert last["output"][-1]["content"][0]["text"] == "".join(WORDS)

@@ -26,6 +26,11 @@ class _Begun(msgspec.Struct):
     response: dict[str, Any]
 
 
+class _Mark(msgspec.Struct):
+    type: str
+    item: dict[str, Any] = {}
+
+
 class ResponsesWriter:
     """One answer. Both forms go through the same states; a whole answer just keeps its events to itself."""
 
@@ -229,7 +234,54 @@ class ResponsesWriter:
             self.response = msgspec.json.decode(event_data(first)[0], type=_Begun).response
         except (*UNREADABLE, IndexError):
             pass
-        self._begun, self._sequence, self._output = True, number, []
+        self._begun, self._sequence = True, number
+        # What was written of it for nobody has other ids.
+        self._pieces, self._texts, self._open = [], [], None
+        self._output = self.response["output"] = []
+        if b'"response.created"' in last and b'"response.in_progress"' not in last:
+            self._emit("response.in_progress", {"response": self.response})
+        self._reopen(progress)
+
+    def _reopen(self, progress: Progress) -> None:
+        """Take up the items of a stream where they stand."""
+        begun: list[str] = []
+        for data in progress.landmarks:
+            mark = msgspec.json.decode(data, type=_Mark)
+            if mark.type == "response.output_item.added":
+                self._output.append(mark.item)
+                begun = []
+            elif mark.type == "response.output_item.done":
+                self._output[-1:] = [mark.item]
+                begun = ["over"]
+            else:
+                begun.append(mark.type)
+        if not self._output or begun == ["over"]:
+            return
+        item = self._output[-1]
+        kind = TextDelta if item["type"] == "message" else ThinkingDelta
+        text = "".join([event.text for event in progress.events if isinstance(event, kind)])
+        before = sum([_count_chars(one) for one in self._output[:-1] if one["type"] == item["type"]])
+        self._open_again(item, text[before:], begun)
+
+    def _open_again(self, item: dict[str, Any], text: str, begun: Sequence[str]) -> None:
+        """Go on with an item; `begun` are its landmarks behind its beginning."""
+        place = {"item_id": item["id"], "output_index": len(self._output) - 1}
+        if item["type"] == "message":
+            place["content_index"] = 0
+            kind, part, delta = "response.content_part.added", _text_part("", []), "response.output_text.delta"
+        else:
+            place["summary_index"] = 0
+            kind, part = "response.reasoning_summary_part.added", _summary_part("")
+            delta = "response.reasoning_summary_text.delta"
+        if not text and not begun:
+            self._emit(kind, {**place, "part": part})
+        self._open, self._texts, self._around = item, [text], _cut(delta, place)
+        ended = sum(one.endswith(".done") for one in begun)
+        if ended:
+            # Its end has begun: the rest of it goes out with whatever comes next.
+            self._sequence -= ended
+            self._close("completed")
+            del self._pieces[:ended]
 
     # -- bytes out -------------------------------------------------------------------
 
@@ -249,6 +301,12 @@ def _cut(kind: str, place: dict[str, Any]) -> tuple[bytes, bytes]:
     document = _encode({"type": kind, **place})
     before = b'event: %b\ndata: %b,"delta":' % (kind.encode(), document[:-1])
     return before, b',"sequence_number":'
+
+
+def _count_chars(item: dict[str, Any]) -> int:
+    """Of the text in an item that is whole."""
+    parts = item.get("content") or item.get("summary") or ()
+    return sum([len(part.get("text") or "") for part in parts])
 
 
 def _text_part(text: str, logprobs: list[Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ollama_proxy.backends.openai.probe import (
     thinks_by_template,
 )
 from ollama_proxy.backends.openai.requests import as_stream, encode_request
+from ollama_proxy.backends.openai.responses_stream import ResponsesDecoder
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.names import canonical_model
@@ -124,7 +125,8 @@ class OpenAiBackend:
             return attempt.send(pool, join_request(head, body))
         if raw is not None and call.dialect is _RESPONSES and self._speaks_responses:
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
-            attempt = RawAttempt(sink, *ENDINGS[_RESPONSES], echo_for(call, model))
+            reader = ResponsesDecoder if call.stream else None
+            attempt = RawAttempt(sink, *ENDINGS[_RESPONSES], echo_for(call, model), reader)
             return attempt.send(pool, join_request(head, body_for(call, model)))
         return self._translate(call, model, sink)
 
