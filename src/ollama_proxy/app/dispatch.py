@@ -207,6 +207,11 @@ class Dispatcher:
             assert waiting.given is not None
             waiting.owner.settle_verdict(verdict, waiting.given)
 
+    def forgive(self, seconds: float) -> None:
+        """We have slept for so long: what was silent meanwhile is not to blame."""
+        for job in self.running:
+            job.forgive(seconds)
+
     def sweep(self, now_s: float) -> None:
         """Fail attempts that have been silent for too long; call about once a second."""
         self.fleet_state.move(now_s)

@@ -607,6 +607,10 @@ class Job:
         if self._attempt is not None:
             self._attempt.give_up_kept()
 
+    def forgive(self, seconds: float) -> None:
+        """Nobody listened for so long."""
+        self._last_s += seconds
+
     def check_silence(self, now_s: float) -> None:
         """Fail the attempt when the backend has been silent for too long."""
         attempt = self._attempt

@@ -275,9 +275,15 @@ class Proxy:
         self._log.flush()
 
     async def _sweep(self) -> None:
+        before_s = self._loop.time()
         while True:
             await asyncio.sleep(_SWEEP_S)
             now_s = self._loop.time()
+            late_s = now_s - before_s - _SWEEP_S
+            before_s = now_s
+            if late_s > _SWEEP_S:
+                # Stopped and continued, or the machine had no time for us.
+                self._dispatcher.forgive(late_s)
             self._steer()
             self._dispatcher.pressure, self._dispatcher.pressure_told = self._pressure.look(), self._pressure.told
             self._dispatcher.sweep(now_s)

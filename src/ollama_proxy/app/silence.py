@@ -126,7 +126,8 @@ class Listener:
         s_per_token = one.s_per_output_token * one.crowding
         ttft_s = max(prefill_s, reading_s)
         guessed = rates is None or not rates.ttft_samples
-        first_s = longest_before_first(ttft_s, one.ttft_var, guessed=guessed)
+        overhead_s = min(one.overhead_s, ttft_s)
+        first_s = longest_before_first(overhead_s, ttft_s - overhead_s, one.ttft_var, guessed=guessed)
         if request.embed:
             return first_s, first_s, first_s
         lengths = request.lengths or make_typical_lengths()

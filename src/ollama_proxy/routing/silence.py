@@ -18,13 +18,19 @@ _MARGIN = 2.0
 _MOST_VAR = 1.0
 #: No silence is strange before so many seconds: where first tokens were seen, and where they are guessed.
 LEAST_S, LEAST_GUESSED_S = 3.0, 5.0
+_GUESSED_READING = 25.0
 #: In a stream: before so many seconds, and before so many tokens could have been written.
 _LEAST_GAP_S, _GAP_TOKENS = 10.0, 64
 
 
-def longest_before_first(ttft_s: float, ttft_var: float, *, guessed: bool) -> float:
-    """Seconds until a first token is overdue. `ttft_s` is until then with what is read before or beside it."""
-    return max(LEAST_GUESSED_S if guessed else LEAST_S, _MARGIN * _quantile(ttft_s, ttft_var))
+def longest_before_first(overhead_s: float, reading_s: float, ttft_var: float, *, guessed: bool) -> float:
+    """Seconds until a first token is overdue. `reading_s` is for all prompts that are read until then.
+
+    Nobody guesses well how fast a device reads; so as long as no first token was seen, a prompt may take very long.
+    """
+    if guessed:
+        return max(LEAST_GUESSED_S, _MARGIN * _quantile(overhead_s, ttft_var)) + _GUESSED_READING * reading_s
+    return max(LEAST_S, _MARGIN * _quantile(overhead_s + reading_s, ttft_var))
 
 
 def longest_before_whole(

@@ -68,6 +68,18 @@ def test_who_became_slow_is_given_more_time_each_time() -> None:
     assert stage.fleet.count_silences("a", MODEL) == 0
 
 
+def test_what_was_silent_while_we_slept_is_not_to_blame() -> None:
+    stage = Stage("a", "b")
+    teach(stage, 0.2)
+    job = submit(stage)
+    stage.now_s += 60
+    stage.dispatcher.forgive(60.0)
+    stage.pass_time(1.0)
+    assert job.life.attempts == 1
+    stage.pass_time(4.0)
+    assert job.life.attempts == 2
+
+
 def test_nobody_is_left_for_nobody() -> None:
     stage = Stage("a")
     job = submit(stage)
