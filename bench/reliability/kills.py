@@ -137,6 +137,7 @@ async def kill_in_turn(
                 if not hurried:
                     await asyncio.to_thread(device.start)
                     await asyncio.to_thread(wait_until, lambda: _all_up(proxy), "all backends up")
+                    await _come_back(proxy, name)
                 say(f"round {number + 1}, {name}: {tally.figures()}")
     finally:
         await asyncio.to_thread(proxy.stop)
@@ -147,6 +148,16 @@ async def kill_in_turn(
 
 def _all_up(proxy: ProxyProcess) -> bool:
     return proxy.health().startswith("Status: healthy")
+
+
+async def _come_back(proxy: ProxyProcess, name: str) -> None:
+    """Until it is trusted again: one that has just failed gets little, and the others more than their share."""
+    served = 0
+    while served < 5:
+        one = await _make_stream(0, 1)
+        await _listen(proxy.http_port, one, target=name)
+        served += one.whole and one.backend == name
+        await asyncio.sleep(0.1)
 
 
 async def _kill_one(proxy: ProxyProcess, name: str, device: Device, tally: Tally, streams: int, tokens: int) -> None:
@@ -170,12 +181,12 @@ async def _make_stream(number: int, tokens: int) -> Stream:
     return Stream(_PATHS[number % len(_PATHS)], prompt, "".join(written))
 
 
-async def _listen(port: int, stream: Stream) -> None:
+async def _listen(port: int, stream: Stream, target: str = "") -> None:
     body = bytearray()
     try:
         async with asyncio.timeout(60):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(_write_request(port, stream))
+            writer.write(_write_request(port, stream, target))
             head = await reader.readuntil(b"\r\n\r\n")
             used = _USED.search(head)
             stream.backend = used[1].decode() if used else ""
@@ -196,7 +207,7 @@ async def _listen(port: int, stream: Stream) -> None:
         _take(stream, event)
 
 
-def _write_request(port: int, stream: Stream) -> bytes:
+def _write_request(port: int, stream: Stream, target: str) -> bytes:
     asked: dict[str, Any] = {"model": MODEL, "stream": True}
     if stream.path == "/api/generate":
         asked["prompt"] = stream.prompt
@@ -205,7 +216,7 @@ def _write_request(port: int, stream: Stream) -> bytes:
     body = json.dumps(asked).encode()
     return (
         f"POST {stream.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"X-Target-Backend: {target or 'auto'}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 

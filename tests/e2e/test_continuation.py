@@ -108,22 +108,27 @@ def test_a_cut_stream_goes_on_elsewhere(lab: LabProcess, lab_proxy: ProxyProcess
 def test_a_grpc_stream_goes_on_elsewhere(lab: LabProcess, lab_proxy: ProxyProcess) -> None:
     wait_until(lambda: lab_proxy.health().startswith("Status: healthy"), "all healthy")
 
-    def stream() -> tuple[str, str]:
+    def stream() -> tuple[str, list[str], dict[str, str]]:
         request = compute_pb2.GenerateRequest(prompt="tell me of the fleet", model=MODEL)
         with grpc.insecure_channel(lab_proxy.grpc) as channel:
             call = channel.unary_stream(
                 "/compute.v1.ComputeService/GenerateStream",
                 request_serializer=compute_pb2.GenerateRequest.SerializeToString,
                 response_deserializer=compute_pb2.GenerateStreamResponse.FromString,
-            )
-            answers = list(call(request, timeout=30))
-        used = {one.backend_used for one in answers if one.backend_used}
-        return "".join([one.token for one in answers]), next(iter(used))
+            )(request, timeout=30)
+            answers = list(call)
+            trailers = {str(name): str(value) for name, value in call.trailing_metadata()}
+        return "".join([one.token for one in answers]), [one.backend_used for one in answers], trailers
 
-    whole, backend = stream()
-    with lab.fault(name_of(backend), "cut", after_chunks=5):
-        mended, _ = stream()
+    whole, used, _ = stream()
+    with lab.fault(name_of(used[0]), "cut", after_chunks=5):
+        mended, used, trailers = stream()
     assert mended == whole
+    # Each message says who wrote it, and the trailers who ended it.
+    assert len(set(used[:5])) == len(set(used[5:])) == 1
+    assert used[0] != used[-1] == trailers["x-backend-used"]
+    assert trailers["x-attempts"] == "2"
+    assert "continues after 5 tokens" in trailers["x-routing-reason"]
 
 
 def test_limits_hold_for_whoever_would_go_on(lab: LabProcess, lab_proxy: ProxyProcess) -> None:

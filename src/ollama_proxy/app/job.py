@@ -516,6 +516,7 @@ class Job:
         self.life.first_byte()
         if self._sent is not None:
             self._owner.books.continued(self.life.backend, self._last_s - self._sent.last_s)
+            self._sink.continued(self._route())
             return
         self._sink.routed(self._route())
         if self._head is not None:

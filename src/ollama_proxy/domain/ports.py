@@ -45,6 +45,9 @@ class AnswerSink(Protocol):
     def take_over(self, progress: Progress) -> None:
         """The raw stream came so far; what follows it are events."""
 
+    def continued(self, route: Route) -> None:
+        """Another backend goes on with the stream: what comes from here on comes from there."""
+
     def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
         """A whole answer in the client's own dialect."""
 

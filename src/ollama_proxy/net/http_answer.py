@@ -132,6 +132,9 @@ class HttpAnswer:
     def relay(self) -> Callable[[bytes], None] | None:
         return self._exchange.relay()
 
+    def continued(self, route: Route) -> None:
+        """The head that would tell it is gone; the decision tells it."""
+
     def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
         route = self._route
         self._exchange.respond(status, content_type, body, lines=route_lines(route) if route else b"")

@@ -85,6 +85,8 @@ def test_the_rest_is_written_by_another_and_counted_together() -> None:
     usage = stage.client.outcome.finished.usage
     assert (usage.prompt_tokens, usage.output_tokens) == (5, 4)
     assert stage.client.outcome.joules is None
+    assert stage.client.route is not None
+    assert stage.client.route.attempts == 2
     assert nobody_is_at_work(stage)
 
 

@@ -100,6 +100,9 @@ class Client:
     def take_over(self, progress: Progress) -> None:
         self.taken_over = progress
 
+    def continued(self, route: Route) -> None:
+        self.route = route
+
     def relay(self) -> None:
         pass
 

@@ -80,6 +80,11 @@ class _Answer:
     def take_over(self, progress: Progress) -> None:
         raise AssertionError(f"a raw answer of {len(progress.events)} events cannot become protobuf")
 
+    def continued(self, route: Route) -> None:
+        """The trailers tell of the backend that has ended it."""
+        self._route = route
+        self._metadata = encode_route(route, self._request_id)
+
     def relay(self) -> None:
         """There is no raw answer."""
 
@@ -125,6 +130,10 @@ class StreamAnswer(_Answer):
 
     def routed(self, route: Route) -> None:
         super().routed(route)
+        self._backend = encode_backend_used(route.backend)
+
+    def continued(self, route: Route) -> None:
+        super().continued(route)
         self._backend = encode_backend_used(route.backend)
 
     def send_events(self, events: Sequence[AnswerEvent]) -> None:

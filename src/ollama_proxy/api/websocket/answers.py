@@ -49,6 +49,10 @@ class Answer:
     def take_over(self, progress: Progress) -> None:
         raise AssertionError(f"a raw answer of {len(progress.events)} events cannot become messages")
 
+    def continued(self, route: Route) -> None:
+        """The next message says where it comes from, as the first did."""
+        self._route, self._told_route = route, False
+
     def relay(self) -> None:
         """There is no raw answer."""
 
