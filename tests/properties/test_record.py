@@ -125,6 +125,7 @@ def fleets(draw: st.DrawFn) -> FleetView:
                 resident_bytes=draw(st.dictionaries(st.sampled_from(MODELS), st.just(10**9))),
                 beside_bytes=draw(st.sampled_from((0, 10**9))),
                 prompt_limits=draw(st.dictionaries(st.sampled_from((*MODELS, "tiny:latest")), refused)),
+                load_factor=draw(st.sampled_from((1.0, 0.3))),
                 heat=draw(st.none() | st.builds(Heat, numbers, st.floats(1, 4))),
                 requests_per_minute=7,
                 memory={},

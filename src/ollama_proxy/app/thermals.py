@@ -64,7 +64,7 @@ class Thermals:
         """Look for ever."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            if any(is_local(one) for one in self._entries().values()):
+            if any(self._is_here(view) for view in self._fleet.view().backends):
                 await self._climate.read()
                 profile = await asyncio.to_thread(self._profile_sensor.read)
                 self.take(self._climate.states, profile.active)
@@ -73,14 +73,17 @@ class Thermals:
         """What the sensors say now, by class of device, and the power profile in force."""
         changed, self._profile = self._profile is not None and profile != self._profile, profile
         for view in self._fleet.view().backends:
-            entry = self._entries().get(view.id)
-            # What is emulated gets no hotter by its work.
-            if entry is None or view.emulated or not is_local(entry):
+            if not self._is_here(view):
                 continue
             state = find_state(states, view.spec.hardware)
             self._judge(view, state, find_threshold(view, state))
             if changed:
                 self._fleet.unsettle(view.id)
+
+    def _is_here(self, view: BackendView) -> bool:
+        """Whether sensors of this machine show what its device does; what is emulated gets no hotter by its work."""
+        entry = self._entries().get(view.id)
+        return entry is not None and not view.emulated and is_local(entry)
 
     def _judge(self, view: BackendView, state: ThermalState, threshold_c: float | None) -> None:
         device = self._devices.setdefault(view.id, _Device(Warmth()))

@@ -217,6 +217,8 @@ class BackendView(msgspec.Struct, frozen=True, dict=True):
     prompt_limits: Mapping[str, tuple[PromptLimit, ...]] = {}
     #: None where no sensor tells, or it is not near.
     heat: Heat | None = None
+    #: How many times as long as is guessed by their size models take to load here, by those that were seen to.
+    load_factor: float = 1.0
 
     @property
     def id(self) -> str:

@@ -42,6 +42,7 @@ from ollama_proxy.fleet.rates import MAX_MODELS, Learner, Observation, SavedRate
 from ollama_proxy.fleet.refusals import PromptRefusals, SavedRefusal
 from ollama_proxy.fleet.running import Running, Slot, forecast_slots, forecast_wait
 from ollama_proxy.routing.room import make_room
+from ollama_proxy.routing.speeds import guess_load
 
 #: What traffic teaches is shown this often: a decision a moment later is no worse for it, and most views then last.
 _TEACH_S = 0.1
@@ -61,6 +62,8 @@ _MOST_MOVES = 4096
 _LEAST_CROWDED = 0.05
 #: Share of a new request in the error rate and the mean latency.
 _SHARE = 0.1
+#: Share of a new load in how much longer than guessed loads take; and how far the guess may be off, either way.
+_LOAD_SHARE, _MOST_LOAD_FACTOR = 0.3, 50.0
 _FROM_NOTHING: Mapping[str, KeptOut] = {}
 
 
@@ -88,6 +91,7 @@ class _Record:
         "lessons",
         "limit",
         "lingering",
+        "load_factor",
         "loaded",
         "loaded_entries",
         "memory",
@@ -135,6 +139,7 @@ class _Record:
         #: Prompts that were too long for its models.
         self.refusals = PromptRefusals()
         self.heat: Heat | None = None
+        self.load_factor = 1.0
         self.prompt_limits: Mapping[str, tuple[PromptLimit, ...]] = {}
         #: Prompts that are read on although nobody waits for the answer, and until when.
         self.lingering: list[tuple[float, Running | None]] = []
@@ -194,6 +199,7 @@ class _Record:
                 self.kept_out,
                 self.prompt_limits,
                 self.heat,
+                self.load_factor,
             )
         return view
 
@@ -207,6 +213,7 @@ class SavedBackend(msgspec.Struct, frozen=True):
     slowed: SavedCouplings = {}
     #: Prompts that were too long.
     refused: dict[str, list[SavedRefusal]] = {}
+    load_factor: float = 1.0
 
 
 class Fleet:
@@ -457,6 +464,8 @@ class Fleet:
             beside = pools.meet(backend, seen.decode_s, now_s) if pools.is_shared else ()
             learner.learn(seen, now_s, beside, company)
             record.unshown[name] = learner
+            if seen.load_s is not None:
+                _learn_load_factor(record, name, seen.load_s)
         if record.error_rate:
             record.error_rate *= 1 - _SHARE
         if seen.ttft_s is not None:
@@ -628,6 +637,7 @@ class Fleet:
                 {model: one.save() for model, one in record.learners.items()},
                 self._pools.save(name),
                 record.refusals.save(now_s),
+                record.load_factor,
             )
             for name, record in self._records.items()
             if record.learners or record.refusals
@@ -645,6 +655,7 @@ class Fleet:
                 record.rates = {**record.rates, model: learner.rates()}
             (self._pools_now or self._arrange_pools()).restore(name, before.slowed, age_s, now_s)
             record.refusals.restore(before.refused, age_s, now_s)
+            record.load_factor = min(max(before.load_factor, 1 / _MOST_LOAD_FACTOR), _MOST_LOAD_FACTOR)
             self._show_limits(record)
 
     # -- probes --------------------------------------------------------------
@@ -741,6 +752,16 @@ def _names_there(record: _Record) -> Iterable[str]:
     if record.models is None:
         return record.learners
     return [canonical_model(facts.there) if facts.there else name for name, facts in record.models.items()]
+
+
+def _learn_load_factor(record: _Record, name: str, load_s: float) -> None:
+    """A load was seen; the first says more than a guess, the others move it a little."""
+    facts = (record.models or {}).get(name)
+    guess_s = guess_load(facts.size_bytes) if facts is not None else 0.0
+    if guess_s:
+        seen = min(max(load_s / guess_s, 1 / _MOST_LOAD_FACTOR), _MOST_LOAD_FACTOR)
+        known = record.load_factor
+        record.load_factor = seen if known == 1.0 else known ** (1 - _LOAD_SHARE) * seen**_LOAD_SHARE
 
 
 def _find_evicted(record: _Record, name: str) -> frozenset[str]:

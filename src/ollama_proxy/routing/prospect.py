@@ -39,6 +39,7 @@ class Fitness:
 
     __slots__ = (
         "_facts",
+        "_load_factor",
         "_loaded",
         "_rates",
         "_speeds",
@@ -68,13 +69,19 @@ class Fitness:
         self.easy = self.unfit is None and not self.stands_in
         self._rates: Rates | None = None
         self._loaded: frozenset[str] = frozenset()
+        self._load_factor = 1.0
         self._speeds: Speeds | None = None
 
     def expect_speeds(self, view: BackendView) -> Speeds:
         """What is to be expected of a view that it holds of; reckoned when what was learned or is in memory changes."""
         rates, speeds = view.rates.get(self.resident), self._speeds
-        if speeds is None or rates is not self._rates or view.loaded is not self._loaded:
-            self._rates, self._loaded = rates, view.loaded
+        if (
+            speeds is None
+            or rates is not self._rates
+            or view.loaded is not self._loaded
+            or view.load_factor != self._load_factor
+        ):
+            self._rates, self._loaded, self._load_factor = rates, view.loaded, view.load_factor
             speeds = self._speeds = reckon_speeds(view, self.resident, self.size_bytes)
         return speeds
 

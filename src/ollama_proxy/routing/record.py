@@ -229,6 +229,7 @@ def _restrict(view: BackendView, request: RoutingRequest, *, with_names: bool) -
         beside_bytes=view.beside_bytes if makes_room else 0,
         kept_out={resident: view.kept_out[resident]} if resident in view.kept_out else {},
         heat=view.heat,
+        load_factor=view.load_factor,
         prompt_limits={resident: view.prompt_limits[resident]} if resident in view.prompt_limits else {},
     )
 

@@ -99,7 +99,7 @@ def reckon_busy_share(together: float, parallel_exponent: float) -> float:
 def reckon_load(view: BackendView, model: str, size_bytes: int) -> tuple[float, float]:
     """Seconds and joules of loading a model that is not in memory."""
     spec = view.spec
-    load_s = _reckon_load(spec, size_bytes, view.rates.get(model))
+    load_s = _reckon_load(view, size_bytes, view.rates.get(model))
     return load_s, load_s * (spec.power_watts or UNKNOWN_WATTS)
 
 
@@ -108,10 +108,16 @@ def _expect_load(view: BackendView, model: str, size_bytes: int, rates: Rates) -
     spec = view.spec
     if spec.kind not in LOADING_KINDS or model in view.loaded:
         return 0.0
-    return _reckon_load(spec, size_bytes, rates)
+    return _reckon_load(view, size_bytes, rates)
 
 
-def _reckon_load(spec: BackendSpec, size_bytes: int, rates: Rates | None) -> float:
+def _reckon_load(view: BackendView, size_bytes: int, rates: Rates | None) -> float:
+    """As the model has shown, else as configured, else by its size and what others have shown there."""
     if rates is not None and rates.load_s is not None:
         return rates.load_s
-    return spec.load_seconds or (size_bytes / LOAD_BYTES_PER_S + LOAD_FIXED_S if size_bytes else 0.0)
+    return view.spec.load_seconds or guess_load(size_bytes) * view.load_factor
+
+
+def guess_load(size_bytes: int) -> float:
+    """Seconds of loading a model where nobody has seen a load; 0.0 where its size is not known."""
+    return size_bytes / LOAD_BYTES_PER_S + LOAD_FIXED_S if size_bytes else 0.0
