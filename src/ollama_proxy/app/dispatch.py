@@ -30,6 +30,7 @@ from ollama_proxy.fleet.admission import Admission, Bounds, name_class
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.lifecycle.hedge_budget import HedgeBudget
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, State
 from ollama_proxy.lifecycle.retry_budget import RetryBudget
 from ollama_proxy.observability.decisions import Decisions
@@ -82,6 +83,8 @@ class Dispatcher:
         #: Whether streams that break off are continued elsewhere.
         self.continues = True
         self.retries = RetryBudget()
+        #: For second attempts beside the first; None for none.
+        self.hedges: HedgeBudget | None = None
         #: What is taken on while memory or descriptors are short, and what is short.
         self.pressure = Stage.ALL
         self.pressure_told = ""
@@ -167,6 +170,11 @@ class Dispatcher:
             )
             for place, one in enumerate(self.admission.line(now_s), 1)
         )
+
+    @property
+    def last_serial(self) -> int:
+        """The number of the latest request."""
+        return self._serial
 
     def take_serial(self) -> int:
         """The next number of a request."""

@@ -22,6 +22,7 @@ from ollama_proxy.app.continuing import (
     tell_obstacle,
     tell_seam,
 )
+from ollama_proxy.app.hedge import Hedge, is_idle, is_late
 from ollama_proxy.app.lessons import learn_limit, teach
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import Timing, believe, describe_route, sum_up
@@ -83,6 +84,7 @@ class Job:
         "_doubtful",
         "_first_s",
         "_head",
+        "_hedge",
         "_last_s",
         "_looked_again",
         "_opened_s",
@@ -128,6 +130,8 @@ class Job:
         #: What is predicted of the attempt that runs.
         self._running: Running | None = None
         self._attempt: Attempt | None = None
+        #: The same request beside it at another backend.
+        self._hedge: Hedge | None = None
         #: What it costs is written down here.
         self._bill: Bill | None = None
         self._decision: Decision | None = None
@@ -370,6 +374,8 @@ class Job:
         self._sink.send_events(events)
 
     def on_whole(self, status: int, content_type: bytes, body: bytes, finished: Finished) -> None:
+        if self._hedge is not None:
+            self._drop_hedge("the first attempt ended sooner")
         self._first_s = self._last_s = self._owner.clock()
         # Over before it is sent, so that nothing which sending sets off can end it once more; the books can wait.
         self.life.ended()
@@ -425,6 +431,9 @@ class Job:
 
     def on_failure(self, failure: Failure) -> None:
         owner, life = self._owner, self.life
+        if self._hedge is not None:
+            self._lean_on_hedge(self._hedge, failure)
+            return
         attempt, self._attempt = self._attempt, None
         progress = self._read_progress(attempt, failure)
         finished = None if progress is None else find_end(self._whole, self._sent, progress)
@@ -508,6 +517,8 @@ class Job:
 
     def _begin(self) -> None:
         """The first byte of the answer: from here on nothing is tried again."""
+        if self._hedge is not None:
+            self._drop_hedge("the first attempt began sooner")
         self._first_s = self._last_s
         if self._bill is not None:
             self._bill.first_s = self._last_s
@@ -570,6 +581,8 @@ class Job:
         state = self.life.state
         if not self.life.left():
             return False
+        if self._hedge is not None:
+            self._drop_hedge("the client left")
         if self._attempt is not None:
             self._attempt.abort()
             self._attempt = None
@@ -618,6 +631,9 @@ class Job:
         if attempt is not None and attempt.relayed != self._relayed:
             self._relayed = attempt.relayed
             self._last_s = now_s
+        owner = self._owner
+        if owner.hedges is not None and self._hedge is None and self._is_to_be_hedged(now_s):
+            self._open_hedge(now_s)
         silence_s = self._longest_silence_s()
         if now_s - self._last_s >= silence_s:
             self._fail_silent(f"timeout: silent for {silence_s:g} s")
@@ -630,6 +646,103 @@ class Job:
                 owner.fleet_state.fell_silent(backend, self._decision.model)
             told = f"timeout: silent for {now_s - self._last_s:.1f} s, where more than {limit_s:.1f} s is strange"
             self._fail_silent(told)
+
+    # -- a second attempt beside the first -----------------------------------
+
+    def _is_to_be_hedged(self, now_s: float) -> bool:
+        call, view, decision = self.call, self._view, self._decision
+        wishes = call.annotations
+        if not wishes.latency_critical or wishes.target or not call.stream or self.life.state is not State.WAITING:
+            return False
+        if view is None or decision is None or self._sent is not None or self._reuse is not None:
+            return False
+        now = self._owner.fleet_state.find(view.spec.id)
+        return self.life.may_try and now is not None and is_late(call, decision, view, now, now_s - self._last_s)
+
+    def _open_hedge(self, now_s: float) -> None:
+        owner, fleet, life = self._owner, self._owner.fleet_state, self.life
+        given: Inputs = (self._request, fleet.view_at(now_s), owner.policy, life.tried, "", False)
+        decision = decide_again(given)
+        if isinstance(decision, Refusal) or self._decision is None or decision.model != self._decision.model:
+            return
+        view = fleet.look(decision.backend)
+        if not is_idle(self.call, decision, view) or owner.hedges is None or not owner.hedges.take(owner.last_serial):
+            return
+        self._hedge = hedge = Hedge(self, decision, view, now_s)
+        life.hedged(hedge.backend)
+        hedge.taken = owner.decisions.take(self.call.request_id, life.attempts, given, decision)
+        hedge.running = predict_running(self._request, decision, now_s, given[2])
+        fleet.opened(hedge.backend, hedge.running, now_s)
+        hedge.bill = owner.accounting.open(view, self.call, decision, given[0], now_s)
+        try:
+            hedge.attempt = owner.backends[hedge.backend].open(self.call, decision.model, hedge)
+        except Exception:  # noqa: BLE001  # the first attempt goes on, whatever the second trips over
+            _log.exception("%s could not be sent a second time", self.call.request_id)
+            self._drop_hedge("internal error")
+
+    def _drop_hedge(self, why: str) -> None:
+        """Break it off; what it did is billed."""
+        hedge, self._hedge = self._hedge, None
+        if hedge is None:
+            return
+        if hedge.attempt is not None:
+            hedge.attempt.abort()
+        self._close_hedge(hedge, "cancelled", why)
+
+    def _close_hedge(self, hedge: Hedge, result: str, why: str) -> None:
+        owner, now_s = self._owner, self._owner.clock()
+        _, one, _, prefill_s, *_ = hedge.decision.scored[0]
+        read_s = hedge.opened_s + one.load_s + prefill_s
+        owner.fleet_state.abandoned(hedge.backend, hedge.running, read_s, now_s)
+        owner.accounting.close(hedge.bill, result, now_s)
+        if hedge.taken is not None:
+            waited_s = hedge.opened_s - self.call.arrived_s
+            owner.decisions.ended(hedge.taken, result, why, waited_s, now_s - hedge.opened_s)
+        if len(owner.admission):
+            owner.plan_soon()
+
+    def adopt(self, hedge: Hedge) -> bool:
+        """The second attempt begins first, and takes the place of the first; False if it has it already."""
+        if self._hedge is not hedge:
+            return False
+        if self._attempt is not None:
+            self._attempt.abort()
+            self._close(unread=True)
+            self._close_bill("cancelled")
+            self._close_decision("cancelled", "a second attempt began sooner")
+        self._take_place(hedge)
+        return True
+
+    def _take_place(self, hedge: Hedge) -> None:
+        self._hedge = None
+        self._attempt, self._decision, self._view = hedge.attempt, hedge.decision, hedge.view
+        self._running, self._bill, self._taken = hedge.running, hedge.bill, hedge.taken
+        self._opened_s = self._last_s = hedge.opened_s
+        self._alone, self._head, self._relayed = True, None, 0
+        self.life.backend = hedge.backend
+
+    def _lean_on_hedge(self, hedge: Hedge, failure: Failure) -> None:
+        """The first attempt failed while the second runs: that is the only one now."""
+        self._attempt = None
+        self._close(unread=failure.kind is FailureKind.TIMEOUT)
+        self._close_bill("failed")
+        owner, backend = self._owner, self.life.backend
+        owner.books.blame(backend, hedge.decision.model, failure, owner.clock())
+        owner.books.attempt_failed(backend, failure)
+        self._close_decision("failed", failure.message)
+        self.life.failures = (*self.life.failures, (backend, failure))
+        self._take_place(hedge)
+
+    def hedge_failed(self, hedge: Hedge, failure: Failure) -> None:
+        """The second attempt failed: on its own account, or after it took the first one's place."""
+        if self._hedge is not hedge:
+            self.on_failure(failure)
+            return
+        self._hedge = None
+        self._close_hedge(hedge, "failed", failure.message)
+        owner = self._owner
+        owner.books.blame(hedge.backend, hedge.decision.model, failure, owner.clock())
+        owner.books.attempt_failed(hedge.backend, failure)
 
     def _fail_silent(self, message: str) -> None:
         if self._attempt is not None:

@@ -68,6 +68,7 @@ from ollama_proxy.energy.meters.supply import read_supply
 from ollama_proxy.fleet.admission import Bounds
 from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.lifecycle.hedge_budget import HedgeBudget
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
 from ollama_proxy.net.origins import Origins
 from ollama_proxy.net.task import spawn
@@ -129,6 +130,7 @@ class Proxy:
         )
         self._dispatcher.continues = config.routing.continuation == "auto"
         self._pressure = _pressure(config)
+        self._dispatcher.hedges = _hedges(config)
         #: Where the pages about decisions ask.
         self.inquiry = Desk(self._dispatcher, self._policy_in)
         self._dispatcher.resteer = self._steer
@@ -370,6 +372,7 @@ class Proxy:
         self._dispatcher.policy = self._steering.policy
         self._dispatcher.substitutes = _canonical_substitutes(config)
         self._dispatcher.admission.bounds = _bounds(config)
+        self._dispatcher.hedges = _hedges(config)
         self._fleet.adapts = config.routing.adaptive_slots
         self._pressure = _pressure(config)
         self._dispatcher.max_attempts = _max_attempts(config)
@@ -499,6 +502,10 @@ def _probe_interval_s(config: Config) -> float:
 def _bounds(config: Config) -> Bounds:
     routing = config.routing
     return Bounds(routing.max_waiting, routing.max_waiting_mb * 1e6, routing.max_wait_seconds or float("inf"))
+
+
+def _hedges(config: Config) -> HedgeBudget | None:
+    return HedgeBudget() if config.routing.hedge == "critical" else None
 
 
 def _pressure(config: Config) -> Pressure:

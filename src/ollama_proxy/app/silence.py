@@ -98,7 +98,7 @@ class Listener:
         now = self._fleet.find(backend)
         if silent_s < LEAST_S or now is None or request.needs & _UNMEASURED:
             return None
-        if not _is_warm(call, name, opened, now, time.time()):
+        if not is_warm(call, name, opened, now, time.time()):
             return None
         patience = 2 ** min(self._fleet.count_silences(backend, name), 10)
         first_s, whole_s, between_s = (
@@ -138,7 +138,7 @@ class Listener:
         )
 
 
-def _is_warm(call: Call, name: str, opened: BackendView, now: BackendView, now_unix_s: float) -> bool:
+def is_warm(call: Call, name: str, opened: BackendView, now: BackendView, now_unix_s: float) -> bool:
     """Whether the model was surely in memory when the request came, and still is, so that nothing has to be loaded."""
     if name not in opened.loaded or name not in now.loaded or opened.asleep:
         return False

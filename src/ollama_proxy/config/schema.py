@@ -315,6 +315,13 @@ class Routing(Section, frozen=True):
             "`X-Continue: never` says of one request, ends it with an error"
         ),
     ] = "auto"
+    hedge: Annotated[
+        Literal["off", "critical"],
+        Meta(
+            description="send a streamed request that is latency_critical and late to a second, idle backend as well; "
+            "whichever begins first answers; at most one request in twenty"
+        ),
+    ] = "off"
     adaptive_slots: Annotated[
         bool,
         Meta(

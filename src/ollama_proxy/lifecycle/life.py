@@ -59,6 +59,11 @@ class Life:
         self.backend = backend
         self.tried = self.tried | {backend} if self.tried else frozenset((backend,))
 
+    def hedged(self, backend: str) -> None:
+        """A second attempt is under way beside the first."""
+        self.attempts += 1
+        self.tried = self.tried | {backend}
+
     def first_byte(self) -> None:
         """The client gets the first byte of an answer."""
         self.state = _STREAMING

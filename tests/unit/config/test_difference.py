@@ -64,6 +64,7 @@ APPLIED = (
     "routing.default_backend",
     "routing.efficient_patience",
     "routing.fallback_strategy",
+    "routing.hedge",
     "routing.latency_metric",
     "routing.latency_probability",
     "process.memory_limit_mb",
