@@ -22,7 +22,7 @@ from ollama_proxy.app.continuing import (
     tell_obstacle,
     tell_seam,
 )
-from ollama_proxy.app.hedge import Hedge, is_idle, is_late
+from ollama_proxy.app.hedge import Hedge, is_late, start_hedge
 from ollama_proxy.app.lessons import learn_limit, teach
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import Timing, believe, describe_route, sum_up
@@ -633,7 +633,7 @@ class Job:
             self._last_s = now_s
         owner = self._owner
         if owner.hedges is not None and self._hedge is None and self._is_to_be_hedged(now_s):
-            self._open_hedge(now_s)
+            self._hedge = start_hedge(owner, self, self._request, self._decision, now_s)
         silence_s = self._longest_silence_s()
         if now_s - self._last_s >= silence_s:
             self._fail_silent(f"timeout: silent for {silence_s:g} s")
@@ -659,47 +659,12 @@ class Job:
         now = self._owner.fleet_state.find(view.spec.id)
         return self.life.may_try and now is not None and is_late(call, decision, view, now, now_s - self._last_s)
 
-    def _open_hedge(self, now_s: float) -> None:
-        owner, fleet, life = self._owner, self._owner.fleet_state, self.life
-        given: Inputs = (self._request, fleet.view_at(now_s), owner.policy, life.tried, "", False)
-        decision = decide_again(given)
-        if isinstance(decision, Refusal) or self._decision is None or decision.model != self._decision.model:
-            return
-        view = fleet.look(decision.backend)
-        if not is_idle(self.call, decision, view) or owner.hedges is None or not owner.hedges.take(owner.last_serial):
-            return
-        self._hedge = hedge = Hedge(self, decision, view, now_s)
-        life.hedged(hedge.backend)
-        hedge.taken = owner.decisions.take(self.call.request_id, life.attempts, given, decision)
-        hedge.running = predict_running(self._request, decision, now_s, given[2])
-        fleet.opened(hedge.backend, hedge.running, now_s)
-        hedge.bill = owner.accounting.open(view, self.call, decision, given[0], now_s)
-        try:
-            hedge.attempt = owner.backends[hedge.backend].open(self.call, decision.model, hedge)
-        except Exception:  # noqa: BLE001  # the first attempt goes on, whatever the second trips over
-            _log.exception("%s could not be sent a second time", self.call.request_id)
-            self._drop_hedge("internal error")
-
     def _drop_hedge(self, why: str) -> None:
         """Break it off; what it did is billed."""
         hedge, self._hedge = self._hedge, None
-        if hedge is None:
-            return
-        if hedge.attempt is not None:
+        if hedge is not None and hedge.attempt is not None:
             hedge.attempt.abort()
-        self._close_hedge(hedge, "cancelled", why)
-
-    def _close_hedge(self, hedge: Hedge, result: str, why: str) -> None:
-        owner, now_s = self._owner, self._owner.clock()
-        _, one, _, prefill_s, *_ = hedge.decision.scored[0]
-        read_s = hedge.opened_s + one.load_s + prefill_s
-        owner.fleet_state.abandoned(hedge.backend, hedge.running, read_s, now_s)
-        owner.accounting.close(hedge.bill, result, now_s)
-        if hedge.taken is not None:
-            waited_s = hedge.opened_s - self.call.arrived_s
-            owner.decisions.ended(hedge.taken, result, why, waited_s, now_s - hedge.opened_s)
-        if len(owner.admission):
-            owner.plan_soon()
+            hedge.close(self._owner, "cancelled", why)
 
     def adopt(self, hedge: Hedge) -> bool:
         """The second attempt begins first, and takes the place of the first; False if it has it already."""
@@ -739,8 +704,8 @@ class Job:
             self.on_failure(failure)
             return
         self._hedge = None
-        self._close_hedge(hedge, "failed", failure.message)
         owner = self._owner
+        hedge.close(owner, "failed", failure.message)
         owner.books.blame(hedge.backend, hedge.decision.model, failure, owner.clock())
         owner.books.attempt_failed(hedge.backend, failure)
 

@@ -224,6 +224,8 @@ class Fleet:
         self._breakers = Breakers(unhealthy_threshold)
         #: Whether servers of which no slots are configured are sent only as much as they do well with.
         self.adapts = False
+        #: Those that are, at the moment.
+        self._limited: set[str] = set()
         self._records: dict[str, _Record] = {}
         self._version = 0
         self._pools = Pools()
@@ -528,7 +530,7 @@ class Fleet:
     def move(self, now_s: float) -> None:
         """Time has passed: who was kept out may be tried again, prompts were read; call once a second."""
         self._end_lingering(now_s)
-        if self.adapts:
+        if self.adapts or self._limited:
             self._adapt(now_s)
         if self._breakers:
             self._breakers.move(now_s)
@@ -542,15 +544,19 @@ class Fleet:
             record.limit.ended(s_per_token, record.in_flight)
 
     def _adapt(self, now_s: float) -> None:
-        for record in self._records.values():
-            if record.limit is None:
-                continue
-            record.limit.move(now_s, record.in_flight)
-            most, told = record.limit.limit, record.told
-            if most is None and record.spec is not told:
-                self._describe(record, told)
+        for name, record in self._records.items():
+            if not self.adapts:
+                record.limit = None
+            most = None
+            if record.limit is not None:
+                record.limit.move(now_s, record.in_flight)
+                most = record.limit.limit
+            if most is None and name in self._limited:
+                self._limited.discard(name)
+                self._describe(record, record.told)
             elif most is not None and (not record.spec.held or record.spec.slots != most):
-                self._describe(record, msgspec.structs.replace(told, slots=most, held=True))
+                self._limited.add(name)
+                self._describe(record, msgspec.structs.replace(record.told, slots=most, held=True))
 
     def _keep_out(self, now_s: float) -> None:
         """Show who is kept out of what."""

@@ -48,6 +48,11 @@ def test_the_rest_waits_here_once_the_server_is_slow(adapts: bool) -> None:
         assert (most <= 5 * CAPACITY) is adapts
         assert stage.view("a").spec.held is adapts
         assert len(stage.dispatcher.admission) == (len(stage.dispatcher.running) - stage.view("a").in_flight)
+        stage.fleet.adapts = False
+        stage.pass_time(1.0)
+        assert not stage.view("a").spec.held
+        await serve(stage, 1, 60)
+        assert stage.view("a").in_flight > 5 * CAPACITY
         if adapts:
             stage.fleet.renew(msgspec.structs.replace(stage.view("a").spec, held=False, slots=1), frozenset())
             assert not stage.view("a").spec.held
