@@ -17,10 +17,10 @@ GB = 10**9
 MODELS = {name: ModelFacts(name, size_bytes=size) for name, size in (("small:1b", GB), ("large:7b", 5 * GB))}
 
 
-def fleet(load_seconds: float = 0.0) -> Fleet:
+def fleet(load_seconds: float = 0.0, loaded: frozenset[str] = frozenset()) -> Fleet:
     one = Fleet()
     one.add(BackendSpec("a", "ollama", "a", "nvidia", 50, 100, 50, load_seconds=load_seconds), frozenset(Need))
-    one.probed("a", ProbeReport(MODELS), 0)
+    one.probed("a", ProbeReport(MODELS, loaded), 0)
     return one
 
 
@@ -37,8 +37,9 @@ def test_before_any_load_it_is_a_guess_by_the_size() -> None:
 
 
 def test_a_load_that_was_seen_tells_of_other_models_there() -> None:
-    one = fleet()
-    assert expect(one, "large:7b") == 6.0  # what this remembers has to go
+    # Nothing but the factor changes for the other model; what this remembers of it has to go.
+    one = fleet(loaded=frozenset({"small:1b"}))
+    assert expect(one, "large:7b") == 6.0
     one.succeeded("a", "small:1b", Observation(0.1, 50.0, 10, 0.5), 1.0)
     assert expect(one, "large:7b") == pytest.approx(6.0 * 0.5 / 2.0)
     after = fleet()
