@@ -32,7 +32,7 @@ class Device:
         self.port = free_port()
         self._work, self._name, self._starts = work, name, 0
         self._command = [
-            *(sys.executable, "-P", "-m", "ollama_proxy", "lab", "up", "--devices", "igpu", "--slots", "1000"),
+            *(sys.executable, "-P", "-m", "ollama_proxy", "lab", "up", "--devices", "nvidia", "--slots", "1000"),
             *("--ports", str(self.port), "--control-port", "0", "--speed", f"{speed:g}", "--text", "synthetic"),
             *("--seed", str(SEED)),
         ]
@@ -162,11 +162,11 @@ async def _come_back(proxy: ProxyProcess, name: str) -> None:
 
 async def _kill_one(proxy: ProxyProcess, name: str, device: Device, tally: Tally, streams: int, tokens: int) -> None:
     first = [await _make_stream(len(tally.streams) + number, tokens) for number in range(streams)]
+    later = [await _make_stream(len(tally.streams) + streams + number, tokens) for number in range(streams // 4)]
     tasks = [asyncio.create_task(_listen(proxy.http_port, one)) for one in first]
     await asyncio.gather(*(one.begun.wait() for one in first))
     at_work = [one for one in first if not one.ended_s]
     device.kill()
-    later = [await _make_stream(len(tally.streams) + streams + number, tokens) for number in range(streams // 4)]
     tasks += [asyncio.create_task(_listen(proxy.http_port, one)) for one in later]
     await asyncio.gather(*tasks)
     tally.streams += first + later

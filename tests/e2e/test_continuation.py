@@ -13,7 +13,7 @@ import pytest
 
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from tests.support.lab import LabProcess
-from tests.support.processes import wait_until
+from tests.support.processes import http_get, wait_until
 from tests.support.proxy import ProxyProcess
 
 pytestmark = pytest.mark.e2e
@@ -128,6 +128,8 @@ def test_a_grpc_stream_goes_on_elsewhere(lab: LabProcess, lab_proxy: ProxyProces
     assert len(set(used[:5])) == len(set(used[5:])) == 1
     assert used[0] != used[-1] == trailers["x-backend-used"]
     assert trailers["x-attempts"] == "2"
+    metrics = http_get(lab_proxy.url + "/metrics")[1]
+    assert f'ollama_proxy_continuation_gap_seconds_count{{backend="{used[-1]}"}}' in metrics
     assert "continues after 5 tokens" in trailers["x-routing-reason"]
 
 

@@ -116,3 +116,15 @@ def test_canonical_names(name: str, canonical: str) -> None:
 )
 def test_patterns(model: str, pattern: str, matches: bool) -> None:
     assert matches_pattern(model, pattern) is matches
+
+
+def test_who_wants_no_other_backend_to_go_on_says_so_in_every_way() -> None:
+    """The contract's gRPC message has no field for it: there it is a custom entry."""
+    for pairs in (
+        annotation_headers([(b"x-continue", b"never")]),
+        [("continuation", "never")],
+        [("custom.continuation", "never")],
+    ):
+        assert parse_annotations(pairs).continuation == "never"
+    with pytest.raises(ProxyError, match="expected auto, never"):
+        parse_annotations([("continuation", "sometimes")])
