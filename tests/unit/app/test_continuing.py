@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ollama_proxy.app.continuing import bound_kept
+from ollama_proxy.app.continuing import ask_for_rest, bound_kept
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.answer import Finished, Progress, TextDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, Sampling
-from ollama_proxy.domain.device import Health, ModelFacts
+from ollama_proxy.domain.decision import RoutingRequest
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
+from ollama_proxy.lifecycle.continuation import Sent, continue_call
 from ollama_proxy.routing.account import tell
 from ollama_proxy.routing.record import read_record, replay, write_record
 from tests.unit.app.test_dispatch import MODEL, ScriptedAttempt, Stage
@@ -322,3 +326,38 @@ def test_a_call_that_was_told_whole_is_not_continued_either() -> None:
     fail(attempt)
     assert stage.client.error is not None
     assert stage.client.error.message.endswith("a tool was called")
+
+
+NAMES = ("a", "b", "c", "d")
+
+
+@given(
+    st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["", "x", "y"]), min_size=1),
+    st.none() | st.frozensets(st.sampled_from(NAMES)),
+    st.integers(0, 5),
+)
+def test_the_rest_is_asked_for_within_the_limits_of_the_whole(
+    digests: dict[str, str], allowed: frozenset[str] | None, tokens: int
+) -> None:
+    """Whoever has no such model, another one under its name, or is not there for the caller, is not asked."""
+    views = tuple(
+        BackendView(BackendSpec(name, "ollama", name, "cpu", 10, 100, 10), models={MODEL: ModelFacts(MODEL, digest)})
+        for name, digest in digests.items()
+    )
+    wishes = Annotations(max_power_watts=20, max_latency_ms=9, target="a")
+    request = RoutingRequest(MODEL, MODEL, frozenset((Need.GENERATE,)), wishes, 7.0, 20, allowed=allowed)
+    broken = next(iter(digests))
+    sent = Sent()
+    sent.add([TextDelta("x" * tokens)], tokens)
+    call = Call("r1", Dialect.OLLAMA, Operation.CHAT, MODEL, True, 0.0, Generation, max_tokens=20)
+    rest = ask_for_rest(request, continue_call(call, sent), FleetView(0, views), broken)
+    if not tokens:
+        assert rest == request
+        return
+    assert rest.annotations == wishes
+    assert Need.CONTINUATION in rest.needs
+    assert (rest.prompt_tokens, rest.max_tokens) == (7.0 + tokens, 20 - tokens)
+    assert rest.allowed is not None
+    for name in rest.allowed:
+        assert allowed is None or name in allowed
+        assert "" in (digests[name], digests[broken]) or digests[name] == digests[broken]

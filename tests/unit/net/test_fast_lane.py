@@ -139,3 +139,12 @@ def test_the_words_of_a_stream_without_counts_are_counted_after_it_was_read_too(
     assert isinstance(sink, Sink)
     assert isinstance(sink.end, Finished)
     assert sink.end.usage.output_tokens == 40
+
+
+def test_what_was_broken_off_for_its_silence_can_be_gone_on_with() -> None:
+    attempt = start()
+    attempt.on_body(TEXT % b"word")
+    attempt.abort()
+    progress = attempt.take_over()
+    assert progress is not None
+    assert progress.events == [TextDelta("word")]
