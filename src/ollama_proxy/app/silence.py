@@ -29,6 +29,8 @@ from ollama_proxy.routing.speeds import LOADING_KINDS
 if TYPE_CHECKING:
     from ollama_proxy.app.job import Job
 
+#: Some first tokens, of prompts of different lengths, have to be seen before it is known how fast a device reads.
+_KNOWN_FROM = 8
 #: A backend is asked whether it is there at most so often.
 _ASK_EVERY_S = 2.0
 #: Its first token, or any piece, may be held back: servers parse calls of tools before they tell them.
@@ -125,7 +127,7 @@ class Listener:
         reading_s = self._reading_s.get(one.backend, 0.0)
         s_per_token = one.s_per_output_token * one.crowding
         ttft_s = max(prefill_s, reading_s)
-        guessed = rates is None or not rates.ttft_samples
+        guessed = rates is None or rates.ttft_samples < _KNOWN_FROM
         overhead_s = min(one.overhead_s, ttft_s)
         first_s = longest_before_first(overhead_s, ttft_s - overhead_s, one.ttft_var, guessed=guessed)
         if request.embed:
