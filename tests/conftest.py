@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support.lab import LabProcess
 from tests.support.ollama import RealOllama, find_ollama
 from tests.support.proxy import ProxyProcess
+
+# How long an example takes is the machine's affair; pytest's own limit still ends what hangs.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.hookimpl(optionalhook=True)

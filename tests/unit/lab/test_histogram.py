@@ -30,4 +30,6 @@ def test_the_highest_is_exact() -> None:
     histogram = Histogram()
     for duration_s in (0.001, 123.456789, -1.0):
         histogram.record(duration_s)
-    assert histogram.describe_ms([("p50", 0.5)]) == {"p50": 1.0, "max": 123456.789}
+    found = histogram.describe_ms([("p50", 0.5)])
+    assert found["max"] == 123456.789
+    assert 1.0 <= found["p50"] <= 1.0 * (1 + 1 / 128)
