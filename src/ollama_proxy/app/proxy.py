@@ -80,6 +80,8 @@ from ollama_proxy.observability.metrics import Metrics
 _log = logging.getLogger(__name__)
 
 _SWEEP_S = 1.0
+#: So many times in between it is looked who may be tried again.
+_MOVES = 4
 
 
 class Proxy:
@@ -279,7 +281,9 @@ class Proxy:
     async def _sweep(self) -> None:
         before_s = self._loop.time()
         while True:
-            await asyncio.sleep(_SWEEP_S)
+            for _ in range(_MOVES):
+                await asyncio.sleep(_SWEEP_S / _MOVES)
+                self._fleet.move(self._loop.time())
             now_s = self._loop.time()
             late_s = now_s - before_s - _SWEEP_S
             before_s = now_s

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 
-FIRST_OUT_S, LONGEST_OUT_S = 1.0, 30.0
+FIRST_OUT_S, LONGEST_OUT_S = 1.5, 30.0
 #: Of nothing but failures.
 LONG_FAILING_S = 1.0
 RAMP_S = 5.0
@@ -104,6 +104,8 @@ class Breaker:
         self.failures = 0
         if self.phase is Phase.CLOSED:
             return
+        if self.phase is Phase.TRYING:
+            self._until_s = min(self._until_s, now_s)
         self.phase = Phase.TRYING
         if self._ramp_s is None:
             self._ramp_s = now_s

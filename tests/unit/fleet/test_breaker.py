@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.fleet.breaker import DWELL_S, LONGEST_OUT_S, RAMP_S, Breaker, Phase
+from ollama_proxy.fleet.breaker import DWELL_S, FIRST_OUT_S, LONGEST_OUT_S, RAMP_S, Breaker, Phase
 
 THRESHOLD = 5
 
@@ -45,26 +45,27 @@ def test_it_opens_after_a_second_of_nothing_but_failures() -> None:
 
 def test_one_is_tried_an_interval() -> None:
     breaker = opened()
-    breaker.move(100.9)
-    assert breaker.most(100.9) == 0
-    breaker.move(101.0)
-    assert breaker.most(101.0) == 1
-    breaker.tried(101.0)
-    assert breaker.most(101.9) == 0
-    assert 0 < breaker.wait_s(101.9) <= 0.11
-    assert breaker.most(102.0) == 1
+    breaker.move(101.4)
+    assert breaker.most(101.4) == 0
+    breaker.move(101.5)
+    assert breaker.most(101.5) == 1
+    breaker.tried(101.5)
+    assert breaker.most(102.9) == 0
+    assert 0 < breaker.wait_s(102.9) <= 0.11
+    assert breaker.most(103.0) == 1
 
 
 def test_whoever_does_well_gets_more_and_more() -> None:
     breaker = opened()
-    breaker.move(101.0)
-    breaker.tried(101.0)
-    breaker.succeeded(101.2)
-    most = [breaker.most(101.2 + seconds) for seconds in (0, 1, 2, 3, 4)]
+    breaker.move(101.5)
+    breaker.tried(101.5)
+    breaker.succeeded(102.0)
+    assert breaker.most(102.0) == 1
+    most = [breaker.most(102.0 + seconds) for seconds in (0, 1, 2, 3, 4)]
     assert all(one is not None for one in most)
     assert most == sorted(set(most), key=lambda one: one or 0)
-    assert breaker.most(101.2 + RAMP_S) is None
-    breaker.succeeded(101.2 + RAMP_S)
+    assert breaker.most(102.0 + RAMP_S) is None
+    breaker.succeeded(102.0 + RAMP_S)
     assert breaker.phase is Phase.CLOSED
 
 
@@ -77,7 +78,7 @@ def test_traffic_is_back_soon_after_a_long_failure() -> None:
         if breaker.most(now_s):
             breaker.tried(now_s)
             fail(breaker, now_s)
-    assert breaker.wait_s(now_s) <= 1.0
+    assert breaker.wait_s(now_s) <= FIRST_OUT_S
 
 
 def test_whoever_costs_seconds_or_fails_again_is_left_alone_for_longer() -> None:
@@ -89,7 +90,7 @@ def test_whoever_costs_seconds_or_fails_again_is_left_alone_for_longer() -> None
         now_s += waited_s[-1]
         breaker.move(now_s)
         fail(breaker, now_s, at_once=True)
-    assert waited_s[:5] == [1, 2, 4, 8, 16]
+    assert waited_s[:5] == [1.5, 3, 6, 12, 24]
     assert waited_s[-1] == LONGEST_OUT_S
 
 
@@ -129,12 +130,12 @@ def test_it_changes_at_most_once_in_five_seconds(steps: list[tuple[str, float]])
 def test_at_most_one_is_tried_an_interval(steps: list[tuple[str, float]]) -> None:
     """Until one does well."""
     breaker = opened()
-    now_s, tried_s = 100.0, 99.9
+    now_s, tried_s = 100.0, 98.0
     for what, passed_s in steps:
         now_s += passed_s
         breaker.move(now_s)
         if breaker.most(now_s):
-            assert now_s - tried_s >= 1.0
+            assert now_s - tried_s >= FIRST_OUT_S
             breaker.tried(now_s)
             tried_s = now_s
             if what in ("fail", "hang"):

@@ -222,11 +222,11 @@ def test_who_fails_is_kept_out_tried_and_given_more() -> None:
     for _ in range(3):
         fleet.failed("a", MODEL, Failure(FailureKind.RESET, "reset"), 100.0)
     assert look(fleet).health is Health.DEGRADED
-    assert look(fleet).kept_out == {MODEL: KeptOut(0, "breaker open (reset), next try in 1 s", 1.0)}
-    fleet.move(101.0)
+    assert look(fleet).kept_out == {MODEL: KeptOut(0, "breaker open (reset), next try in 2 s", 1.5)}
+    fleet.move(101.5)
     assert look(fleet).kept_out[MODEL].most == 1
     fleet.opened("a")
-    fleet.tried("a", MODEL, 101.0)
+    fleet.tried("a", MODEL, 101.5)
     assert look(fleet).kept_out[MODEL].most == 0
     fleet.succeeded("a", MODEL, seen(), 101.5)
     fleet.move(104.0)
