@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import sys
 from collections.abc import Callable, Collection
@@ -27,7 +26,7 @@ from ollama_proxy.app.embedding import EmbeddedBackend
 from ollama_proxy.app.energy_desk import EnergyDesk, find_root
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.garbage import Garbage
-from ollama_proxy.app.generation import Generation, Succession, build_generation, compare, replaced
+from ollama_proxy.app.generation import Generation, build_generation, compare, replaced
 from ollama_proxy.app.handover import ControlSocket, Heritage, Offer, control_path
 from ollama_proxy.app.inquiry import Desk
 from ollama_proxy.app.job import Job
@@ -37,9 +36,9 @@ from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports, Sockets, find_places
 from ollama_proxy.app.pressure import Pressure
-from ollama_proxy.app.probing import Prober
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.reload import CannotAdopt, Reloader, Source
+from ollama_proxy.app.roster import Roster
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.steering import Steering
 from ollama_proxy.app.upstreams import build_passage
@@ -47,13 +46,11 @@ from ollama_proxy.config.checks import is_loopback
 from ollama_proxy.config.key_file import KeyFileError
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call, RawHead, RawRequest
-from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import Calibration, FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import (
     AnswerSink,
-    Backend,
     BodyRelay,
     ModelStore,
     QueuePlace,
@@ -67,7 +64,6 @@ from ollama_proxy.energy.ledger.summary import By
 from ollama_proxy.energy.meters.supply import read_supply
 from ollama_proxy.fleet.admission import Bounds
 from ollama_proxy.fleet.prefixes import PrefixBook
-from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.hedge_budget import HedgeBudget
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
 from ollama_proxy.net.origins import Origins
@@ -102,22 +98,20 @@ class Proxy:
         self.guard = Guard(Keyring(auth), make_limiter(config.server.rate_limit), self._loop.time)
         self._audit = AuditLog(audit_path(auth.audit_file, os.environ))
         self._generation = generation = build_generation(config)
-        self._fleet = Fleet(config.health.unhealthy_threshold)
-        self._fleet.adapts = config.routing.adaptive_slots
-        self._backends: dict[str, Backend] = {}
-        for backend in generation.backends.values():
-            self._add(backend)
+        self._roster = Roster(generation, self._loop.time)
+        self._fleet, self._prober = self._roster.fleet, self._roster.prober
         self._metrics = Metrics(self._fleet.view, ollama_proxy.__version__)
         self._log = RequestLog(sys.stderr, enabled=config.monitoring.trace_requests)
         self._budget = HourlyBudget(config.energy.budget_wh_per_hour)
+        self._fleet.adapts = config.routing.adaptive_slots
         self._energy = EnergyDesk(config, self._fleet, self._spend)
         self._metrics.read_meters = self.meters = self._energy.accounting.meters
-        self._steering = self._build_steering(config)
+        self._steering = Steering(config, self._fleet.view, partial(read_supply, find_root()))
         record_file = config.routing.record_file
         self._decision_file = DecisionFile(Path(record_file)) if record_file else None
         self._dispatcher = Dispatcher(
             fleet=self._fleet,
-            backends=self._backends,
+            backends=self._roster.backends,
             policy=self._steering.policy,
             books=Books(self._fleet, self._metrics, self._log),
             clock=self._loop.time,
@@ -134,19 +128,13 @@ class Proxy:
         self._pressure = _pressure(config)
         self._dispatcher.hedges = _hedges(config)
         #: Where the pages about decisions ask.
-        self.inquiry = Desk(self._dispatcher, self._policy_in)
+        self.inquiry = Desk(self._dispatcher, self._steering.policy_in)
         self._dispatcher.resteer = self._steer
+        self._steering.wants = lambda: self._dispatcher.admission.wants
         self._memory = Memory(config.learning, self._dispatcher)
-        self._prober = Prober(
-            fleet=self._fleet,
-            backends=self._backends,
-            interval_s=_probe_interval_s(config),
-            timeout_s=config.health.timeout_seconds,
-            clock=self._loop.time,
-        )
         self._dispatcher.listener.ask = lambda name: spawn(self._ask_after(name), f"ask after {name}")
         self._placement = Placement(config.models.placement, config.routing.default_backend)
-        self._embedded = EmbeddedBackend(config.embedded, self._join, self._leave)
+        self._embedded = EmbeddedBackend(config.embedded, self._roster.join, self._roster.leave)
         pages = build_status_app(self)
         self._page_paths = frozenset(route.path.encode() for route in pages.routes if isinstance(route, Route))
         apis = [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS]
@@ -173,6 +161,8 @@ class Proxy:
 
     def _look_through(self, now: Generation) -> None:
         """Send what nobody else takes to the transparent backend, if there is one."""
+        if self._passage is not None:
+            spawn(self._passage.close(), "close the pool of a passage")
         if now.transparent is not None:
             front = self._front
             front.passage = self._passage = build_passage(now.transparent, self.fleet, self._page_paths, front.refuse)
@@ -268,8 +258,7 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await self._embedded.stop()
-        for backend in self._backends.values():
-            await backend.close()
+        await self._roster.close()
         if self._passage is not None:
             await self._passage.close()
         self._energy.stop(self._loop.time())
@@ -297,11 +286,6 @@ class Proxy:
             self.guard.sweep()
             self._garbage.sweep(now_s, idle=not self._dispatcher.running)
 
-    def _build_steering(self, config: Config) -> Steering:
-        steering = Steering(config, self._fleet.view, partial(read_supply, find_root()))
-        steering.wants = lambda: self._dispatcher.admission.wants
-        return steering
-
     def _steer(self) -> None:
         if self._steering.tick():
             self._dispatcher.policy = self._steering.policy
@@ -317,62 +301,35 @@ class Proxy:
         """
         before, now = self._generation, build_generation(config, self._generation)
         who = compare(before, now)
-        asked = sorted(who.joined | who.renewed)
-        limit_s = config.health.timeout_seconds
-        found = await asyncio.gather(*(self._prober.ask(now.backends[name], limit_s) for name in asked))
+        found = await self._roster.ask(now, who)
         try:
             keys = self.guard.read_keys(config.server.auth)
         except KeyFileError as error:
             raise CannotAdopt(f"server.auth: {error}") from None
         move = self._ports.prepare(config)
-        self._succeed(before, now, who)
+        self._roster.exchange(now, who, found)
+        self._energy.accounting.rearrange({one.id: one for one in config.backends}, who.joined)
+        self._generation = now
+        if now.transparent != before.transparent:
+            self._look_through(now)
+        self._set(before.config, config)
         self.guard.replace(config.server.auth, keys, config.server.rate_limit)
         self._open_metrics(config)
         self._audit.write("proxy", "", "adopt configuration", "", "done")
-        for name, one in zip(asked, found, strict=True):
-            self._prober.book(name, one)
         self._steer()
         self._dispatcher.plan_soon()
         await self._ports.commit(move)
         for backend in replaced(before, now):
             await backend.close()
 
-    def _succeed(self, before: Generation, now: Generation, who: Succession) -> None:
-        """Put a generation in the place of the one before."""
-        config = now.config
-        for name in who.left:
-            del self._backends[name]
-            self._fleet.remove(name)
-        for name, backend in now.backends.items():
-            if name in who.joined:
-                self._add(backend)
-            elif name in who.renewed:
-                self._backends[name] = backend
-                self._fleet.renew(backend.spec, backend.capabilities)
-        self._fleet.arrange(now.backends, config.health.unhealthy_threshold)
-        self._energy.accounting.rearrange({one.id: one for one in config.backends}, who.joined)
-        self._generation = now
-        passage = self._passage
-        if now.transparent != before.transparent:
-            self._look_through(now)
-            if passage is not None:
-                spawn(passage.close(), "close the pool of a passage")
-        self._set(before.config, config)
-
     def _set(self, before: Config, config: Config) -> None:
         """Take up all that is no more than a value."""
         self._front.judge_by(_build_origins(config))
         self._log.enabled = config.monitoring.trace_requests
         logging.getLogger().setLevel(config.monitoring.log_level.upper())
-        if config.energy.budget_wh_per_hour != before.energy.budget_wh_per_hour:
-            self._set_budget(config.energy.budget_wh_per_hour)
+        self._budget.change(config.energy.budget_wh_per_hour)
         self._placement = Placement(config.models.placement, config.routing.default_backend)
-        self._prober.interval_s, self._prober.timeout_s = _probe_interval_s(config), config.health.timeout_seconds
-        mode = self._steering.mode
-        self._steering = self._build_steering(config)
-        if config.efficiency.default_mode == before.efficiency.default_mode:
-            # It may have been set since; what the file does not change stays.
-            self._steering.mode = mode
+        self._steering.adopt(config)
         self._dispatcher.policy = self._steering.policy
         self._dispatcher.substitutes = _canonical_substitutes(config)
         self._dispatcher.admission.bounds = _bounds(config)
@@ -387,40 +344,12 @@ class Proxy:
     def _open_metrics(self, config: Config) -> None:
         self._front.permit(b"/metrics", "open" if config.server.auth.open_metrics else "key")
 
-    def _set_budget(self, watt_hours: float) -> None:
-        """What was spent within the last hour stays spent, as far as it was counted."""
-        now_s = self._loop.time()
-        budget = HourlyBudget(watt_hours)
-        budget.spend(self._budget.spent_wh(now_s) * 3600, now_s)
-        self._budget = self._dispatcher.budget = budget
-
     async def reload(self) -> tuple[str, ...]:
         return await self._reloader.reload("asked for")
 
     def request_reload(self, why: str) -> None:
         """Reload soon; how it went is in the log."""
         self._reloader.request(why)
-
-    def _policy_in(self, mode: str) -> Policy:
-        return self._steering.policy_in(mode)
-
-    # -- backends that come and go ----------------------------------------------
-
-    def _add(self, backend: Backend) -> None:
-        self._backends[backend.spec.id] = backend
-        self._fleet.add(backend.spec, backend.capabilities)
-
-    async def _join(self, backend: Backend) -> None:
-        """The embedded model is ready."""
-        self._add(backend)
-        await self._prober.probe(backend.spec.id, self.config.health.timeout_seconds)
-
-    def _leave(self, backend: str) -> None:
-        """The embedded model is gone."""
-        gone = self._backends.pop(backend, None)
-        self._fleet.remove(backend)
-        if gone is not None:
-            spawn(gone.close(), "close the pool of the embedded model")
 
     # -- Service and Control ------------------------------------------------------
 
@@ -434,10 +363,10 @@ class Proxy:
         return bool(default)
 
     def relay(self, backend: str, request: RawRequest, sink: RelaySink) -> Relay:
-        return self._backends[backend].relay(request, sink)
+        return self._roster.backends[backend].relay(request, sink)
 
     def upload(self, backend: str, head: RawHead, length: int | None, sink: UploadSink) -> BodyRelay:
-        store = self._backends[backend]
+        store = self._roster.backends[backend]
         if not isinstance(store, ModelStore):
             raise KeyError(backend)
         return store.upload(head, length, sink)
@@ -496,11 +425,6 @@ class Proxy:
     def embedded_problem(self) -> str:
         """Why the embedded model is not there although it was wanted, or ""."""
         return self._embedded.problem
-
-
-def _probe_interval_s(config: Config) -> float:
-    """Without health checks the healthy are left alone; the others still have to be found again."""
-    return config.health.interval_seconds if config.health.enabled else math.inf
 
 
 def _bounds(config: Config) -> Bounds:
