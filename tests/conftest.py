@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from tests.support.lab import LabProcess
 from tests.support.ollama import RealOllama, find_ollama
+from tests.support.processes import wait_until
 from tests.support.proxy import ProxyProcess
 
 # How long an example takes is the machine's affair; pytest's own limit still ends what hangs.
@@ -63,6 +64,14 @@ def lab_proxy(lab: LabProcess, work: Path) -> Iterator[ProxyProcess]:
     """A proxy in front of the shared lab."""
     with ProxyProcess(work, endpoints=lab.endpoints, speed=lab.speed) as process:
         yield process
+
+
+@pytest.fixture(autouse=True)
+def closed_breakers(request: pytest.FixtureRequest) -> None:
+    """The shared proxy keeps nobody out any more for what the test before broke."""
+    if "lab_proxy" in request.fixturenames:
+        proxy: ProxyProcess = request.getfixturevalue("lab_proxy")
+        wait_until(lambda: not proxy.keeps_out(), "the breakers to try everybody")
 
 
 @pytest.fixture(scope="session")

@@ -401,6 +401,7 @@ def test_packed_requests_are_unpacked(door: Door) -> None:
 def test_a_stream_that_breaks_off_says_so(lab: LabProcess, lab_proxy: ProxyProcess) -> None:
     with open_door(lab_proxy, "qwen2.5:0.5b", "lab") as door, lab.fault("npu", "cut", after_chunks=6):
         for more in ({}, {"previous_response_id": door.ask(extra_headers={"X-Target-Backend": "cpu"}).id}):
+            wait_until(lambda: not lab_proxy.keeps_out(), "the breaker to try the device again")
             with door.client.responses.create(
                 model=door.model,
                 input="Tell a long story.",

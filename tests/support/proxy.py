@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import sys
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,15 @@ class ProxyProcess:
 
     def health(self) -> str:
         return http_get(self.url + "/health")[1]
+
+    def keeps_out(self) -> bool:
+        """Whether a breaker lets nobody in at the moment."""
+        request = urllib.request.Request(self.url + "/backends", headers={"Accept": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            backends = json.load(answer)["backends"]
+        return any(
+            not kept["most_at_once"] and kept["wait_seconds"] for one in backends for kept in one["kept_out"].values()
+        )
 
     def log_lines(self, pattern: str) -> list[str]:
         """Lines of the log that match."""
