@@ -248,13 +248,8 @@ class Job:
         try:
             displaced = owner.admission.add(self._waiting, owner.clock())
         except Full as full:
-            self._waiting = None
             self._taken = owner.decisions.take(self.call.request_id, self.life.attempts + 1, given, decision)
-            self.life.ended()
-            error = ProxyError(ErrorKind.OVERLOADED, str(full), retry_after_s=max(1.0, full.wait_s))
-            if self._sent is not None:
-                tell_obstacle(error, _NO_ROOM)
-            self._end_with(error, "refused")
+            self._turn_away(str(full), full.wait_s)
             return
         if displaced is not None:
             displaced.owner.make_way(displaced.wait_s)
@@ -262,10 +257,13 @@ class Job:
 
     def make_way(self, wait_s: float | None) -> None:
         """The queue is full, and somebody more urgent got its place."""
+        self._turn_away("the queue is full, and a more urgent request got its place", wait_s or 0.0)
+
+    def _turn_away(self, told: str, wait_s: float) -> None:
+        """End it for want of room in the queue."""
         self._waiting = None
         self.life.ended()
-        told = "the queue is full, and a more urgent request got its place"
-        error = ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=max(1.0, wait_s or 0.0))
+        error = ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=max(1.0, wait_s))
         if self._sent is not None:
             tell_obstacle(error, _NO_ROOM)
         self._end_with(error, "refused")
