@@ -7,15 +7,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ollama_proxy.config.sections.section import Seconds, Section
+
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 takes any free one")]
 #: As Ollama's own list has them; one `*` stands for anything.
 Origin = Annotated[str, Meta(pattern=r"^(\*|[^*]*\*[^*]*|[a-z][a-z0-9+.-]*://[^*]+)(?![\s\S])")]
-Seconds = Annotated[float, Meta(gt=0, le=1e9)]
 PerKwh = Annotated[float, Meta(ge=0, le=1e6)]
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A part of the file; unknown keys are errors."""
 
 
 class Tls(Section, frozen=True):
