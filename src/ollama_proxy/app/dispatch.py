@@ -108,7 +108,7 @@ class Dispatcher:
             job.refuse(ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=_SHED_S))
             return job
         if call.caller is not ANYBODY:
-            error = self._take_on(call)
+            error = self.take_on(call)
             if error is not None:
                 job.refuse(error)
                 return job
@@ -123,7 +123,7 @@ class Dispatcher:
         is_low = wishes.priority < Priority.NORMAL and not wishes.latency_critical
         return is_low or self.pressure is Stage.NOTHING
 
-    def _take_on(self, call: Call) -> ProxyError | None:
+    def take_on(self, call: Call) -> ProxyError | None:
         """What a key's limits say of one more request of its; from here on `forget` gives back its place."""
         caller = call.caller
         if not (caller.is_live or caller.is_free):

@@ -23,13 +23,14 @@ from ollama_proxy.app.activation import take_activated
 from ollama_proxy.app.departure import Departure
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embedding import EmbeddedBackend
+from ollama_proxy.app.embeds.desk import EmbedDesk
+from ollama_proxy.app.embeds.embedder import DeskEmbedder
 from ollama_proxy.app.energy_desk import EnergyDesk, find_root
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.garbage import Garbage
 from ollama_proxy.app.generation import Generation, build_generation, compare, replaced
 from ollama_proxy.app.handover import ControlSocket, Heritage, Offer, control_path
 from ollama_proxy.app.inquiry import Desk
-from ollama_proxy.app.job import Job
 from ollama_proxy.app.learned import Memory
 from ollama_proxy.app.notify import READY, STOPPING, notify
 from ollama_proxy.app.passage import Passage
@@ -45,7 +46,7 @@ from ollama_proxy.app.upstreams import build_passage
 from ollama_proxy.config.checks import is_loopback
 from ollama_proxy.config.key_file import KeyFileError
 from ollama_proxy.config.schema import Config
-from ollama_proxy.domain.call import Call, RawHead, RawRequest
+from ollama_proxy.domain.call import Call, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import Calibration, FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
@@ -56,6 +57,7 @@ from ollama_proxy.domain.ports import (
     QueuePlace,
     Relay,
     RelaySink,
+    Ticket,
     UploadSink,
 )
 from ollama_proxy.energy.budget import HourlyBudget
@@ -75,6 +77,7 @@ from ollama_proxy.observability.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
+_EMBED = Operation.EMBED
 _SWEEP_S = 1.0
 #: So many times in between it is looked who may be tried again.
 _MOVES = 4
@@ -125,6 +128,9 @@ class Proxy:
             prefixes=PrefixBook() if config.routing.prefix_affinity else None,
         )
         self._dispatcher.continues = config.routing.continuation == "auto"
+        self._embeds = EmbedDesk(self._dispatcher)
+        #: For rooms that need vectors themselves.
+        self.embedder = DeskEmbedder(self._embeds, self.fleet, self.make_request_id, self._default_embedding_model)
         self._pressure = _pressure(config)
         self._dispatcher.hedges = _hedges(config)
         #: Where the pages about decisions ask.
@@ -353,8 +359,13 @@ class Proxy:
 
     # -- Service and Control ------------------------------------------------------
 
-    def submit(self, call: Call, sink: AnswerSink) -> Job:
+    def submit(self, call: Call, sink: AnswerSink) -> Ticket:
+        if call.operation is _EMBED:
+            return self._embeds.submit(call, sink)
         return self._dispatcher.submit(call, sink)
+
+    def _default_embedding_model(self) -> str:
+        return self.config.models.default
 
     def name_default(self, call: Call) -> bool:
         default = self.config.models.default

@@ -1,0 +1,1 @@
+"""Requests for vectors: kept to one space a name, cut up over backends, gathered while those are busy."""

@@ -1,0 +1,150 @@
+"""Where requests for vectors come in: who may answer them, and whether one alone does or several share the work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ollama_proxy.app.embeds.batch import LEAST_UNITS, Batch
+from ollama_proxy.app.embeds.part import restrict
+from ollama_proxy.app.embeds.spaces import Holders, Spaces
+from ollama_proxy.app.job import Job
+from ollama_proxy.domain.answer import Outcome
+from ollama_proxy.domain.call import Call, Embedding
+from ollama_proxy.domain.caller import ANYBODY
+from ollama_proxy.domain.decision import Refusal, RoutingRequest
+from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.ports import AnswerSink, Ticket
+from ollama_proxy.domain.vectors import VectorSpace
+from ollama_proxy.fleet.embed_speeds import EmbedSpeeds, weigh
+from ollama_proxy.routing.decide import decide, price_of_seconds
+from ollama_proxy.routing.prospect import Prospect
+from ollama_proxy.routing.spread import Lane, spread
+
+if TYPE_CHECKING:
+    from ollama_proxy.app.dispatch import Dispatcher
+
+#: A prior tells seconds a token; a token is about so many bytes.
+_BYTES_PER_TOKEN = 4.0
+
+
+class EmbedDesk:
+    """Takes requests for vectors before the dispatcher does."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self.spaces = Spaces()
+        self._speeds = EmbedSpeeds()
+
+    def submit(self, call: Call, sink: AnswerSink, space: VectorSpace | None = None) -> Ticket:
+        """Begin with a request for vectors; `space` is that of vectors which it has to go with."""
+        dispatcher = self._dispatcher
+        try:
+            holders = self._find_holders(call, space)
+        except ProxyError as error:
+            return self._refuse(call, sink, error)
+        batch = self._cut_up(call, sink, holders) if call.prompt_bytes >= 2 * LEAST_UNITS else None
+        if batch is None:
+            call.caller = restrict(call.caller, holders.allowed)
+            return dispatcher.submit(call, sink)
+        if call.caller is not ANYBODY:
+            refusal = dispatcher.take_on(call)
+            if refusal is not None:
+                return self._refuse(call, sink, refusal)
+        batch.start()
+        return batch
+
+    def _find_holders(self, call: Call, space: VectorSpace | None) -> Holders:
+        """Who may answer. Raises `ProxyError` where only other weights could."""
+        model, fleet = canonical_model(call.model), self._dispatcher.view()
+        holders = self.spaces.find(model, fleet, space)
+        if call.annotations.target and holders.allowed is not None:
+            self.spaces.check_target(model, call.annotations.target, fleet, holders)
+        return holders
+
+    def _refuse(self, call: Call, sink: AnswerSink, error: ProxyError) -> Ticket:
+        job = Job(self._dispatcher, call, sink)
+        job.refuse(error)
+        return job
+
+    def _cut_up(self, call: Call, sink: AnswerSink, holders: Holders) -> Batch | None:
+        """The request as a batch; None where one backend does best alone, or it cannot be read."""
+        lanes = self.find_lanes(call, holders.allowed)
+        if len(lanes) < 2:
+            return None
+        try:
+            embedding = call.typed()
+        except ProxyError:
+            # The backend complains about it, in its own words.
+            return None
+        if not isinstance(embedding, Embedding) or len(embedding.inputs) < 2 or not all(embedding.inputs):
+            return None
+        weights = [float(weigh(text)) for text in embedding.inputs]
+        price_watts = price_of_seconds(call.annotations, self._dispatcher.policy)
+        if len(spread(weights, list(lanes.values()), price_watts, LEAST_UNITS)) < 2:
+            return None
+        return Batch(self, call, embedding, weights, frozenset(lanes), price_watts, sink)
+
+    # -- what a batch asks -------------------------------------------------------
+
+    def open_part(self, call: Call, sink: AnswerSink) -> Ticket:
+        """Send a part on its way."""
+        return self._dispatcher.submit(call, sink)
+
+    def find_lanes(self, call: Call, names: frozenset[str] | None) -> dict[str, Lane]:
+        """Those of some backends (None for all) that can take a piece now, by id, as they stand."""
+        dispatcher, allowed = self._dispatcher, call.caller.backends
+        if names is not None:
+            allowed = names if allowed is None else names & allowed
+        model = canonical_model(call.model)
+        request = RoutingRequest(
+            model,
+            call.model,
+            call.needs,
+            call.annotations,
+            dispatcher.prompts.expect(model, call.prompt_bytes),
+            embed=True,
+            allowed=allowed,
+        )
+        verdict = decide(request, dispatcher.view(), dispatcher.policy)
+        if isinstance(verdict, Refusal) or verdict.stand_in:
+            return {}
+        lanes = [self._make_lane(one, wait_s, model) for _, one, wait_s, *_ in verdict.scored]
+        return {lane.backend: lane for lane in lanes}
+
+    def _make_lane(self, one: Prospect, wait_s: float, model: str) -> Lane:
+        """What a backend promises: by what was seen of its vectors, else by what is known of its reading of prompts."""
+        speed = self._speeds.find(one.backend, model)
+        token_s = one.s_per_prompt_token
+        watts = one.prompt_token_j / token_s
+        if speed is None:
+            unit_s = token_s / _BYTES_PER_TOKEN
+            return Lane(one.backend, wait_s + one.load_s, one.overhead_s, unit_s, one.fixed_j, watts * unit_s)
+        unit_s = speed.s_per_unit
+        return Lane(one.backend, wait_s + one.load_s, speed.fixed_s, unit_s, speed.fixed_s * watts, watts * unit_s)
+
+    def is_known(self, backend: str, model: str) -> bool:
+        """Whether it was seen how fast a backend makes vectors."""
+        return self._speeds.find(backend, canonical_model(model)) is not None
+
+    def is_idle(self, backend: str) -> bool:
+        """Whether nothing runs there now."""
+        return not self._dispatcher.fleet_state.look(backend).in_flight
+
+    def learn(self, backend: str, model: str, units: float, seconds: float) -> None:
+        """A piece took so long that had the backend for itself."""
+        self._speeds.learn(backend, canonical_model(model), units, seconds)
+
+    def now_s(self) -> float:
+        """Monotonic seconds."""
+        return self._dispatcher.clock()
+
+    def batch_ended(self, call: Call, outcome: Outcome | None) -> None:
+        """Give back what the whole had taken of its key's limits; its tokens are what its parts were told."""
+        quota = call.caller.quota
+        if quota is None or not call.counted:
+            return
+        call.counted = False
+        if outcome is not None:
+            quota.settle(call.prompt_bytes, outcome.finished.usage.prompt_tokens, 0, self.now_s())
+        quota.leave()
