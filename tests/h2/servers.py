@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -19,7 +20,7 @@ class TestServer:
 
     __test__ = False
 
-    def __init__(self, work: Path, **limits: float) -> None:
+    def __init__(self, work: Path, **limits: Any) -> None:
         self.port = free_port()
         self._log = work / f"testservice-{next(_numbers)}.txt"
         self._command = [sys.executable, "-m", "tests.h2.testservice", str(self.port)]

@@ -71,7 +71,7 @@ def resets_of(client: RawClient) -> dict[int, int]:
 def test_a_thousand_calls_without_a_window_end_at_the_stall_limit(work: Path) -> None:
     ids = range(1, 2001, 2)
     with (
-        TestServer(work, stall_s=1) as server,
+        TestServer(work, pace={"window_s": 1}) as server,
         GoodClient(server.port) as good,
         RawClient(server.port, {INITIAL_WINDOW_SIZE: 0}) as client,
     ):
@@ -94,7 +94,10 @@ def test_a_thousand_calls_without_a_window_end_at_the_stall_limit(work: Path) ->
 
 
 def test_a_stream_that_waits_for_the_connections_window_ends_at_the_stall_limit(work: Path) -> None:
-    with TestServer(work, stall_s=1) as server, RawClient(server.port, {INITIAL_WINDOW_SIZE: 1 << 30}) as client:
+    with (
+        TestServer(work, pace={"window_s": 1}) as server,
+        RawClient(server.port, {INITIAL_WINDOW_SIZE: 1 << 30}) as client,
+    ):
         client.send(grpc_call(1, _STREAM, asking_for([100_000])))
         assert client.read_answer(1)[-1].code == CANCEL
         assert sum(len(one.payload) for one in client.of(1) if one.kind == DATA) == 65_535

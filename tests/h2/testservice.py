@@ -6,7 +6,6 @@ python -m tests.h2.testservice PORT [limits as JSON]
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
@@ -207,5 +207,5 @@ async def _serve(port: int, limits: Http2Limits | None) -> None:
 
 
 if __name__ == "__main__":
-    given = Http2Limits(**json.loads(sys.argv[2])) if len(sys.argv) > 2 else None
+    given = msgspec.json.decode(sys.argv[2], type=Http2Limits) if len(sys.argv) > 2 else None
     uvloop.run(_serve(int(sys.argv[1]), given))

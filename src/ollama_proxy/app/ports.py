@@ -26,6 +26,7 @@ from ollama_proxy.net.http2.stream import Stream
 from ollama_proxy.net.listening import Listener, close_all, open_sockets
 from ollama_proxy.net.port import HttpPort
 from ollama_proxy.net.tls import TlsError, make_server_context
+from ollama_proxy.net.uptake import Pace
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,9 @@ class Server(Protocol):
     def sweep(self, now_s: float) -> None:
         """Look after late clients."""
 
+    def expect(self, pace: Pace) -> None:
+        """What clients must take of their answers from now on."""
+
     def announce(self, *, followed: bool = False) -> None:
         """Serve on, but let clients know that they should go elsewhere with the next request; `followed` by another
         process, to that."""
@@ -76,6 +80,7 @@ class Move(msgspec.Struct, frozen=True):
     places: Mapping[str, Place]
     contexts: Mapping[str, ssl.SSLContext | None]
     opened: Sockets
+    pace: Pace = Pace()
 
 
 class Ports:
@@ -135,7 +140,8 @@ class Ports:
             for sockets in opened.values():
                 close_all(sockets)
             raise
-        return Move(wanted, contexts, opened)
+        slow = config.server.slow_readers
+        return Move(wanted, contexts, opened, Pace(slow.min_bytes_per_second, slow.window_seconds))
 
     def _open(self, place: Place, name: str) -> list[socket.socket]:
         try:
@@ -150,6 +156,8 @@ class Ports:
     async def commit(self, move: Move) -> None:
         """Accept there, and then no longer where this is not wanted any more; open connections stay."""
         self._sockets |= move.opened
+        for server in self._servers.values():
+            server.expect(move.pace)
         for name, place in move.places.items():
             tls = move.contexts.get(name)
             listener = self._listeners.get(name)

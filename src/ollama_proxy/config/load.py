@@ -13,7 +13,8 @@ import msgspec
 from ollama_proxy.config.checks import check_config, endpoint_variable
 from ollama_proxy.config.document import Lines, read_document
 from ollama_proxy.config.problems import ConfigError, Problem
-from ollama_proxy.config.schema import Backend, Config, Section
+from ollama_proxy.config.schema import Backend, Config
+from ollama_proxy.config.sections.section import Section
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT_DEFAULT = _PACKAGE.parents[2] / "config" / "config.yaml"

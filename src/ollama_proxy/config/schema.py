@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from ollama_proxy.config.sections.section import Seconds, Section
+from ollama_proxy.config.sections.slow_readers import SlowReaders
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 takes any free one")]
 #: As Ollama's own list has them; one `*` stands for anything.
@@ -97,6 +98,7 @@ class Server(Section, frozen=True):
     tls: Tls = Tls()
     auth: Auth = Auth()
     rate_limit: RateLimit = RateLimit()
+    slow_readers: SlowReaders = SlowReaders()
     allow_public_without_keys: Annotated[
         bool,
         Meta(

@@ -10,6 +10,8 @@ import ssl
 from collections.abc import Callable, Sequence
 
 _BACKLOG = 2048
+_UNSENT_BYTES = 64 * 1024
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 #: A name may stand for addresses that this machine does not have, such as `::1` where IPv6 is off.
 _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -55,6 +57,15 @@ def _open(family: int, kind: int, protocol: int, address: tuple[object, ...]) ->
     return one
 
 
+def _bound_unsent(listening: socket.socket) -> None:
+    """Have the system take no more for a client than what can soon be sent, or megabytes of a stream lie there before
+    it shows that nobody reads. Connections inherit it.
+    """
+    if _NOTSENT_LOWAT is not None and listening.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            listening.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT_BYTES)
+
+
 def close_all(sockets: Sequence[socket.socket]) -> None:
     """Close this process's hold on them."""
     for one in sockets:
@@ -77,7 +88,9 @@ class Listener:
         before, self._servers = self._servers, []
         self.tls = tls is not None
         for one in self._sockets:
-            server = await loop.create_server(self._factory, sock=one.dup(), backlog=_BACKLOG, ssl=tls)
+            own = one.dup()
+            _bound_unsent(own)
+            server = await loop.create_server(self._factory, sock=own, backlog=_BACKLOG, ssl=tls)
             self._servers.append(server)
         for server in before:
             server.close()

@@ -8,6 +8,7 @@ from typing import cast
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.http2.frames import PREFACE
 from ollama_proxy.net.http2.server import Http2Server
+from ollama_proxy.net.uptake import Pace
 
 #: The method of HTTP/2's preface is no method of HTTP/1.1.
 _METHOD = PREFACE[:4]
@@ -34,6 +35,11 @@ class HttpPort:
             protocol.transport.abort()
         self.http1.sweep(now_s)
         self.http2.sweep(now_s)
+
+    def expect(self, pace: Pace) -> None:
+        """What clients must take of their answers from now on."""
+        self.http1.expect(pace)
+        self.http2.expect(pace)
 
     def announce(self, *, followed: bool = False) -> None:
         """Serve on, but let clients know that they should go elsewhere with the next request; `followed` by another

@@ -20,6 +20,7 @@ from websockets.utils import accept_key
 
 from .credentials import choose_subprotocol
 from .http1.exchange import Exchange
+from .uptake import Pace, Uptake
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class WebSocketLimits(msgspec.Struct, frozen=True):
     #: What may wait for a client that does not read before it is read from no more.
     unread_bytes: int = 512 * 1024
     write_high_bytes: int = 128 * 1024
-    #: How long a full send buffer may stay without a byte taken by the client.
-    write_stall_s: float = 30.0
+    #: What a client must take of what waits for it.
+    pace: Pace = Pace()
     #: A client that has said nothing for so long is sent a ping, and is given up after as long again.
     ping_s: float = 20.0
     #: How long a client may take to close after our close.
@@ -119,9 +120,9 @@ class WebSocket(asyncio.Protocol):
         self._over = False
         self._heard_s = self._loop.time()
         self._pinged = False
-        #: Since when our close waits for the client's, or its send buffer has not shrunk.
+        #: Since when our close waits for the client's.
         self._waiting_since_s = 0.0
-        self._unsent_bytes = 0
+        self._uptake = Uptake()
         self.on_lost: Callable[[], None] = _do_nothing
         self._talk = start(self)
 
@@ -186,7 +187,6 @@ class WebSocket(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        self._unsent_bytes = 0
         if not self._over:
             self._talk.pause()
 
@@ -256,8 +256,11 @@ class WebSocket(asyncio.Protocol):
         """Give up on a client that does not read, does not answer, or does not close."""
         limits = self._limits
         if self._write_paused:
-            self._check_stall(now_s)
-        elif self._over:
+            if self._uptake.is_too_slow(self.transport, limits.pace, now_s):
+                self.transport.abort()
+            return
+        self._uptake.caught_up()
+        if self._over:
             if now_s - self._waiting_since_s > limits.close_s:
                 self.transport.abort()
         elif now_s - self._heard_s > 2 * limits.ping_s and self._pinged:
@@ -266,13 +269,6 @@ class WebSocket(asyncio.Protocol):
             self._pinged = True
             self._frames.send_ping(b"")
             self._flush()
-
-    def _check_stall(self, now_s: float) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        if not self._unsent_bytes or waiting < self._unsent_bytes:
-            self._waiting_since_s, self._unsent_bytes = now_s, waiting
-        elif now_s - self._waiting_since_s > self._limits.write_stall_s:
-            self.transport.abort()
 
     def finish_soon(self) -> None:
         """Let what runs end, then close."""

@@ -86,6 +86,7 @@ APPLIED = (
     "server.host",
     "server.http_port",
     "server.rate_limit",
+    "server.slow_readers",
     "server.tls",
 )
 

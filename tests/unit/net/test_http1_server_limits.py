@@ -13,6 +13,7 @@ from ollama_proxy.net.http1.connection import HttpConnection
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
+from ollama_proxy.net.uptake import Pace
 from tests.support.http1 import echo, read_answers, serve, until
 from tests.support.wire import serve_bytes
 
@@ -248,10 +249,11 @@ def test_a_client_that_reads_nothing_is_cut_off() -> None:
         await until(lambda: not server.connections)
         assert gone == [True]
 
-    serve(client, handle, HttpLimits(write_stall_s=30))
+    serve(client, handle, HttpLimits(pace=Pace(window_s=30)))
 
 
-def test_a_client_that_reads_slowly_is_not_cut_off() -> None:
+@pytest.mark.parametrize(("min_bytes_per_s", "lives"), [(0, True), (240, True), (1e7, False)])
+def test_a_client_that_reads_slowly_is_cut_off_below_a_rate(min_bytes_per_s: float, lives: bool) -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         raw = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
         writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -261,17 +263,47 @@ def test_a_client_that_reads_slowly_is_not_cut_off() -> None:
         now_s = asyncio.get_running_loop().time()
         for later_s in range(0, 300, 20):
             server.sweep(now_s + later_s)
+            if connection.transport.is_closing():
+                break
             before = connection.transport.get_write_buffer_size()
             while connection.transport.get_write_buffer_size() == before:
                 with contextlib.suppress(BlockingIOError):
                     raw.recv(65536)
                 await asyncio.sleep(0)
-        assert server.connections
+        await asyncio.sleep(0)
+        assert bool(server.connections) is lives
+        assert lives or later_s == 40  # the first sweep behind a whole window
         raw.close()
         writer.transport.abort()
         await until(lambda: not server.connections)
 
-    serve(client, flood, HttpLimits(write_stall_s=30))
+    serve(client, flood, HttpLimits(pace=Pace(min_bytes_per_s, window_s=30)))
+
+
+def test_a_client_without_back_pressure_that_takes_nothing_is_cut_off_too() -> None:
+    """What waits for it is less than what makes its producer pause, and stays so."""
+
+    def begin(exchange: Exchange) -> None:
+        exchange.start(200, b"text/plain")
+        filled: list[bool] = []
+        exchange.on_pause = lambda: filled.append(True)
+        while not filled:
+            exchange.write(b"x" * 1024)
+
+    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(GET)
+        await until(lambda: server.connections and only(server)._write_paused)
+        connection = only(server)
+        connection._write_paused = False
+        now_s = asyncio.get_running_loop().time()
+        for later_s in (0, 29):
+            server.sweep(now_s + later_s)
+        assert server.connections
+        server.sweep(now_s + 31)
+        await until(lambda: not server.connections)
+
+    serve(client, begin, HttpLimits(pace=Pace(window_s=30)))
 
 
 # -- at a limit, and beyond it ------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,7 +15,9 @@ from ollama_proxy.net.http2.connection import Connection
 from ollama_proxy.net.http2.exchange import Http2Exchange, HttpService
 from ollama_proxy.net.http2.head import RequestHead
 from ollama_proxy.net.http2.server import Http2Server
+from ollama_proxy.net.listening import Listener, close_all, open_sockets
 from ollama_proxy.net.port import HttpPort
+from ollama_proxy.net.uptake import Pace
 
 CURL = shutil.which("curl")
 needs_curl = pytest.mark.skipif(CURL is None, reason="no curl")
@@ -134,3 +137,36 @@ def test_the_preface_may_come_in_pieces_and_a_silent_client_is_dropped() -> None
             silent.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the system has no such bound")
+def test_the_system_takes_little_for_a_client_that_does_not_read() -> None:
+    async def play() -> None:
+        sockets = open_sockets("127.0.0.1", 0)
+        accepted = asyncio.get_running_loop().create_future()
+
+        class Server(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                accepted.set_result(transport)
+
+        listener = Listener(Server, sockets)
+        await listener.accept(None)
+        _, writer = await asyncio.open_connection(*sockets[0].getsockname())
+        transport = await accepted
+        raw = transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 65_536
+        writer.transport.abort()
+        transport.abort()
+        listener.stop()
+        close_all(sockets)
+
+    asyncio.run(play())
+
+
+def test_what_clients_must_take_is_set_for_both_protocols() -> None:
+    async def play() -> None:
+        async with serve() as (port, _):
+            port.expect(Pace(1000, 5))
+            assert port.http1.limits.pace == port.http2.limits.pace == Pace(1000, 5)
+
+    asyncio.run(play())

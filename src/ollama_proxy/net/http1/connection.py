@@ -10,6 +10,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, cast
 
+from ollama_proxy.net.uptake import Uptake
+
 from .body_flow import BodyFlow
 from .exchange import Exchange
 from .head import Refusal
@@ -31,8 +33,8 @@ class HttpConnection(BodyFlow):
         "_lingers",
         "_over",
         "_refused",
+        "_uptake",
         "_write_paused",
-        "_write_waiting_bytes",
     )
 
     def __init__(self, server: HttpServer) -> None:
@@ -45,8 +47,8 @@ class HttpConnection(BodyFlow):
         self._linger_left_bytes = 0
         self._write_paused = False
         self._in_head = False
-        #: What a sweep saw of a send buffer that is full.
-        self._write_waiting_bytes = 0
+        #: What sweeps saw of a client that something waits for; None if none ever did.
+        self._uptake: Uptake | None = None
 
     # -- transport callbacks -------------------------------------------------
 
@@ -90,7 +92,6 @@ class HttpConnection(BodyFlow):
 
     def pause_writing(self) -> None:
         self._write_paused = True
-        self._write_waiting_bytes = 0
         if self._active is not None and self._active.on_pause is not None:
             self._active.on_pause()
 
@@ -237,9 +238,12 @@ class HttpConnection(BodyFlow):
         limits = self._server.limits
         if self._reader.pending is None:
             self._window_of = None
-        if self._write_paused:
-            self._check_stall(now_s)
-        elif self._incoming is not None:
+        if self._write_paused or self.transport.get_write_buffer_size():
+            self._check_uptake(now_s)
+            return
+        if self._uptake is not None:
+            self._uptake.caught_up()
+        if self._incoming is not None:
             if self._incoming.takes_body:
                 self._check_body(now_s)
         elif self._active is not None:
@@ -255,10 +259,10 @@ class HttpConnection(BodyFlow):
         elif now_s - self._since_s > (limits.head_s if self._in_head else limits.idle_s):
             self.transport.abort()
 
-    def _check_stall(self, now_s: float) -> None:
-        """A full send buffer that does not shrink: the client does not read."""
-        waiting = self.transport.get_write_buffer_size()
-        if not self._write_waiting_bytes or waiting < self._write_waiting_bytes:
-            self._window_s, self._write_waiting_bytes = now_s, waiting
-        elif now_s - self._window_s > self._server.limits.write_stall_s:
+    def _check_uptake(self, now_s: float) -> None:
+        """Something waits for the client: it must take it at some pace."""
+        if self._uptake is None:
+            self._uptake = Uptake()
+        if self._uptake.is_too_slow(self.transport, self._server.limits.pace, now_s, growing=not self._write_paused):
+            _log.info("a client takes its answer too slowly, and is cut off")
             self.transport.abort()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ollama_proxy.net.uptake import Pace
+
 
 class HttpLimits(msgspec.Struct, frozen=True):
     """Sizes in bytes, times in seconds, rates in bytes a second."""
@@ -22,9 +24,9 @@ class HttpLimits(msgspec.Struct, frozen=True):
     idle_s: float = 120.0
     connections: int = 8192
     #: Bytes waiting in the kernel's and our send buffers before the producer is paused.
-    write_high_bytes: int = 128 * 1024
-    #: How long a full send buffer may stay without a byte taken by the client.
-    write_stall_s: float = 30.0
+    write_high_bytes: int = 64 * 1024
+    #: What a client must take of an answer that waits for it.
+    pace: Pace = Pace()
     #: What is still read, and dropped, after a refusal, so that a client that sends all before it reads sees the answer
     #: and no reset.
     linger_bytes: int = 64 * 1024 * 1024

@@ -7,6 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+import msgspec
+
+from ollama_proxy.net.uptake import Pace
+
 from .connection import HttpConnection
 from .exchange import Exchange
 from .limits import HttpLimits
@@ -68,6 +72,10 @@ class HttpServer:
             connection.sweep(now_s)
         for guest in list(self.guests):
             guest.sweep(now_s)
+
+    def expect(self, pace: Pace) -> None:
+        """What clients must take of their answers from now on."""
+        self.limits = msgspec.structs.replace(self.limits, pace=pace)
 
     def announce(self, *, followed: bool = False) -> None:
         """Serve on, but tell each client with its answer to take another connection for the next request; `followed`

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ollama_proxy.net.uptake import Pace
+
 
 class Http2Limits(msgspec.Struct, frozen=True):
     """Sizes in bytes, times in seconds, credit in points (see `Connection.spend`)."""
@@ -21,8 +23,10 @@ class Http2Limits(msgspec.Struct, frozen=True):
     #: All unsent bytes of a connection before the stream that adds to them is reset.
     queued_bytes: int = 16 * 1024 * 1024
     preface_s: float = 10.0
-    #: A client that opens no window, or reads nothing, for so long loses the stream, or the connection.
+    #: A client that reads nothing for so long loses the connection.
     stall_s: float = 30.0
+    #: What it must take of an answer that waits for its windows, or it loses the stream.
+    pace: Pace = Pace()
     #: How long a request may take to arrive once its head is there, silence only.
     body_idle_s: float = 30.0
     #: A request must bring so much in each window, as in HTTP/1.1: one that drips holds memory for nothing.

@@ -27,6 +27,7 @@ class Liveness:
         "_drain_s",
         "_mark",
         "_pinged_s",
+        "_readers",
         "_strikes",
         "_windows",
         "began_s",
@@ -47,6 +48,8 @@ class Liveness:
         self._mark = (0, 0)
         #: By stream whose body is waited for: since when it is measured, and what had arrived by then.
         self._windows: dict[int, tuple[float, int]] = {}
+        #: The same by stream whose answer waits for its client, of what was sent.
+        self._readers: dict[int, tuple[float, int]] = {}
 
     def take_ping(self, payload: bytes, *, ack: bool) -> None:
         """Answer a PING, or take the answer to ours. Raises `ConnectionFault` for the third hasty one."""
@@ -109,9 +112,11 @@ class Liveness:
     def _sweep_streams(self, now_s: float) -> None:
         connection, limits = self._connection, self._connection.limits
         before, self._windows = self._windows, {}
+        readers, self._readers = self._readers, {}
         for stream in list(connection.streams.values()):
-            if stream.queued_bytes and now_s - stream.progress_s > limits.stall_s:
-                stream.break_off(ErrorCode.CANCEL)
+            if stream.queued_bytes:
+                if self._takes_too_little(stream, now_s, readers.get(stream.id)):
+                    stream.break_off(ErrorCode.CANCEL)
             elif stream.local_closed:
                 # Counted from the answer, whatever still comes: nobody keeps a stream by dripping into it.
                 if now_s - stream.progress_s > limits.body_idle_s:
@@ -120,8 +125,7 @@ class Liveness:
                 # Begun here, so that a stream that comes and goes between two sweeps costs nothing.
                 stream.progress_s = stream.progress_s or now_s
                 late = now_s - stream.progress_s > limits.body_idle_s
-                # A client that is being answered may have its reasons to send little.
-                if late or (not stream.queued_bytes and self._drips(stream, now_s, before.get(stream.id))):
+                if late or self._drips(stream, now_s, before.get(stream.id)):
                     stream.break_off(ErrorCode.CANCEL)
 
     def _drips(self, stream: Stream, now_s: float, window: tuple[float, int] | None) -> bool:
@@ -132,6 +136,19 @@ class Liveness:
         if over and stream.arrived_bytes - seen < limits.body_min_bytes_per_s * (now_s - since_s):
             return True
         self._windows[stream.id] = (now_s, stream.arrived_bytes) if over else (since_s, seen)
+        return False
+
+    def _takes_too_little(self, stream: Stream, now_s: float, window: tuple[float, int] | None) -> bool:
+        """Whether a client has opened its windows too little in the one that is over now.
+
+        Whoever is being answered may have its reasons to send little, so this is asked in place of `_drips`.
+        """
+        pace = self._connection.limits.pace
+        since_s, seen = window or (now_s, stream.waited_bytes)
+        over = now_s - since_s >= pace.window_s
+        if over and stream.waited_bytes - seen < max(1.0, pace.min_bytes_per_s * (now_s - since_s)):
+            return True
+        self._readers[stream.id] = (now_s, stream.waited_bytes) if over else (since_s, seen)
         return False
 
     def _ask(self, now_s: float) -> None:

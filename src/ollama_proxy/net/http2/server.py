@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+import msgspec
+
+from ollama_proxy.net.uptake import Pace
+
 from .connection import Connection, OpenStream
 from .limits import Http2Limits
 
@@ -27,6 +31,10 @@ class Http2Server:
         """Look after clients that are late or read nothing; call about once a second."""
         for protocol in list(self.connections):
             protocol.sweep(now_s)
+
+    def expect(self, pace: Pace) -> None:
+        """What clients must take of their answers from now on; those of open connections stay as they were."""
+        self.limits = msgspec.structs.replace(self.limits, pace=pace)
 
     def announce(self, *, followed: bool = False) -> None:
         """Serve on. Clients that find a successor under the same address are sent there now: GOAWAY loses no call."""

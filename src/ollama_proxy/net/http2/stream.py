@@ -39,6 +39,7 @@ class Stream:
         "receive_left",
         "remote_closed",
         "send_left",
+        "waited_bytes",
     )
 
     #: Whether an answer that comes before the end of the request leaves the client its window to send the rest: it is
@@ -65,6 +66,8 @@ class Stream:
         self.paused = False
         #: When bytes last moved, or began to wait.
         self.progress_s = 0.0
+        #: Sent of what had to wait for the client.
+        self.waited_bytes = 0
         #: Of the body, but for its last frame.
         self.arrived_bytes = 0
         #: Whether a client that falls silent before its request is whole loses the stream.
@@ -239,6 +242,7 @@ class Stream:
         self.send_left -= size
         connection.send_left -= size
         self.queued_bytes -= size
+        self.waited_bytes += size
         connection.queued_bytes -= size
         connection.credit += _DATA_CREDIT
         self.progress_s = connection.clock()
