@@ -5,7 +5,6 @@ The few messages are read and written by field number here; no generated code is
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 
 from google.protobuf import descriptor_pool
@@ -26,11 +25,14 @@ class Reflection:
 
     def __init__(self, services: Sequence[str]) -> None:
         self._services = tuple(sorted((*services, *SERVICES)))
-        self._pool = descriptor_pool.Default()
+        # A pool of our own: the process's is anybody's, and somebody may bring the real descriptors of reflection.
+        self._pool = descriptor_pool.DescriptorPool()
+        known = descriptor_pool.Default()
+        for service in services:
+            for file in reversed(_gather(known.FindFileContainingSymbol(service))):
+                self._pool.AddSerializedFile(file.serialized_pb)
         for name in SERVICES:
-            file = _describe_service(name)
-            with contextlib.suppress(TypeError):  # another program in this process may have brought the real one
-                self._pool.Add(file)
+            self._pool.Add(_describe_service(name))
 
     def serve(self, call: GrpcCall) -> None:
         """Answer each message of a call as it comes."""
@@ -88,14 +90,19 @@ def _describe_service(service: str) -> FileDescriptorProto:
 
 def _files(file: FileDescriptor) -> bytes:
     """A file and everything it imports, each once."""
-    seen: dict[str, bytes] = {}
+    return _field(4, b"".join(_field(1, _with_json_names(one)) for one in _gather(file)))
+
+
+def _gather(file: FileDescriptor) -> list[FileDescriptor]:
+    """A file and everything it imports, each once and before what it imports."""
+    found: dict[str, FileDescriptor] = {}
     waiting = [file]
     while waiting:
         one = waiting.pop()
-        if one.name not in seen:
-            seen[one.name] = _with_json_names(one)
-            waiting.extend(one.dependencies)
-    return _field(4, b"".join(_field(1, blob) for blob in seen.values()))
+        found.pop(one.name, None)
+        found[one.name] = one
+        waiting.extend(one.dependencies)
+    return list(found.values())
 
 
 def _with_json_names(file: FileDescriptor) -> bytes:
