@@ -19,9 +19,16 @@ cases = given(requests, fleets().map(make_able), policies, holdings)
 
 
 def ask(request: RoutingRequest, fleet: FleetView, policy: Policy, held: dict[str, float]) -> Decision:
-    """Without limits, by the rule that reckons with what is held."""
+    """Without limits, by the rule that reckons with what is held.
+
+    And without neighbours: who has less to read writes sooner, and then perhaps beside somebody.
+    """
     free = msgspec.structs.replace(request, annotations=Annotations(), held=held)
-    verdict = decide(free, fleet, msgspec.structs.replace(policy, rule="predictive", power_set=None))
+    verdict = decide(
+        free,
+        msgspec.structs.replace(fleet, beside=()),
+        msgspec.structs.replace(policy, rule="predictive", power_set=None),
+    )
     assert isinstance(verdict, Decision)
     return verdict
 
@@ -38,7 +45,10 @@ def test_what_is_held_is_not_read_again(
         # Not even a model that is not in memory holds anything.
         assert spared == 0 or not one.load_s
         found = before[one.backend].estimate
-        assert prefill_s == pytest.approx(found.prefill_s - spared * one.s_per_prompt_token, abs=1e-6)
+        # What is hot reads the rest more slowly than the beginning, so that there it is not a matter of one rate.
+        if one.heat is None:
+            assert prefill_s == pytest.approx(found.prefill_s - spared * one.s_per_prompt_token, abs=1e-6)
+        assert prefill_s <= found.prefill_s + 1e-6
         assert joules <= found.joules + 1e-6
         assert cost_j <= before[one.backend].cost_j + 1e-5
 

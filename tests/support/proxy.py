@@ -94,9 +94,7 @@ class ProxyProcess:
         request = urllib.request.Request(self.url + "/backends", headers={"Accept": "application/json"})
         with urllib.request.urlopen(request, timeout=10) as answer:
             backends = json.load(answer)["backends"]
-        return any(
-            not kept["most_at_once"] and kept["wait_seconds"] for one in backends for kept in one["kept_out"].values()
-        )
+        return any(not kept["most_at_once"] for one in backends for kept in one["kept_out"].values())
 
     def log_lines(self, pattern: str) -> list[str]:
         """Lines of the log that match."""

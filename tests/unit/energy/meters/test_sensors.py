@@ -22,7 +22,7 @@ def test_by_class_takes_the_hottest_and_leaves_unknown_absent(sysfs: FakeSysfs) 
     sysfs.add_temperatures()
     found = thermal_by_class(sysfs.root)
     assert tuple(found) == DEVICE_CLASSES
-    assert found["cpu"] == ThermalState(temperature_c=63.0, throttling=None)
+    assert found["cpu"] == ThermalState(temperature_c=63.0, throttling=None, critical_c=100.0)
     assert found["npu"] == found["igpu"] == found["nvidia"] == ThermalState()
 
 
