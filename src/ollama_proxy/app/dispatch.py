@@ -165,7 +165,7 @@ class Dispatcher:
                 name_class(one.rank),
                 round(now_s - one.arrived_s, 3),
                 None if one.wait_s is None else round(one.wait_s, 3),
-                one.planned_at,
+                one.planned.backend if one.planned is not None else "",
                 None if math.isinf(one.due_s) else round(one.due_s - now_s, 3),
             )
             for place, one in enumerate(self.admission.line(now_s), 1)

@@ -2,8 +2,9 @@
 
 Nothing is bound to a backend before it begins. Whenever something changes, the waiting are gone through in order: each
 takes the backend that `decide` prefers now, given what runs and what those before it will take; if that has a free slot
-it begins, else it is planned there and stays. So a freed backend goes to the first who gains by it, a deadline that has
-come closer moves a request to a faster backend, and whoever is more urgent is served first.
+it begins, else it is planned there and stays. Far back in a long line a plan is kept until something comes free. So a
+freed backend goes to the first who gains by it, a deadline that has come closer moves a request to a faster backend,
+and whoever is more urgent is served first.
 
 Order: by class, which rises by one for every `AGEING_S` of waiting; then by deadline; then fair by work between
 callers (start-time fair queueing: a caller's requests are tagged with the work it was given so far).
@@ -21,8 +22,8 @@ import msgspec
 from ollama_proxy.domain.annotations import Priority
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, RoutingRequest
-from ollama_proxy.domain.device import FleetView, Wait
-from ollama_proxy.fleet.running import Slot, add_work
+from ollama_proxy.domain.device import FleetView
+from ollama_proxy.fleet.outlook import Outlook, Planned, plan_of
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.decide import decide, price_of_seconds
@@ -30,8 +31,9 @@ from ollama_proxy.routing.power_set import Want
 from ollama_proxy.routing.record import Inputs, tell_given_up
 
 AGEING_S = 60.0
-#: Only so many are planned at a time. Behind them only kinds of request are looked at of which nobody waits before.
-_MOST_PLANNED = 64
+#: So many of those that were planned before are decided anew at a time. Behind them only those are for whom something
+#: has come free: kinds of request of which nobody before them goes on waiting.
+_MOST_ANEW = 8
 _RECKONED_S = 0.1
 
 Verdict = Decision | Refusal
@@ -49,7 +51,7 @@ class Waiting:
         "given",
         "given_up",
         "owner",
-        "planned_at",
+        "planned",
         "rank",
         "request",
         "size_bytes",
@@ -73,8 +75,8 @@ class Waiting:
         self.tag = 0.0
         #: How long it is expected to wait from the last plan on; None before it was planned.
         self.wait_s: float | None = None
-        #: Where it would go then.
-        self.planned_at = ""
+        #: Where it would go then; None as well.
+        self.planned: Planned | None = None
         #: What the last plan decided on.
         self.given: Inputs | None = None
         #: Of its body, which is kept meanwhile.
@@ -105,7 +107,7 @@ def name_class(rank: int) -> str:
 
 
 _NEVER = float("inf")
-_Kind = tuple[str, frozenset[Need], str, float, frozenset[str], frozenset[str] | None]
+_Kind = tuple[str, frozenset[Need], str, float, tuple[bool, bool, bool], frozenset[str], frozenset[str] | None]
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -237,64 +239,62 @@ class Admission:
             return []
         policy = self._policy()
         view = self._fleet.view()
-        slots = self._fleet.slots_at(now_s)
+        outlook = Outlook(self._fleet, now_s)
         place_of = {one.spec.id: place for place, one in enumerate(view.backends)}
-        waits = [_wait_of(one) for one in slots]
-        around = self._fleet.look_around(now_s)
-        beside = around.look() if around is not None else ()
         found: list[tuple[Waiting, Verdict]] = []
         stuck: set[_Kind] = set()
-        for place, waiting in enumerate(self.line(now_s)):
-            if place >= _MOST_PLANNED and None not in waits:
-                break
-            if place >= _MOST_PLANNED and _kind_of(waiting) in stuck:
-                continue
-            request = waiting.describe(now_s)
-            seen = FleetView(view.version, view.backends, tuple(waits), beside=beside)
-            waiting.given = (request, seen, policy, waiting.tried, waiting.given_up, waiting.substitute)
-            verdict = self._judge(request, seen, policy, waiting.tried)
+        anew = 0
+        for waiting in self.line(now_s):
+            planned = waiting.planned
+            if planned is not None and anew >= _MOST_ANEW and not (outlook.has_room and _kind_of(waiting) not in stuck):
+                place = place_of.get(planned.backend)
+                if place is not None and view.backends[place].health.serves:
+                    waiting.wait_s = outlook.wait_at(place)
+                    outlook.take(place, planned)
+                    self._want(planned)
+                    continue
+            anew += planned is not None
+            verdict = self._decide(waiting, outlook.show(view), policy, now_s)
             if isinstance(verdict, Refusal):
                 self.remove(waiting)
                 found.append((waiting, verdict))
                 continue
-            chosen = place_of[verdict.backend]
-            begins = waits[chosen] is None and not verdict.short_of_power
-            if _is_lost(verdict):
-                waiting.due_s = _NEVER
-            waiting.wait_s, waiting.planned_at = verdict.wait_s, verdict.backend
-            work_s, var_s2 = _work_of(verdict)
-            if slots[chosen]:
-                add_work(slots[chosen], work_s, var_s2)
-            waits[chosen] = _wait_of(slots[chosen])
-            if around is not None:
-                around.plan(chosen, *_writes_of(verdict), price_of_seconds(request.annotations, policy))
-                beside = around.look()
-            if waiting.given_up:
-                verdict = tell_given_up(verdict, waiting.given)
+            place = place_of[verdict.backend]
+            begins = outlook.has_room_at(place) and not verdict.short_of_power
+            planned = waiting.planned = plan_of(verdict, price_of_seconds(waiting.request.annotations, policy))
+            outlook.take(place, planned)
             if begins:
-                self._begin(waiting, work_s)
+                self._begin(waiting, planned.before_s + planned.decode_s)
                 found.append((waiting, verdict))
-            else:
-                stuck.add(_kind_of(waiting))
+                if policy.power_set is not None:
+                    view = _count_one_more(view, place)
+                continue
+            stuck.add(_kind_of(waiting))
             if policy.power_set is not None:
-                view = self._mind_power(view, chosen, verdict, begins=begins)
+                waiting.planned = msgspec.structs.replace(planned, want=_want_of(verdict))
+                self._want(waiting.planned)
         return found
+
+    def _decide(self, waiting: Waiting, seen: FleetView, policy: Policy, now_s: float) -> Verdict:
+        """Where it would go, given what those before it take; the decision says what it had to give up."""
+        request = waiting.describe(now_s)
+        waiting.given = (request, seen, policy, waiting.tried, waiting.given_up, waiting.substitute)
+        verdict = self._judge(request, seen, policy, waiting.tried)
+        if isinstance(verdict, Refusal):
+            return verdict
+        waiting.wait_s = verdict.wait_s
+        if _is_lost(verdict):
+            waiting.due_s = _NEVER
+        return tell_given_up(verdict, waiting.given) if waiting.given_up else verdict
+
+    def _want(self, planned: Planned) -> None:
+        if planned.want is not None:
+            self._wants.append(planned.want)
 
     @property
     def wants(self) -> list[Want]:
         """Who could take those that wait, in their order, as of the last plan; nothing while the power set will do."""
         return self._wants if any(one.short for one in self._wants) else []
-
-    def _mind_power(self, view: FleetView, place: int, decision: Decision, *, begins: bool) -> FleetView:
-        """The fleet for those behind: under a cap it counts what has begun; what has not, wants somebody in the set."""
-        if begins:
-            backends = list(view.backends)
-            backends[place] = msgspec.structs.replace(backends[place], in_flight=backends[place].in_flight + 1)
-            return msgspec.structs.replace(view, backends=tuple(backends))
-        others = [one.backend for one in decision.rejections if one.limit is Limit.SYSTEM_POWER]
-        able = (*(one.backend for one in decision.ranking), *others)
-        self._wants.append(Want(able, decision.short_of_power))
-        return view
 
     def _begin(self, waiting: Waiting, work_s: float) -> None:
         self.remove(waiting)
@@ -311,7 +311,8 @@ def _kind_of(waiting: Waiting) -> _Kind:
     """What mostly decides for which backends a request waits."""
     request = waiting.request
     wishes = request.annotations
-    return request.model, request.needs, wishes.target, wishes.max_power_watts, waiting.tried, request.allowed
+    hurry = wishes.latency_critical, wishes.prefer_power_efficiency, bool(wishes.max_latency_ms)
+    return request.model, request.needs, wishes.target, wishes.max_power_watts, hurry, waiting.tried, request.allowed
 
 
 def _is_lost(decision: Decision) -> bool:
@@ -320,19 +321,14 @@ def _is_lost(decision: Decision) -> bool:
     return chance is not None and chance < HOPELESS
 
 
-def _wait_of(slots: list[Slot]) -> Wait | None:
-    return Wait(*slots[0]) if slots and slots[0][0] > 0 else None
+def _count_one_more(view: FleetView, place: int) -> FleetView:
+    """The fleet for those behind one that has begun: a power cap counts it."""
+    backends = list(view.backends)
+    backends[place] = msgspec.structs.replace(backends[place], in_flight=backends[place].in_flight + 1)
+    return msgspec.structs.replace(view, backends=tuple(backends))
 
 
-def _writes_of(decision: Decision) -> tuple[float, float]:
-    """From when until when the chosen candidate will write, in seconds from now."""
-    _, device, wait_s, prefill_s, decode_s, _, _ = decision.scored[0]
-    from_s = wait_s + device.load_s + prefill_s
-    return from_s, from_s + decode_s
-
-
-def _work_of(decision: Decision) -> tuple[float, float]:
-    """Mean and variance of the seconds a slot is taken by the chosen candidate."""
-    _, device, _, prefill_s, decode_s, _, _ = decision.scored[0]
-    work_s = device.load_s + prefill_s + decode_s
-    return work_s, (0.6 * decode_s) ** 2
+def _want_of(decision: Decision) -> Want:
+    """Who could take it, were they in the power set."""
+    others = [one.backend for one in decision.rejections if one.limit is Limit.SYSTEM_POWER]
+    return Want((*(one.backend for one in decision.ranking), *others), decision.short_of_power)

@@ -19,6 +19,7 @@ from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.admission import AGEING_S, Admission, Bounds, Full, Waiting
 from ollama_proxy.fleet.running import Running, predict_running
 from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.routing.decide import decide
 
 MODEL = "m:1b"
 CAN = frozenset((Need.GENERATE,))
@@ -470,3 +471,53 @@ def test_in_a_full_queue_the_more_urgent_takes_the_place_of_the_last_of_the_lowe
     hall.now_s += 600
     with pytest.raises(Full):
         hall.wait("young", priority=Priority.CRITICAL)
+
+
+# -- long lines ------------------------------------------------------------------
+
+
+def test_one_more_in_a_long_line_is_decided_once_and_the_others_hardly() -> None:
+    judged: list[str] = []
+    hall = Hall(a=1, b=1)
+
+    def judge(request: RoutingRequest, *rest: Any) -> Decision | Refusal:
+        judged.append("")
+        return decide(request, *rest)
+
+    hall.queue = Admission(hall.fleet, lambda: hall.policy, judge=judge)
+    for number in range(100):
+        hall.wait(str(number))
+    hall.plan()
+    before = [waiting.wait_s for waiting in hall.queue.line(hall.now_s)]
+    judged.clear()
+    last = hall.wait("last")
+    hall.plan()
+    assert len(judged) <= 9
+    line = hall.queue.line(hall.now_s)
+    assert [waiting.wait_s for waiting in line[:-1]] == before
+    # Whoever is last waits for all before it, those whose plans were kept included.
+    assert line[-1] is last
+    assert last.wait_s == pytest.approx(500, rel=0.05)
+
+
+def test_deep_in_the_line_the_free_backend_finds_the_one_who_wants_it() -> None:
+    hall = Hall(a=1, b=1)
+    for number in range(30):
+        hall.wait(str(number), target="a")
+    hall.wait("other", target="b")
+    assert hall.plan() == ["0", "other"]
+    for number in range(30, 40):
+        hall.wait(str(number), target="a")
+    hall.wait("another", target="b")
+    assert hall.plan() == []
+    assert hall.end("other") == ["another"]
+
+
+def test_when_a_backend_dies_plans_of_a_long_line_are_not_kept() -> None:
+    hall = Hall(a=1, b=1)
+    for number in range(40):
+        hall.wait(str(number))
+    hall.plan()
+    hall.fleet.failed("b", MODEL, Failure(FailureKind.REFUSED, "not there"), hall.now_s)
+    hall.plan()
+    assert {one.planned.backend for one in hall.queue.line(hall.now_s) if one.planned} == {"a"}
