@@ -73,7 +73,7 @@ class EnergyDesk:
             fleet,
             sampler=self._sampler,
             entries={entry.id: entry for entry in config.backends},
-            record=self._record if config.energy.ledger else None,
+            record=self.record if config.energy.ledger else None,
             count=count,
         )
         self.climate = Climate(root, self._sampler, lambda: self.accounting.is_active, enabled=config.thermal.enabled)
@@ -143,6 +143,7 @@ class EnergyDesk:
             self._ledger.close()
             self._ledger = None
 
-    def _record(self, row: LedgerRow) -> None:
+    def record(self, row: LedgerRow) -> None:
+        """Write a row into the ledger, if there is one."""
         if self._ledger is not None:
             self._ledger.record(row)

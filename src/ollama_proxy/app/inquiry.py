@@ -15,7 +15,7 @@ from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.inquiry import Question
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.observability.decisions import Taken
+from ollama_proxy.observability.decisions import Served, Taken
 from ollama_proxy.routing.account import tell
 from ollama_proxy.routing.concession import give_way
 from ollama_proxy.routing.policies import MODES, find_mode
@@ -37,6 +37,26 @@ class RecordedAccount:
         return tell(self.record)
 
 
+class ServedAccount:
+    """What is on record of a request that was answered from the cache."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+
+    def as_json(self) -> bytes:
+        return msgspec.json.encode(_describe_served(self._served))
+
+    def as_text(self) -> str:
+        one = self._served
+        told = [f"{one.id}: answered from the cache, so that nothing was decided."]
+        told.append(f"{one.backend} made the answer {one.age_s:.0f} s before, by the decision {one.made_by}.")
+        if one.similarity is not None:
+            told.append(f"Its prompt was another one, of similarity {one.similarity:.4f}.")
+        if one.saved_joules is not None:
+            told.append(f"That took {one.saved_joules:.4g} J ({one.joules_kind}), which were not spent again.")
+        return "\n".join(told) + "\n"
+
+
 class Desk:
     """Where questions are asked; it reads the dispatcher's state and changes nothing."""
 
@@ -46,12 +66,19 @@ class Desk:
         self._policy_in = policy_in
 
     def list_decisions(self, most: int) -> bytes:
-        latest = self._dispatcher.decisions.latest(most)
-        return msgspec.json.encode({"decisions": [_sum_up(taken) for taken in latest]})
+        decisions = self._dispatcher.decisions
+        found = [_sum_up(taken) for taken in decisions.latest(most)]
+        served = [_describe_served(one) for one, _ in zip(reversed(decisions.served), range(most), strict=False)]
+        if served:
+            found = sorted([*found, *served], key=lambda one: one["decided_unix_s"], reverse=True)[:most]
+        return msgspec.json.encode({"decisions": found})
 
-    def find_decision(self, ident: str) -> RecordedAccount | None:
+    def find_decision(self, ident: str) -> RecordedAccount | ServedAccount | None:
         taken = self._dispatcher.decisions.find(ident)
-        return None if taken is None else RecordedAccount(taken.make_record())
+        if taken is not None:
+            return RecordedAccount(taken.make_record())
+        served = self._dispatcher.decisions.find_served(ident)
+        return None if served is None else ServedAccount(served)
 
     def suppose(self, question: Question) -> RecordedAccount:
         owner = self._dispatcher
@@ -129,6 +156,24 @@ def _tell_suppositions(question: Question) -> Iterator[str]:
         yield f"without {', '.join(question.without)}"
     if question.mode:
         yield f"in efficiency mode {find_mode(question.mode)}"
+
+
+def _describe_served(one: Served) -> dict[str, Any]:
+    """A request that was answered from the cache; what is not known is absent."""
+    found = {
+        "id": one.id,
+        "decided_unix_s": one.unix_s,
+        "model": one.model,
+        "backend": one.backend,
+        "reason": f"from the cache: {one.backend} made it {one.age_s:.0f} s before",
+        "result": "from the cache",
+        "made_by": one.made_by,
+        "age_s": one.age_s,
+        "similarity": one.similarity,
+        "saved_joules": one.saved_joules,
+        "joules_kind": one.joules_kind or None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _sum_up(taken: Taken) -> dict[str, Any]:

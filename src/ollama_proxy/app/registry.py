@@ -41,6 +41,14 @@ METERS = {
     "command": "ollama_proxy.energy.meters.command:CommandMeter",
 }
 
+#: Where answers are kept; each is made with the section `cache` of the configuration and the environment.
+STORES = {
+    "memory": "ollama_proxy.app.answer_stores:build_memory",
+    "sqlite": "ollama_proxy.app.answer_stores:build_sqlite",
+    "valkey": "ollama_proxy.app.answer_stores:build_valkey",
+    "redis": "ollama_proxy.app.answer_stores:build_valkey",
+}
+
 #: What else can be looked at; each is made with a root folder.
 SENSORS = {
     "thermal": "ollama_proxy.energy.meters.thermal:ThermalSensor",

@@ -64,6 +64,7 @@ def describe_route(call: Call, life: Life, decision: Decision, view: BackendView
         energy_kind(estimate.power_watts, emulated=view.emulated),
         decision.model,
         decision.stand_in,
+        call.cache,
     )
 
 
@@ -166,6 +167,31 @@ class Books:
             decision.reason,
             "",
             decision.stand_in,
+            call.caller.name,
+        )
+
+    def served(self, call: Call, backend: str, outcome: Outcome, reason: str) -> None:
+        """An answer was given that nobody had to make for this request; `backend` names what gave it."""
+        self._metrics.succeeded(call.way_in, backend, outcome)
+        usage = outcome.finished.usage
+        self._log.write(
+            time.time(),
+            call.request_id,
+            call.way_in,
+            call.model[:_MAX_MODEL_CHARS],
+            "ok",
+            backend,
+            0,
+            round(outcome.ttft_s * 1000, 1),
+            round(outcome.total_s * 1000, 1),
+            usage.prompt_tokens,
+            outcome.output_tokens,
+            usage.counted_events,
+            outcome.joules,
+            outcome.energy_kind,
+            reason,
+            "",
+            False,
             call.caller.name,
         )
 

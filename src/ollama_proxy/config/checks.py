@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 
+from ollama_proxy.config.cache_checks import check_cache
 from ollama_proxy.config.endpoint import EndpointError, parse_endpoint
 from ollama_proxy.config.key_checks import check_keys
 from ollama_proxy.config.meter_checks import check_meters
@@ -25,6 +26,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> list[Problem]:
         *_check_placement(config),
         *_check_routing(config),
         *check_meters(config, environ),
+        *check_cache(config.cache, environ),
     ]
 
 
@@ -36,12 +38,8 @@ def _check_server(config: Config) -> list[Problem]:
     for name in ("cert_file", "key_file"):
         if server.tls.enabled and not getattr(server.tls, name):
             problems.append(Problem(f"server.tls.{name}", "is needed when server.tls.enabled is true"))
-    for where, asked in (
-        ("pipelines.enabled", config.pipelines.enabled),
-        ("cache.type", config.cache.type != "memory"),
-    ):
-        if asked:
-            problems.append(Problem(where, _NOT_YET))
+    if config.pipelines.enabled:
+        problems.append(Problem("pipelines.enabled", _NOT_YET))
     return problems
 
 

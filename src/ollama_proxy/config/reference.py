@@ -26,8 +26,7 @@ Environment over file, flags over both: `OLLAMA_PROXY_HOST`, `OLLAMA_PROXY_GRPC_
 
 Who may do what, with keys and TLS: [security.md](security.md).
 
-This version serves backends of type `ollama` and `openai`. Rate limits by address, pipelines and caches other than
-in memory are refused when they are asked for; the memory cache is accepted and not yet used.
+Answers that are kept for requests which come again: [caching.md](caching.md).
 
 | key | default | meaning |
 |---|---|---|

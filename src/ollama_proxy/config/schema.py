@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.config.sections.section import Seconds, Section
 from ollama_proxy.config.sections.slow_readers import SlowReaders
 
@@ -353,14 +354,6 @@ class Routing(Section, frozen=True):
             "makes way for a new one and stays beside it as `.1`; empty records none"
         ),
     ] = ""
-
-
-class Cache(Section, frozen=True):
-    enabled: bool = True
-    type: Literal["memory", "sqlite", "valkey"] = "memory"
-    ttl_seconds: Seconds = 3600
-    max_size_mb: Annotated[float, Meta(gt=0, le=1e9)] = 1024
-    key_includes: tuple[str, ...] = ("prompt", "model", "temperature", "top_p")
 
 
 class Responses(Section, frozen=True):

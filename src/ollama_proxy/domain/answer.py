@@ -110,6 +110,28 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     plus_minus_j: float | None = None
 
 
+class CacheNote(msgspec.Struct, frozen=True, gc=False):
+    """What the cache did for an answer that may come from it.
+
+    `state` is `hit` (made for an earlier request, or for an equal one that was under way), `miss` (made for this one,
+    and kept if it can be) or `bypass` (the request asked for the cache and cannot have it). `age_s` is that of a kept
+    answer; `similarity` that of the prompt it was made for, None where it was the same request.
+    """
+
+    state: str
+    age_s: float | None = None
+    similarity: float | None = None
+
+    def headers(self) -> list[tuple[str, str]]:
+        """The answer headers that say so."""
+        found = [("X-Cache", self.state)]
+        if self.age_s is not None:
+            found.append(("X-Cache-Age", str(int(self.age_s))))
+        if self.similarity is not None:
+            found.append(("X-Cache-Similarity", f"{self.similarity:.4f}"))
+        return found
+
+
 class Route(msgspec.Struct, frozen=True, gc=False):
     """Where a request went and why: what the answer headers and the gRPC routing message say."""
 
@@ -123,6 +145,8 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     energy_kind: str
     model: str
     stand_in: bool = False
+    #: None where the request has nothing to do with the cache.
+    cache: CacheNote | None = None
 
     def headers(self) -> list[tuple[str, str]]:
         """The contract's answer headers, in order."""
@@ -139,4 +163,6 @@ class Route(msgspec.Struct, frozen=True, gc=False):
         ]
         if self.stand_in:
             found.append(("X-Model-Used", self.model))
+        if self.cache is not None:
+            found += self.cache.headers()
         return found

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from .annotations import NO_ANNOTATIONS, Annotations
+from .answer import CacheNote
 from .caller import ANYBODY, Caller
 
 
@@ -219,3 +220,5 @@ class Call(msgspec.Struct):
     continued: Continued | None = None
     #: It has a place among those that its caller may have under way at once.
     counted: bool = False
+    #: What the cache does for it; None for nothing.
+    cache: CacheNote | None = None

@@ -36,7 +36,7 @@ _MORE_EVERYWHERE = (
     "x-power-efficient",
     "x-max-",
     "x-deadline-ms",
-    "x-cache-enabled",
+    "x-cache-",
     "x-priority",
     "x-continue",
     "x-media-type",

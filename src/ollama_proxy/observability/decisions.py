@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from ollama_proxy.domain.answer import Outcome
 from ollama_proxy.domain.decision import Decision, Refusal
 from ollama_proxy.routing.record import AttemptOutcome, Inputs, Record, decide_again, make_record
@@ -59,6 +61,21 @@ class Taken:
         return self.verdict or decide_again(self.given)
 
 
+class Served(msgspec.Struct, frozen=True):
+    """A request that was answered from the cache, so that nothing was decided. `made_by` is the decision that the
+    answer was made by, `age_s` how long before; `saved_joules` what it took then, None where nobody knows."""
+
+    id: str
+    unix_s: float
+    model: str
+    backend: str
+    age_s: float
+    made_by: str
+    saved_joules: float | None
+    joules_kind: str
+    similarity: float | None = None
+
+
 class Decisions:
     """A ring of the latest decisions. The three that are called on a request's way do next to nothing."""
 
@@ -73,6 +90,8 @@ class Decisions:
         self._write = write
         self.unix_clock = unix_clock
         self._taken: deque[Taken] = deque(maxlen=most)
+        #: Requests of late that needed no decision.
+        self.served: deque[Served] = deque(maxlen=most)
 
     def __len__(self) -> int:
         return len(self._taken)
@@ -102,6 +121,10 @@ class Decisions:
     def find(self, ident: str) -> Taken | None:
         """The latest decision of an id, if it is still there."""
         return next((one for one in reversed(self._taken) if one.id == ident), None)
+
+    def find_served(self, ident: str) -> Served | None:
+        """The same of a request that was answered from the cache."""
+        return next((one for one in reversed(self.served) if one.id == ident), None)
 
     def latest(self, most: int) -> list[Taken]:
         """The newest first."""

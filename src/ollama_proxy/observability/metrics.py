@@ -36,6 +36,10 @@ class Metrics(Collector):
         self._registry.register(self)
         self._registry.register(_FleetGauges(read_fleet, version))
 
+    def add(self, collector: Collector) -> None:
+        """Show somebody else's counts on the page, too."""
+        self._registry.register(collector)
+
     def succeeded(self, way_in: str, backend: str, outcome: Outcome) -> None:
         """Book a request that ended well."""
         key = (way_in, backend, "ok")

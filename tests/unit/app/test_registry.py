@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ollama_proxy.app.registry import BACKENDS, HTTP_APIS, load_kind
+from ollama_proxy.app.registry import BACKENDS, HTTP_APIS, STORES, load_kind
 from tests.support.processes import ROOT
 
 SOURCE = ROOT / "src" / "ollama_proxy"
@@ -25,3 +25,10 @@ def test_every_http_dialect_is_in_the_table() -> None:
     assert packages("api") == {name.partition("-")[0] for name in HTTP_APIS}
     for name in HTTP_APIS:
         assert callable(load_kind(HTTP_APIS, name))
+
+
+def test_every_store_of_answers_is_in_the_table() -> None:
+    for name in STORES:
+        assert callable(load_kind(STORES, name))
+    modules = {path.stem for path in (SOURCE / "cache").glob("*.py")}
+    assert set(STORES) - {"redis"} <= modules

@@ -7,7 +7,7 @@ import pytest
 from ollama_proxy.config.checks import check_config, is_loopback
 from ollama_proxy.config.load import parse_config
 from ollama_proxy.config.problems import ConfigError, render_problems
-from ollama_proxy.config.schema import ApiKey, Auth, Backend, Cache, Characteristics, Config, Pipelines, Routing, Server
+from ollama_proxy.config.schema import ApiKey, Auth, Backend, Characteristics, Config, Pipelines, Routing, Server
 
 A = Backend(id="a", endpoint="http://localhost:1")
 
@@ -100,7 +100,6 @@ def test_what_is_not_served_is_refused_and_not_ignored() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param(Config(cache=Cache(type="valkey")), id="cache.type: valkey"),
     ],
 )
 def test_a_setting_that_does_nothing_is_refused(config: Config) -> None:

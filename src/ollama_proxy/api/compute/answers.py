@@ -114,6 +114,8 @@ class GenerateAnswer(_Answer):
         if route is not None:
             answer.backend_used = route.backend
             fill_route(answer.routing, route)
+            if route.cache is not None:
+                answer.from_cache = route.cache.state == "hit"
         fill_stats(answer.stats, outcome)
         self._call.respond(answer.SerializeToString(), self._metadata, self._metadata)
 

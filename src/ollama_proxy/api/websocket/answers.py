@@ -151,6 +151,7 @@ def _describe_route(route: Route) -> dict[str, Any]:
         "attempts": route.attempts,
         "energy_kind": route.energy_kind,
         "model": route.model,
+        **({} if route.cache is None else {"from_cache": route.cache.state == "hit", "cache": route.cache.state}),
     }
 
 

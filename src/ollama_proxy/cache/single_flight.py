@@ -1,0 +1,260 @@
+"""Equal requests that come while the answer to the first is being made: one generation, told to all of them live.
+
+Each has its own sink and its own ticket. Whoever leaves is forgotten; when the last has left, the work stops. Whoever
+reads too slowly gets the rest when it reads again, and holds up nobody: only when all of them wait, the backend does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from ollama_proxy.domain.answer import AnswerEvent, CacheNote, Outcome, Progress, Route
+from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.ports import AnswerSink, Ticket
+
+_log = logging.getLogger(__name__)
+
+#: What those hear that came while the answer was being made.
+_JOINED = CacheNote("hit", 0.0)
+
+
+class Follower:
+    """One request that is told a flight's answer: its client's ticket."""
+
+    __slots__ = ("_flight", "call", "heard", "is_first", "paused", "sink", "told_route")
+
+    def __init__(self, flight: Flight, call: Call, sink: AnswerSink, *, is_first: bool) -> None:
+        self._flight = flight
+        self.call = call
+        self.sink = sink
+        #: The answer is made for this one.
+        self.is_first = is_first
+        #: How many events it has been told.
+        self.heard = 0
+        self.told_route = False
+        self.paused = False
+
+    def cancel(self) -> None:
+        """The client has gone."""
+        self._flight.leave(self)
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        self._flight.pause(self)
+
+    def resume(self) -> None:
+        """The client reads again."""
+        self._flight.resume(self)
+
+
+class Flight:
+    """One answer in the making, and the sink that it is told to."""
+
+    def __init__(self, ended: Callable[[Flight], None], over: Callable[[Flight, Follower], None]) -> None:
+        """`ended` hears once that nothing more will come; `over` of each request just before its last word, and of each
+        that has left."""
+        self._ended = ended
+        self._over = over
+        self._followers: dict[Follower, None] = {}
+        self._ticket: Ticket | None = None
+        self._paused = False
+        #: How many of them read too slowly.
+        self._slow = 0
+        self.events: list[AnswerEvent] = []
+        self.route: Route | None = None
+        self.outcome: Outcome | None = None
+        self._error: ProxyError | None = None
+        #: More than one backend wrote it: it is a good answer, and not one to keep.
+        self.was_continued = False
+        self._call: Call | None = None
+
+    # -- who listens ------------------------------------------------------------------
+
+    def join(self, call: Call, sink: AnswerSink) -> Follower:
+        """One more request is told the answer, from its beginning."""
+        one = Follower(self, call, sink, is_first=self._call is None)
+        self._call = self._call or call
+        self._followers[one] = None
+        self._catch_up(one)
+        self._look_at_pace()
+        return one
+
+    def release(self) -> tuple[Follower, ...]:
+        """There is no need of it: whoever listens is told by somebody else, and nobody hears of an end."""
+        found = tuple(self._followers)
+        self._followers.clear()
+        self._error = ProxyError(ErrorKind.INTERNAL, "it was answered otherwise")
+        return found
+
+    def set_ticket(self, ticket: Ticket) -> None:
+        """The work has begun; everybody may have left already."""
+        if self.is_over:
+            return
+        self._ticket = ticket
+        if self._followers:
+            self._look_at_pace()
+        else:
+            self._stop()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.outcome is not None or self._error is not None
+
+    def leave(self, one: Follower) -> None:
+        """One client has gone."""
+        if not self._let_go(one):
+            return
+        self._over(self, one)
+        if self._followers:
+            self._look_at_pace()
+        elif not self.is_over:
+            self._stop()
+
+    def _let_go(self, one: Follower) -> bool:
+        """Tell a request nothing more; whether it was being told something."""
+        if self._followers.pop(one, self) is self:
+            return False
+        self._slow -= one.paused
+        return True
+
+    def pause(self, one: Follower) -> None:
+        """One client reads too slowly."""
+        if not one.paused and one in self._followers:
+            one.paused = True
+            self._slow += 1
+            self._look_at_pace()
+
+    def resume(self, one: Follower) -> None:
+        """One client reads again."""
+        if one.paused and one in self._followers:
+            one.paused = False
+            self._slow -= 1
+            self._look_at_pace()
+            self._catch_up(one)
+
+    def _stop(self) -> None:
+        """Nobody listens any more."""
+        ticket, self._ticket = self._ticket, None
+        self._error = ProxyError(ErrorKind.INTERNAL, "everybody has left")
+        self._ended(self)
+        if ticket is not None:
+            ticket.cancel()
+
+    def _look_at_pace(self) -> None:
+        """The backend waits when all do."""
+        if self.is_over or self._ticket is None or not self._followers:
+            return
+        paused = self._slow == len(self._followers)
+        if paused is not self._paused:
+            self._paused = paused
+            if paused:
+                self._ticket.pause()
+            else:
+                self._ticket.resume()
+
+    # -- telling them -----------------------------------------------------------------
+
+    def _catch_up(self, one: Follower) -> None:
+        """Tell a request what it has not heard yet, its end included."""
+        if one.paused or one not in self._followers:
+            return
+        try:
+            self._tell(one)
+        except Exception:  # noqa: BLE001  # one that cannot be written to is no reason to let down the others
+            _log.exception("the answer of %s could not be written", one.call.request_id)
+            if self._let_go(one):
+                self._fail(one, ProxyError(ErrorKind.INTERNAL, "internal error"))
+
+    def _tell(self, one: Follower) -> None:
+        if self._error is not None:
+            self._let_go(one)
+            self._fail(one, self._error)
+            return
+        if self.route is None:
+            return
+        if not one.told_route:
+            one.told_route = True
+            one.sink.routed(self._route_for(one))
+        if one.heard < len(self.events):
+            news = self.events[one.heard :]
+            one.heard = len(self.events)
+            one.sink.send_events(news)
+        if self.outcome is not None and self._let_go(one):
+            self._over(self, one)
+            one.sink.finish(self.outcome if one.is_first else without_energy(self.outcome))
+
+    def _fail(self, one: Follower, error: ProxyError) -> None:
+        self._over(self, one)
+        one.sink.fail(_tell_in(one.call, self._call, error))
+
+    def _route_for(self, one: Follower) -> Route:
+        assert self.route is not None
+        return self.route if one.is_first else msgspec.structs.replace(self.route, cache=_JOINED)
+
+    def _tell_all(self) -> None:
+        for one in tuple(self._followers):
+            self._catch_up(one)
+
+    # -- the sink of the work -----------------------------------------------------------
+
+    def routed(self, route: Route) -> None:
+        self.route = route
+        self._tell_all()
+
+    def send_events(self, events: Sequence[AnswerEvent]) -> None:
+        self.events += events
+        self._tell_all()
+
+    def continued(self, route: Route) -> None:
+        self.was_continued = True
+        self.route = route
+        for one in tuple(self._followers):
+            one.sink.continued(self._route_for(one))
+
+    def finish(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self._ticket = None
+        self._ended(self)
+        self._tell_all()
+
+    def fail(self, error: ProxyError) -> None:
+        self._error = error
+        self._ticket = None
+        self._ended(self)
+        self._tell_all()
+
+    def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
+        raise AssertionError(f"a raw answer ({status} {content_type!r}, {length} bytes) is not kept")
+
+    def send_raw(self, data: bytes) -> None:
+        raise AssertionError(f"{len(data)} raw bytes are not kept")
+
+    def relay(self) -> None:
+        """There is no raw answer."""
+
+    def take_over(self, progress: Progress) -> None:
+        raise AssertionError(f"a raw answer of {len(progress.events)} events is not kept")
+
+    def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
+        raise AssertionError(f"a raw answer ({status} {content_type!r}, {len(body)} bytes) is not kept")
+
+
+def without_energy(outcome: Outcome) -> Outcome:
+    """The same for a request that took none: it is another's, and must not be counted twice."""
+    return msgspec.structs.replace(
+        outcome, joules=0.0, energy_marginal_j=0.0, energy_full_j=0.0, plus_minus_j=0.0, tokens_per_second=0.0
+    )
+
+
+def _tell_in(call: Call, first: Call | None, error: ProxyError) -> ProxyError:
+    """The error for one request: a body that the server wrote is of the dialect that the first one spoke."""
+    if first is None or call.dialect is first.dialect or not error.body:
+        return error
+    found = ProxyError(error.kind, error.message, backend=error.backend, retry_after_s=error.retry_after_s)
+    found.decision_id = error.decision_id
+    return found

@@ -1,0 +1,224 @@
+"""Answers in a SQLite file, so that they outlast the process. One thread does all that touches the file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from ollama_proxy.cache.store import Bounds, Holdings, Item, Which, rank
+
+T = TypeVar("T")
+#: Counted up with each change of the tables; a file of another version is emptied, for it is only a cache.
+VERSION = 1
+#: "OCPC", so that another program's database is not taken for a cache.
+_APPLICATION_ID = 0x4F435043
+_WAIT_S = 2.0
+#: Answers that go at once, so that nobody waits long for the file.
+_GO_AT_ONCE = 64
+#: Lookups that wait for the file at most; beyond that, it has nothing.
+_MOST_WAITING = 256
+_TABLES = (
+    """CREATE TABLE answers (
+        key BLOB PRIMARY KEY, data BLOB NOT NULL, model TEXT NOT NULL, owner TEXT NOT NULL, made_unix_s REAL NOT NULL,
+        size_bytes INTEGER NOT NULL, worth_j REAL NOT NULL, times INTEGER NOT NULL, rank REAL NOT NULL
+    )""",
+    "CREATE INDEX answers_by_rank ON answers (rank)",
+    "CREATE INDEX answers_by_time ON answers (made_unix_s)",
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value)",
+)
+_FIND = "SELECT data, size_bytes, worth_j, times FROM answers WHERE key = ? AND made_unix_s > ?"
+_TOUCH = "UPDATE answers SET times = ?, rank = ? WHERE key = ?"
+_FORGET = "DELETE FROM answers WHERE key = ?"
+_KEEP = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)"
+_FORGET_OLD = "DELETE FROM answers WHERE made_unix_s <= ?"
+_NEXT_TO_GO = "SELECT key, size_bytes, rank FROM answers ORDER BY rank LIMIT ?"
+_PURGE = """DELETE FROM answers WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR owner = ?2)
+    AND (?3 IS NULL OR made_unix_s <= ?3)"""
+_log = logging.getLogger(__name__)
+
+
+class SqliteStore:
+    """A table with an index of ranks. A file that cannot be used makes a store that has nothing."""
+
+    def __init__(self, path: Path, bounds: Bounds, unix_clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._bounds = bounds
+        self._unix_clock = unix_clock
+        self._secret: bytes | None = None
+        self._file: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, "answer-cache")
+        self._waiting = 0
+        self._floor = 0.0
+        self._evicted = 0
+        self._problem = ""
+
+    @property
+    def secret(self) -> bytes | None:
+        return self._secret
+
+    async def open(self) -> None:
+        self._secret = await self._run(self._open, None)
+
+    def find(self, key: bytes) -> Awaitable[bytes | None] | None:
+        if self._waiting >= _MOST_WAITING:
+            return None
+        return self._run(lambda: self._find(key), None)
+
+    def keep(self, item: Item) -> None:
+        if self._bounds.takes(item) and self._secret is not None:
+            self._thread.submit(self._guard, lambda: self._keep(item), None)
+
+    async def purge(self, which: Which) -> int:
+        return await self._run(lambda: self._purge(which), 0)
+
+    async def measure(self) -> Holdings:
+        return await self._run(self._measure, Holdings(evicted=self._evicted, problem=self._problem))
+
+    async def close(self) -> None:
+        self._secret = None
+        await self._run(self._close, None)
+        self._thread.shutdown()
+
+    async def _run(self, work: Callable[[], T], otherwise: T) -> T:
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._guard, work, otherwise)
+        finally:
+            self._waiting -= 1
+
+    # -- in the thread ------------------------------------------------------------
+
+    def _guard(self, work: Callable[[], T], otherwise: T) -> T:
+        """What `work` finds; what is said `otherwise` where the file does not let it."""
+        try:
+            found = work()
+        except (sqlite3.Error, OSError) as error:
+            if not self._problem:
+                _log.warning("the cache %s cannot be used: %s", self.path, error)
+            self._problem = str(error)
+            return otherwise
+        self._problem = ""
+        return found
+
+    def _open(self) -> bytes:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Answers are as private as the prompts that they are for.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        file = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(file, self.path)
+            [[secret]] = file.execute("SELECT value FROM facts WHERE name = 'secret'").fetchall()
+            [[floor]] = file.execute("SELECT MIN(rank) FROM answers").fetchall()
+        except BaseException:
+            file.close()
+            raise
+        self._file, self._floor = file, floor or 0.0
+        return bytes(secret)
+
+    def _use(self) -> sqlite3.Connection:
+        if self._file is None:
+            raise sqlite3.OperationalError(self._problem or "it is not open")
+        return self._file
+
+    def _find(self, key: bytes) -> bytes | None:
+        file = self._use()
+        row = file.execute(_FIND, (key, self._oldest())).fetchone()
+        if row is None:
+            return None
+        data, size_bytes, worth_j, times = row
+        file.execute(_TOUCH, (times + 1, rank(worth_j, size_bytes, times + 1, self._floor), key))
+        return bytes(data)
+
+    def _keep(self, item: Item) -> None:
+        file, size_bytes = self._use(), item.size_bytes
+        row = (item.key, item.data, item.model, item.owner, item.made_unix_s, size_bytes, item.worth_j)
+        file.execute("BEGIN IMMEDIATE")
+        try:
+            file.execute(_FORGET_OLD, (self._oldest(),))
+            file.execute(_FORGET, (item.key,))
+            file.execute(_KEEP, (*row, rank(item.worth_j, size_bytes, 1, self._floor)))
+            self._make_room(file)
+            file.execute("COMMIT")
+        finally:
+            if file.in_transaction:
+                file.execute("ROLLBACK")
+
+    def _make_room(self, file: sqlite3.Connection) -> None:
+        [[held]] = file.execute("SELECT value FROM facts WHERE name = 'size_bytes'").fetchall()
+        while held > self._bounds.max_bytes:
+            for key, size_bytes, its_rank in file.execute(_NEXT_TO_GO, (_GO_AT_ONCE,)).fetchall():
+                file.execute(_FORGET, (key,))
+                held -= size_bytes
+                self._floor = max(self._floor, its_rank)
+                self._evicted += 1
+                if held <= self._bounds.max_bytes:
+                    break
+
+    def _purge(self, which: Which) -> int:
+        return self._use().execute(_PURGE, (which.model, which.owner, which.made_until_unix_s)).rowcount
+
+    def _measure(self) -> Holdings:
+        file = self._use()
+        file.execute(_FORGET_OLD, (self._oldest(),))
+        [[entries, size_bytes]] = file.execute("SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM answers").fetchall()
+        return Holdings(entries, size_bytes, self._evicted)
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _oldest(self) -> float:
+        return self._unix_clock() - self._bounds.ttl_s
+
+
+def _prepare(file: sqlite3.Connection, path: Path) -> None:
+    """Make the tables, or look whether they are ours. Raises `sqlite3.Error`."""
+    [[application]] = file.execute("PRAGMA application_id").fetchall()
+    [[version]] = file.execute("PRAGMA user_version").fetchall()
+    [[tables]] = file.execute("SELECT COUNT(*) FROM sqlite_master").fetchall()
+    if tables and application != _APPLICATION_ID:
+        raise sqlite3.DatabaseError(f"{path} is a database of another program; name another file in cache.path")
+    file.execute("PRAGMA journal_mode=WAL")
+    file.execute("PRAGMA synchronous=NORMAL")
+    # Two programs may make the same new file at once; the second finds it made.
+    file.execute("BEGIN IMMEDIATE")
+    try:
+        [[tables]] = file.execute("SELECT COUNT(*) FROM sqlite_master").fetchall()
+        if tables and version != VERSION:
+            for [name] in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                file.execute(f"DROP TABLE {name}")
+            tables = 0
+        if not tables:
+            _make_tables(file)
+        file.execute("COMMIT")
+    finally:
+        if file.in_transaction:
+            file.execute("ROLLBACK")
+
+
+def _make_tables(file: sqlite3.Connection) -> None:
+    for table in (*_TABLES, *_COUNTERS):
+        file.execute(table)
+    file.execute("INSERT INTO facts VALUES ('secret', ?), ('size_bytes', 0)", (secrets.token_bytes(32),))
+    file.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+    file.execute(f"PRAGMA user_version={VERSION}")
+
+
+#: The sum of sizes is kept by the database, whichever way a row comes or goes; a look through all would take too long.
+_COUNTERS = (
+    """CREATE TRIGGER came AFTER INSERT ON answers BEGIN
+        UPDATE facts SET value = value + new.size_bytes WHERE name = 'size_bytes';
+    END""",
+    """CREATE TRIGGER went AFTER DELETE ON answers BEGIN
+        UPDATE facts SET value = value - old.size_bytes WHERE name = 'size_bytes';
+    END""",
+)
