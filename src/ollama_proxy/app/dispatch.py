@@ -99,15 +99,15 @@ class Dispatcher:
         self._prefix = secrets.token_hex(4)
         self._ids = itertools.count(1)
 
-    def submit(self, call: Call, sink: AnswerSink) -> Job:
-        """Begin with a call; its answer comes to the sink."""
+    def submit(self, call: Call, sink: AnswerSink, *, taken_on: bool = False) -> Job:
+        """Begin with a call; its answer comes to the sink. `taken_on` says that its key's limits were asked already."""
         job = Job(self, call, sink)
         self.running.add(job)
         if self.pressure and self._sheds(call):
             told = f"too much is under way here: {self.pressure_told}"
             job.refuse(ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=_SHED_S))
             return job
-        if call.caller is not ANYBODY:
+        if call.caller is not ANYBODY and not taken_on:
             error = self.take_on(call)
             if error is not None:
                 job.refuse(error)

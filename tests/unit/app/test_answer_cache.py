@@ -1,0 +1,490 @@
+"""Requests that use the cache: what is found, what is made once, what is kept; over a scripted backend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+from ollama_proxy.app.answer_cache import AnswerCache
+from ollama_proxy.app.cache_books import CacheBooks
+from ollama_proxy.cache.key import Weights, find_key
+from ollama_proxy.cache.memory import MemoryStore
+from ollama_proxy.cache.store import Bounds, Which
+from ollama_proxy.config.sections.cache import Cache
+from ollama_proxy.domain.annotations import Annotations
+from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
+from ollama_proxy.domain.call import Call, Dialect, Generation, Message, Operation, RawHead, RawRequest, Sampling
+from ollama_proxy.domain.caller import Caller
+from ollama_proxy.domain.device import ModelFacts
+from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind
+from ollama_proxy.domain.ports import ProbeReport, Ticket
+from ollama_proxy.domain.quota import Allowance, Quota
+from ollama_proxy.energy.ledger.row import LedgerRow
+from tests.unit.app.test_dispatch import MODEL, Client, ScriptedAttempt, Stage
+
+ASKS = Annotations(cache_enabled=True)
+COLD = Sampling(temperature=0.0)
+
+
+class Reader(Client):
+    """Keeps events and the order in which things came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[AnswerEvent] = []
+
+    def send_events(self, events: Any) -> None:
+        assert self.route is not None
+        assert self.outcome is None
+        super().send_events(events)
+        self.events += events
+
+    @property
+    def state(self) -> str | None:
+        return self.route.cache.state if self.route is not None and self.route.cache is not None else None
+
+
+class Scene:
+    """A dispatcher with a cache before it."""
+
+    def __init__(self, settings: Cache | None = None, *names: str) -> None:
+        self.stage = Stage(*(names or ("a",)))
+        self.unix_s = 1_800_000_000.0
+        self.rows: list[LedgerRow] = []
+        dispatcher = self.stage.dispatcher
+        self.books = CacheBooks(dispatcher.books, dispatcher.decisions, self.rows.append, lambda: self.unix_s)
+        self.store = MemoryStore(Bounds(1_000_000, 3600.0), lambda: self.unix_s)
+        self.cache = AnswerCache(self.store, settings or Cache(), dispatcher, self.books)
+        self.serial = 0
+
+    def ask(
+        self,
+        prompt: str = "Why?",
+        *,
+        stream: bool = True,
+        sampling: Sampling = COLD,
+        annotations: Annotations = ASKS,
+        dialect: Dialect = Dialect.COMPUTE,
+        **fields: Any,
+    ) -> tuple[Ticket, Reader]:
+        self.serial += 1
+        generation = fields.pop("generation", Generation(prompt, sampling=sampling))
+        call = Call(
+            f"r{self.serial}",
+            dialect,
+            fields.pop("operation", Operation.GENERATE),
+            fields.pop("model", MODEL),
+            stream,
+            self.stage.now_s,
+            lambda: generation,
+            annotations,
+            prompt_bytes=len(prompt),
+            **fields,
+        )
+        reader = Reader()
+        if self.cache.is_asked(call):
+            return self.cache.submit(call, reader), reader
+        return self.stage.dispatcher.submit(call, reader), reader
+
+    @property
+    def attempts(self) -> list[ScriptedAttempt]:
+        return [one for backend in self.stage.backends.values() for one in backend.attempts]
+
+    def answer(self, *events: AnswerEvent, finished: Finished | None = None) -> None:
+        """The attempt that runs tells its answer."""
+        sink = self.attempts[-1].sink
+        self.stage.now_s += 2.0
+        sink.on_events(list(events) or [TextDelta("Be"), TextDelta("cause.")])
+        sink.on_end(finished or Finished("stop", Usage(3, 2, 10**9, None, 10**8, 10**9)))
+
+    def count(self) -> dict[str, int]:
+        found = self.books.count()["requests"]
+        assert isinstance(found, dict)
+        return found
+
+
+def test_the_same_request_is_answered_from_the_cache() -> None:
+    scene = Scene()
+    _, first = scene.ask()
+    assert first.route is None
+    scene.answer()
+    assert (first.text, first.state) == ("Because.", "miss")
+    scene.unix_s += 12.0
+    ticket, second = scene.ask(stream=False)
+    assert len(scene.attempts) == 1
+    assert (second.text, second.state) == ("Because.", "hit")
+    assert second.route is not None
+    assert dict(second.route.headers())["X-Cache-Age"] == "12"
+    assert "12 s ago" in second.route.reason
+    assert second.outcome is not None
+    assert second.outcome.finished == Finished("stop", Usage(3, 2))
+    assert (second.outcome.joules, second.outcome.output_tokens) == (0.0, 2)
+    ticket.cancel()
+    ticket.pause()
+    ticket.resume()
+    assert not scene.stage.dispatcher.running
+
+
+def test_what_it_saved_is_in_the_ledger_and_on_record() -> None:
+    scene = Scene()
+    _, first = scene.ask()
+    scene.answer()
+    assert first.outcome is not None
+    assert first.outcome.joules == pytest.approx(20.0)
+    _, second = scene.ask()
+    [row] = scene.rows
+    assert (row.backend, row.marginal_j, row.static_j, row.kind) == ("cache", 0.0, first.outcome.joules, "modelled")
+    assert scene.books.count()["saved_joules"] == {"modelled": pytest.approx(20.0)}
+    assert second.route is not None
+    assert first.route is not None
+    served = scene.stage.dispatcher.decisions.find_served(second.route.decision_id)
+    assert served is not None
+    assert served.made_by == first.route.decision_id
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"prompt": "Why!"}, id="prompt"),
+        pytest.param({"sampling": Sampling(temperature=0.0, seed=1)}, id="seed"),
+        pytest.param({"sampling": Sampling(temperature=0.0, num_predict=5)}, id="length"),
+        pytest.param({"sampling": Sampling(temperature=0.0, top_p=0.5)}, id="top_p"),
+        pytest.param({"sampling": Sampling(temperature=0.0, extra={"mirostat": 2})}, id="another option"),
+        pytest.param({"generation": Generation("Why?", system="Be brief.", sampling=COLD)}, id="system"),
+        pytest.param({"generation": Generation("Why?", images=("aGk=",), sampling=COLD)}, id="image"),
+        pytest.param({"generation": Generation("Why?", format="json", sampling=COLD)}, id="format"),
+        pytest.param({"generation": Generation("Why?", tools=({"type": "function"},), sampling=COLD)}, id="tools"),
+        pytest.param({"operation": Operation.CHAT}, id="operation"),
+        pytest.param({"model": "n:1b"}, id="model"),
+        pytest.param({"caller": Caller("ann")}, id="tenant"),
+        pytest.param({"caller": Caller("", frozenset({"infer"}))}, id="role"),
+    ],
+)
+def test_another_request_is_not(other: dict[str, Any]) -> None:
+    scene = Scene()
+    found = {MODEL: ModelFacts(MODEL), "n:1b": ModelFacts("n:1b")}
+    scene.stage.fleet.probed("a", ProbeReport(found, frozenset(found)), 0)
+    scene.ask()
+    scene.answer()
+    _, reader = scene.ask(**other)
+    assert len(scene.attempts) == 2
+    scene.answer(TextDelta("Another."))
+    assert reader.text == "Another."
+
+
+def test_another_digest_is_another_model() -> None:
+    scene = Scene()
+
+    def install(digest: str) -> None:
+        report = ProbeReport({MODEL: ModelFacts(MODEL, digest)}, frozenset({MODEL}))
+        scene.stage.fleet.probed("a", report, 0)
+
+    install("one")
+    scene.ask()
+    scene.answer()
+    install("two")
+    scene.ask()
+    assert len(scene.attempts) == 2
+    install("one")
+    scene.answer()
+    install("two")
+    assert scene.ask()[1].text == "", "it was exchanged while it wrote"
+    install("one")
+    assert scene.ask()[1].state == "hit"
+
+
+def test_equal_requests_at_once_are_answered_once_and_live() -> None:
+    scene = Scene()
+    readers = [scene.ask()[1] for _ in range(500)]
+    assert len(scene.attempts) == 1
+    sink = scene.attempts[0].sink
+    sink.on_events([TextDelta("Be")])
+    readers += [scene.ask()[1] for _ in range(500)]
+    assert {reader.text for reader in readers} == {"Be"}
+    sink.on_events([TextDelta("cause.")])
+    sink.on_end(Finished("stop", Usage(3, 2)))
+    assert len(scene.attempts) == 1
+    assert {reader.text for reader in readers} == {"Because."}
+    assert all(reader.outcome is not None for reader in readers)
+    assert [reader.state for reader in readers].count("miss") == 1
+    assert scene.count() == {"hit": 0, "joined": 999, "miss": 1, "bypass": 0}
+    assert sum(bool(reader.outcome and reader.outcome.joules) for reader in readers) <= 1
+
+
+def test_one_that_leaves_does_not_stop_the_others_and_the_last_does() -> None:
+    scene = Scene()
+    first, gone = scene.ask()
+    second, reader = scene.ask()
+    third, _ = scene.ask()
+    first.cancel()
+    third.cancel()
+    third.cancel()
+    assert not scene.attempts[0].aborted
+    scene.attempts[0].sink.on_events([TextDelta("Be")])
+    assert (gone.text, reader.text) == ("", "Be")
+    second.cancel()
+    assert scene.attempts[0].aborted
+    assert not scene.stage.dispatcher.running
+    scene.ask()
+    assert len(scene.attempts) == 2, "what was given up is begun anew"
+
+
+def test_a_slow_reader_holds_up_nobody() -> None:
+    scene = Scene()
+    paused: list[bool] = []
+    slow, late = scene.ask()
+    other, reader = scene.ask()
+    attempt = scene.attempts[0]
+    attempt.pause = lambda: paused.append(True)  # type: ignore[method-assign]
+    attempt.resume = lambda: paused.append(False)  # type: ignore[method-assign]
+    slow.pause()
+    attempt.sink.on_events([TextDelta("Be")])
+    assert (late.text, reader.text, paused) == ("", "Be", [])
+    other.pause()
+    assert paused == [True]
+    other.resume()
+    assert paused == [True, False]
+    scene.answer(TextDelta("cause."))
+    assert reader.text == "Because."
+    assert late.outcome is None
+    slow.resume()
+    assert (late.text, late.outcome is not None) == ("Because.", True)
+
+
+def test_one_whose_connection_trips_does_not_stop_the_others() -> None:
+    class Broken(Reader):
+        def send_events(self, events: Any) -> None:
+            raise RuntimeError("no room")
+
+    scene = Scene()
+    scene.ask()
+    call = Call(
+        "x", Dialect.COMPUTE, Operation.GENERATE, MODEL, True, 0.0, lambda: Generation("Why?", sampling=COLD), ASKS
+    )
+    call.prompt_bytes = 4
+    broken = Broken()
+    scene.cache.submit(call, broken)
+    _, reader = scene.ask()
+    scene.answer()
+    assert reader.text == "Because."
+    assert broken.error is not None
+    assert broken.error.kind is ErrorKind.INTERNAL
+
+
+def test_a_stream_does_not_wait_for_an_answer_that_comes_whole() -> None:
+    scene = Scene()
+    scene.ask(stream=False)
+    scene.ask(stream=True)
+    assert len(scene.attempts) == 2
+    scene.ask(stream=False)
+    assert len(scene.attempts) == 2
+
+
+@pytest.mark.parametrize(
+    ("events", "finished"),
+    [
+        pytest.param([TextDelta("x")], Finished("content_filter"), id="filtered"),
+        pytest.param([TextDelta("x")], Finished("tool_calls"), id="a call that never came"),
+        pytest.param([TextDelta("x")], Finished("load"), id="loaded"),
+        pytest.param([TextDelta("x", ({"token": "x"},))], Finished("stop"), id="probabilities"),
+    ],
+)
+def test_such_an_answer_is_not_kept(events: list[AnswerEvent], finished: Finished) -> None:
+    scene = Scene()
+    scene.ask()
+    scene.answer(*events, finished=finished)
+    scene.ask()
+    assert len(scene.attempts) == 2
+
+
+def test_a_broken_answer_is_told_to_all_and_not_kept() -> None:
+    scene = Scene()
+    readers = [scene.ask()[1] for _ in range(3)]
+    sink = scene.attempts[0].sink
+    sink.on_events([TextDelta("Be")])
+    sink.on_failure(Failure(FailureKind.CUT, "cut"))
+    assert all(reader.error is not None and reader.text == "Be" for reader in readers)
+    scene.ask()
+    assert len(scene.attempts) == 2
+    assert scene.books.count()["saved_joules"] == {}
+
+
+def test_thinking_and_calls_come_back_as_they_were() -> None:
+    scene = Scene()
+    scene.ask()
+    events = [
+        ThinkingDelta("hm", ""),
+        ThinkingDelta("m", "sig"),
+        TextDelta("a"),
+        ToolCall(0, "c1", "f", "{}"),
+        TextDelta("b" * 9000),
+    ]
+    scene.answer(*events, finished=Finished("tool_calls", Usage(3, 2)))
+    _, reader = scene.ask()
+    assert reader.state == "hit"
+    assert reader.events[:3] == [ThinkingDelta("hmm", "sig"), TextDelta("a"), ToolCall(0, "c1", "f", "{}")]
+    assert "".join(one.text for one in reader.events[3:] if isinstance(one, TextDelta)) == "b" * 9000
+    assert len(reader.events) == 6
+
+
+WARM = Sampling(temperature=0.7)
+
+
+@pytest.mark.parametrize(
+    ("settings", "annotations", "sampling", "state"),
+    [
+        (Cache(), ASKS, COLD, "miss"),
+        (Cache(), ASKS, Sampling(seed=7), "miss"),
+        (Cache(), ASKS, WARM, "miss"),
+        (Cache(sampled="never"), ASKS, WARM, "bypass"),
+        (Cache(sampled="never"), ASKS, COLD, "miss"),
+        (Cache(), Annotations(), COLD, None),
+        (Cache(models=("m*",)), Annotations(), COLD, "miss"),
+        (Cache(models=("m*",)), Annotations(), WARM, "bypass"),
+        (Cache(models=("m*",), sampled="always"), Annotations(), WARM, "miss"),
+        (Cache(models=("m*",)), Annotations(cache_enabled=False), COLD, None),
+        (Cache(models=("other*",)), Annotations(), COLD, None),
+        (Cache(keys=("",)), Annotations(), COLD, "miss"),
+    ],
+)
+def test_who_may_have_the_cache(
+    settings: Cache, annotations: Annotations, sampling: Sampling, state: str | None
+) -> None:
+    scene = Scene(settings)
+    _, reader = scene.ask(annotations=annotations, sampling=sampling)
+    scene.answer()
+    assert reader.state == state
+
+
+def test_what_only_the_server_can_read_goes_past() -> None:
+    scene = Scene()
+    body = b'{"model": "m:1b", "prompt": "Why?", "logit_bias": {"1": -100}, "temperature": 0}'
+    raw = RawRequest(RawHead(b"POST", b"/v1/completions"), body)
+    _, reader = scene.ask(dialect=Dialect.OPENAI, operation=Operation.COMPLETE, raw=raw)
+    scene.answer()
+    assert reader.state == "bypass"
+    plain = RawRequest(raw.head, body.replace(b'"logit_bias": {"1": -100}, ', b""))
+    _, reader = scene.ask(dialect=Dialect.OPENAI, operation=Operation.COMPLETE, raw=plain)
+    scene.answer()
+    assert reader.state == "miss"
+
+
+def test_an_answer_for_one_dialect_serves_another() -> None:
+    scene = Scene()
+    messages = (Message("user", "Why?"),)
+    asked = {"operation": Operation.CHAT}
+    scene.ask(generation=Generation(messages=messages, sampling=COLD), dialect=Dialect.OLLAMA, **asked)
+    scene.answer()
+    spelled_out = Sampling(temperature=0.0, top_p=1.0)
+    _, reader = scene.ask(
+        generation=Generation(messages=messages, sampling=spelled_out), dialect=Dialect.OPENAI, **asked
+    )
+    assert reader.state == "hit"
+
+
+def test_limits_of_a_key_hold_for_hits_too() -> None:
+    scene = Scene()
+    quota = Quota(Allowance(requests_per_minute=2, concurrent=1))
+    bob = Caller("bob", frozenset({"infer"}), (MODEL,), None, quota)
+    scene.ask(caller=bob)
+    scene.answer()
+    assert quota.running == 0
+    _, reader = scene.ask(caller=bob)
+    assert reader.state == "hit"
+    assert quota.running == 0
+    _, refused = scene.ask(caller=bob)
+    assert refused.error is not None
+    assert refused.error.kind is ErrorKind.OVERLOADED
+    _, refused = scene.ask(caller=Caller("eve", frozenset({"infer"}), ("other",)))
+    assert refused.error is not None
+    assert refused.error.kind is ErrorKind.PERMISSION_DENIED
+
+
+def test_each_that_waits_counts_for_its_key_until_its_end() -> None:
+    scene = Scene()
+    quota = Quota(Allowance(concurrent=3))
+    bob = Caller("bob", frozenset({"infer"}), (), None, quota)
+    tickets = [scene.ask(caller=bob)[0] for _ in range(3)]
+    assert quota.running == 3
+    _, refused = scene.ask(caller=bob)
+    assert refused.error is not None
+    tickets[0].cancel()
+    assert quota.running == 2
+    scene.answer()
+    assert quota.running == 0
+
+
+class LateStore(MemoryStore):
+    """Finds things when it is told to."""
+
+    def __init__(self, bounds: Bounds, clock: Any) -> None:
+        super().__init__(bounds, clock)
+        self.may = asyncio.Event()
+        self.asked = 0
+
+    def find(self, key: bytes) -> Awaitable[bytes | None]:  # type: ignore[override]
+        self.asked += 1
+
+        async def look() -> bytes | None:
+            await self.may.wait()
+            return MemoryStore.find(self, key)
+
+        return look()
+
+
+def test_a_lookup_that_takes_time_is_waited_for_once() -> None:
+    async def scene_of() -> None:
+        scene = Scene()
+        store = scene.cache.store = LateStore(Bounds(1_000_000, 3600.0), lambda: scene.unix_s)
+        readers = [scene.ask()[1] for _ in range(3)]
+        assert (store.asked, scene.attempts) == (1, [])
+        store.may.set()
+        await asyncio.sleep(0.01)
+        scene.answer()
+        assert [reader.text for reader in readers] == ["Because."] * 3
+        store.may.clear()
+        readers = [scene.ask()[1] for _ in range(3)]
+        ticket, gone = scene.ask()
+        ticket.cancel()
+        store.may.set()
+        await asyncio.sleep(0.01)
+        assert [reader.state for reader in readers] == ["hit"] * 3
+        assert (gone.route, len(scene.attempts)) == (None, 1)
+        store.may.clear()
+        ticket, gone = scene.ask("Whence?")
+        ticket.cancel()
+        store.may.set()
+        await asyncio.sleep(0.01)
+        assert len(scene.attempts) == 1, "nobody waits any more"
+
+    asyncio.run(scene_of())
+
+
+def test_purging_lets_go() -> None:
+    scene = Scene()
+    scene.ask()
+    scene.answer()
+    assert asyncio.run(scene.cache.purge(Which(model=MODEL))) == 1
+    scene.ask()
+    assert len(scene.attempts) == 2
+
+
+def test_nobody_finds_what_was_kept_for_another() -> None:
+    """100,000 near-equal requests of many tenants, roles, models and options: a key for each that differs."""
+    secret, keys, asked = bytes(32), set(), set()
+    callers = [Caller(f"k{number}") for number in range(50)] + [
+        Caller("k1", frozenset({"infer"})),
+        Caller("k1", models=("m",)),
+    ]
+    for serial in range(100_000):
+        caller = callers[serial % len(callers)]
+        weights = Weights((("d1", "d2")[serial // 52 % 2],))
+        temperature = (serial // 104 % 4) / 10
+        prompt = f"Who was born in {1000 + serial // 416}?"
+        request = Generation(prompt, system="s" * (serial % 3), sampling=Sampling(temperature=temperature))
+        asked.add((callers.index(caller), weights.digests, prompt, request.system, temperature))
+        keys.add(find_key(secret, caller, weights, Operation.GENERATE, request))
+    assert len(keys) == len(asked) > 90_000
