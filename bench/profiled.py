@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from ollama_proxy.cli.main import main
+from ollama_proxy.cli.start import main
 
 
 def run() -> None:

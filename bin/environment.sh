@@ -72,6 +72,15 @@ sync_packages() {
         || die "the packages could not be installed; is the network there? (needed for the first start only)"
 }
 
+# Without bytecode every start compiles every module, which takes two seconds. Images often forbid it, and checkouts may be
+# read-only: then it is kept beside the packages.
+keep_bytecode() {
+    if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ] || [ ! -w "$root/src" ]; then
+        unset PYTHONDONTWRITEBYTECODE
+        export PYTHONPYCACHEPREFIX="${PYTHONPYCACHEPREFIX:-$venv/bytecode}"
+    fi
+}
+
 # What a finished set-up was made from; the interpreter is in it because a system upgrade can change it underneath.
 print_stamp() {
     cat "$root/uv.lock" "$root/pyproject.toml" "$root/bin/uv-requirements.txt" | cksum

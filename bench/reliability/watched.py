@@ -14,7 +14,7 @@ from typing import Any
 
 import uvloop
 
-from ollama_proxy.cli.main import main
+from ollama_proxy.cli.start import main
 from ollama_proxy.lab.histogram import Histogram
 
 _EVERY_S = 0.005

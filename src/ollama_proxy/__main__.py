@@ -1,5 +1,5 @@
 """`python -m ollama_proxy`."""
 
-from ollama_proxy.cli.main import main
+from ollama_proxy.cli.start import main
 
 main()

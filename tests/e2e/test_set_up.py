@@ -239,3 +239,24 @@ def test_last_line_of_the_tests_gives_the_totals(ready: Machine, tmp_path: Path)
     file.write_text("def test_it():\n    pass\n")
     last = ready.run(str(ROOT / "bin/test"), str(file)).stdout.splitlines()[-1]
     assert re.fullmatch(r"\d+ passed, \d+ failed(, \d+ skipped)?", last)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, ""),
+        ({"PYTHONDONTWRITEBYTECODE": "1"}, "VENV/bytecode"),
+        ({"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": "/else/where"}, "/else/where"),
+    ],
+)
+def test_who_forbids_bytecode_beside_the_sources_has_it_elsewhere(
+    machine: Machine, changes: dict[str, str], kept: str
+) -> None:
+    """Or every start would compile every module."""
+    (machine.root / "src").mkdir()
+    text = (
+        'root=$1; venv=VENV; . "$root/bin/environment.sh"; keep_bytecode\n'
+        'echo "${PYTHONPYCACHEPREFIX:-}|${PYTHONDONTWRITEBYTECODE:-}"'
+    )
+    told = machine.run("sh", "-c", text, "sh", str(machine.root), **changes)
+    assert told.stdout == f"{kept}|\n"

@@ -1,18 +1,12 @@
-"""The command `ollama-proxy`: serves when it is given no subcommand.
-
-Flags may be written with one dash (`-config`), as the program that this one replaces had them.
-"""
+"""The command `ollama-proxy` in full: its flags, its subcommands and their help."""
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ollama_proxy.cli import check, doctor, explain, keys, lab, ledger, replay, serve
+from ollama_proxy.cli import check, doctor, explain, keys, lab, ledger, replay, start
 
 app = typer.Typer(
     name="ollama-proxy",
@@ -29,18 +23,6 @@ app.command("explain")(explain.explain)
 app.add_typer(keys.app, name="keys")
 app.command("ledger")(ledger.ledger)
 app.command("replay")(replay.replay)
-
-_LONG_FLAGS = (
-    "config",
-    "log-level",
-    "grpc-port",
-    "http-port",
-    "host",
-    "take-over",
-    "validate-config",
-    "version",
-    "help",
-)
 
 
 @app.callback(invoke_without_command=True)
@@ -65,32 +47,6 @@ def run(
         raise typer.Exit
     if context.invoked_subcommand is not None:
         return
-    from ollama_proxy.config.load import Overrides, find_config, load_config
-    from ollama_proxy.config.problems import ConfigError
-
-    path = find_config(config, os.environ, Path.cwd()).absolute()
-    flags = Overrides(host, grpc_port, http_port, log_level)
-    try:
-        loaded = load_config(path, os.environ, flags)
-    except ConfigError as error:
-        typer.echo(f"ollama-proxy: {error}", err=True)
-        raise typer.Exit(2) from None
-    if validate_config:
-        typer.echo(f"{path}: good")
-        raise typer.Exit
-    raise typer.Exit(serve.serve(loaded, path, lambda: load_config(path, os.environ, flags), take_over=take_over))
-
-
-def normalise_flags(arguments: list[str]) -> list[str]:
-    """Long flags with one dash become long flags with two."""
-    found = []
-    for argument in arguments:
-        name = argument[1:].partition("=")[0]
-        known = argument.startswith("-") and not argument.startswith("--") and name in _LONG_FLAGS
-        found.append("-" + argument if known else argument)
-    return found
-
-
-def main() -> None:
-    """Entry point."""
-    app(args=normalise_flags(sys.argv[1:]), prog_name="ollama-proxy")
+    raise typer.Exit(
+        start.run(start.ServingFlags(config, host, grpc_port, http_port, log_level, take_over, validate_config))
+    )

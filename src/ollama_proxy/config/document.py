@@ -10,11 +10,13 @@ import re
 from typing import Any
 
 import yaml
+from yaml.constructor import SafeConstructor
 
 from ollama_proxy.config.problems import ConfigError, Problem
 
 _MAX_BYTES = 1024 * 1024
 _MAX_DEPTH = 32
+_FAST: Any = getattr(yaml, "CSafeLoader", None)
 
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
@@ -26,8 +28,7 @@ def read_document(text: str, source: str) -> tuple[Any, Lines]:
     if len(text.encode("utf-8", "replace")) > _MAX_BYTES:
         raise ConfigError([Problem("", f"the file is larger than {_MAX_BYTES} bytes")], source)
     try:
-        _refuse_hostile(text, source)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = _compose(text, source)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         message = f"not valid YAML: {error.problem or error.context or 'syntax error'}"
@@ -46,10 +47,24 @@ def read_document(text: str, source: str) -> tuple[Any, Lines]:
     return data, lines
 
 
-def _refuse_hostile(text: str, source: str) -> None:
+def _compose(text: str, source: str) -> yaml.Node | None:
+    """The tree: by the parser in C, which takes a tenth of the time, unless it finds fault or is not there. The other
+    one says more clearly what is wrong.
+    """
+    if _FAST is not None:
+        try:
+            _refuse_hostile(text, source, _FAST)
+            return yaml.compose(text, Loader=_FAST)
+        except yaml.YAMLError:
+            pass
+    _refuse_hostile(text, source, yaml.SafeLoader)
+    return yaml.compose(text, Loader=yaml.SafeLoader)
+
+
+def _refuse_hostile(text: str, source: str, loader: Any) -> None:
     """What nothing here needs and a parser can be hurt with: aliases, tags, deep nesting."""
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=loader):
         message = ""
         if isinstance(event, yaml.AliasEvent):
             message = "aliases (*name) are not allowed; write the value out"
@@ -95,11 +110,8 @@ def _build_scalar(node: yaml.Node, path: str, problems: list[Problem]) -> Any:
         # YAML 1.1 reads 0123 as 83 and 1:30 as 90; whoever wrote that meant neither.
         problems.append(Problem(path, "write the number in plain digits", node.start_mark.line + 1))
         return None
-    constructor = yaml.SafeLoader("")
     try:
-        return constructor.construct_object(node)
+        return SafeConstructor().construct_object(node)
     except (yaml.YAMLError, ValueError, OverflowError):
         problems.append(Problem(path, "cannot be read as a YAML value", node.start_mark.line + 1))
         return None
-    finally:
-        constructor.dispose()
