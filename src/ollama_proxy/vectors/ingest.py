@@ -1,0 +1,189 @@
+"""Files become vectors: a job in the background, one file at a time, each step kept before the next begins.
+
+A file's stages are in the catalogue (`catalogue/work.py`). Whatever ends the program, the job goes on where it was: at
+the first passage without a vector, or by writing a file into its index once more, which changes nothing that is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
+from ollama_proxy.domain.caller import ANYBODY, Caller
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.library import Store
+from ollama_proxy.domain.vectors import Embedder, EmbedWish, VectorSpace
+from ollama_proxy.net.task import spawn
+from ollama_proxy.vectors.catalogue import files, stores, work
+from ollama_proxy.vectors.catalogue.database import Catalogue
+from ollama_proxy.vectors.catalogue.work import Task
+from ollama_proxy.vectors.chunking import cut
+from ollama_proxy.vectors.index import Index, IndexProblem
+from ollama_proxy.vectors.readers.child import read_safely
+from ollama_proxy.vectors.readers.problem import Unreadable
+from ollama_proxy.vectors.shelf import Shelf
+
+_log = logging.getLogger(__name__)
+_WAY_IN = "vector store ingest"
+_PUBLISHED_AT_ONCE = 1000
+_PAUSE_S = 5.0
+_RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+#: Faults of the request itself: asking again changes nothing.
+_FINAL = frozenset(
+    (ErrorKind.INVALID_REQUEST, ErrorKind.TOO_LARGE, ErrorKind.MODEL_NOT_FOUND, ErrorKind.PERMISSION_DENIED)
+)
+
+
+class IngestRules(msgspec.Struct, frozen=True):
+    """How files are read: `target` as the annotation of that name, `batch` passages at a time."""
+
+    target: str = ""
+    batch: int = 64
+    most_chars: int = 20_000_000
+
+
+class Ingest:
+    """The job."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        shelf: Shelf,
+        index_of: Callable[[Store], Index],
+        embedder: Embedder,
+        now_s: Callable[[], float],
+        rules: IngestRules,
+        pause: Callable[[], str],
+        caller_of: Callable[[str], Caller | None],
+    ) -> None:
+        """`pause` says why not to work now, "" to go on; `caller_of` is whose limits hold for an owner's files."""
+        self._catalogue = catalogue
+        self._shelf = shelf
+        self._index_of = index_of
+        self._embedder = embedder
+        self._now_s = now_s
+        self._rules = rules
+        self._pause = pause
+        self._caller_of = caller_of
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failures = 0
+        #: Why the job stands still, "" while it does not.
+        self.waits_for = ""
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._news.set()
+        if self._task is None:
+            self._task = spawn(self._run(), "read files into vector stores")
+
+    async def stop(self) -> None:
+        """End where it is; the next start goes on from there."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            self._news.clear()
+            try:
+                worked = await self.step()
+                self._failures, self.waits_for = 0, self.waits_for if not worked else ""
+                wait_s = 0.0 if worked else (_PAUSE_S if self.waits_for else None)
+            except (ProxyError, IndexProblem) as error:
+                wait_s = _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
+                self._failures += 1
+                self.waits_for = str(error)
+                _log.warning("reading files into vector stores goes on in %.0f s: %s", wait_s, error)
+            if wait_s != 0:
+                await self._wait(wait_s)
+
+    async def _wait(self, wait_s: float | None) -> None:
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def step(self) -> bool:
+        """Do the next thing; whether there was any. Raises `ProxyError` or `IndexProblem` for what may go away."""
+        await self._clear_out()
+        task = await self._catalogue.run(work.next_task)
+        if task is None:
+            self.waits_for = ""
+            return False
+        store = await self._catalogue.run(stores.store_by_n, task.store_n)
+        assert store is not None
+        if task.stage == "leaving":
+            await self._index_of(store).delete(stores.collection_of(store), [task.n])
+            await self._catalogue.run(work.forget, task)
+        elif task.stage == "publishing":
+            await self._publish(task, store)
+        elif why := self._pause():
+            self.waits_for = why
+            return False
+        else:
+            await self._go_on(task, store)
+        return True
+
+    async def _clear_out(self) -> None:
+        """Delete what is over, or was asked to be deleted."""
+        now_s = int(self._now_s())
+        for ident in await self._catalogue.run(files.expired_files, now_s):
+            await self._catalogue.run(files.remove_file, ident)
+            await self._shelf.delete(ident)
+        for store in await self._catalogue.run(stores.leaving_stores, now_s):
+            await self._index_of(store).drop(stores.collection_of(store))
+            await self._catalogue.run(stores.forget_store, store.n)
+
+    async def _go_on(self, task: Task, store: Store) -> None:
+        """One step of a file that is waiting: read it, or make some vectors, or begin to publish it."""
+        try:
+            if task.passages is None:
+                await self._read(task)
+                return
+            texts = await self._catalogue.run(work.next_texts, task, self._rules.batch)
+            if texts:
+                await self._embed(task, store, texts)
+            elif await self._catalogue.run(work.begin_publishing, task):
+                await self._publish(task, store)
+        except Unreadable as error:
+            await self._catalogue.run(work.fail, task, error.code, error.message)
+        except ProxyError as error:
+            if error.kind not in _FINAL:
+                raise
+            await self._catalogue.run(work.fail, task, "server_error", error.message)
+
+    async def _read(self, task: Task) -> None:
+        content = await self._shelf.get(task.file)
+        text = await read_safely(task.name, content, self._rules.most_chars)
+        spans = await asyncio.to_thread(cut, text, task.chunking)
+        await self._catalogue.run(work.keep_passages, task, text, spans)
+
+    async def _embed(self, task: Task, store: Store, texts: list[tuple[int, str]]) -> None:
+        space = VectorSpace(store.model, store.digest, store.dimensions) if store.dimensions else None
+        annotations = Annotations(target=self._rules.target) if self._rules.target else NO_ANNOTATIONS
+        caller = self._caller_of(task.owner) or ANYBODY
+        wish = EmbedWish(_WAY_IN, caller, annotations, space)
+        made = await self._embedder.embed([text for _, text in texts], store.model, wish)
+        found = made.space
+        if not store.dimensions:
+            await self._catalogue.run(stores.settle_space, store.n, found.model, found.digest, found.dimensions)
+        await self._catalogue.run(work.keep_vectors, task, [place for place, _ in texts], made.vectors)
+
+    async def _publish(self, task: Task, store: Store) -> None:
+        """Write a file into its index: in pieces, seen by nobody before the last is there."""
+        fresh = await self._catalogue.run(stores.store_by_n, store.n)
+        index, name = self._index_of(store), stores.collection_of(store)
+        await index.delete(name, [task.n])
+        behind = 0
+        while points := await self._catalogue.run(work.points_behind, task.n, behind, _PUBLISHED_AT_ONCE):
+            assert fresh is not None
+            await index.put(name, fresh.dimensions, points)
+            behind = points[-1].id
+        await self._catalogue.run(work.complete, task.n)

@@ -1,0 +1,195 @@
+"""What the APIs ask of files and stores (`domain/library.py`), over catalogue, shelf, indices and the job."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ollama_proxy.domain.caller import Caller
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.library import (
+    Attached,
+    Attributes,
+    Batch,
+    Chunking,
+    Hit,
+    KeptFile,
+    Page,
+    Query,
+    Store,
+    Wanted,
+)
+from ollama_proxy.domain.vectors import Embedder
+from ollama_proxy.vectors.catalogue import attachments, files, lookup, stores
+from ollama_proxy.vectors.catalogue.database import Catalogue
+from ollama_proxy.vectors.index import Index
+from ollama_proxy.vectors.ingest import Ingest
+from ollama_proxy.vectors.search import Searcher
+from ollama_proxy.vectors.shelf import Shelf
+
+
+class LibraryRules(msgspec.Struct, frozen=True):
+    """Limits, and what a new store is like unless it says otherwise."""
+
+    max_file_bytes: int
+    max_owner_bytes: int
+    backend: str
+    model: str
+    chunking: Chunking
+
+
+def make_id(kind: str) -> str:
+    """An id that nobody can guess: a word such as `file-` or `vs_`, and 24 hexadecimal digits."""
+    return kind + secrets.token_hex(12)
+
+
+class VectorLibrary:
+    """The library."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        shelf: Shelf,
+        index_of: Callable[[Store], Index],
+        embedder: Embedder,
+        ingest: Ingest,
+        now_s: Callable[[], float],
+        rules: LibraryRules,
+    ) -> None:
+        self._catalogue = catalogue
+        self._shelf = shelf
+        self._ingest = ingest
+        self._now_s = now_s
+        self.rules = rules
+        self._searcher = Searcher(catalogue, index_of, embedder)
+
+    @property
+    def max_file_bytes(self) -> int:
+        return self.rules.max_file_bytes
+
+    def _now(self) -> int:
+        return int(self._now_s())
+
+    # -- files -----------------------------------------------------------------------
+
+    async def add_file(self, caller: Caller, name: str, purpose: str, content: bytes, keep_s: int | None) -> KeptFile:
+        if len(content) > self.rules.max_file_bytes:
+            told = f"the file has {len(content)} bytes; {self.rules.max_file_bytes} are allowed (vectors.max_file_mb)"
+            raise ProxyError(ErrorKind.TOO_LARGE, told)
+        used = await self._catalogue.run(files.used_bytes, caller.name)
+        if used + len(content) > self.rules.max_owner_bytes:
+            told = f"your files have {used} bytes already; {self.rules.max_owner_bytes} are allowed: delete some"
+            raise ProxyError(ErrorKind.TOO_LARGE, told)
+        now_s = self._now()
+        expires_s = None if keep_s is None else now_s + keep_s
+        file = KeptFile(make_id("file-"), caller.name, name, purpose, len(content), now_s, expires_s)
+        await self._shelf.put(file.id, content)
+        await self._catalogue.run(files.add_file, file)
+        return file
+
+    async def file(self, caller: Caller, file: str) -> KeptFile:
+        return await self._catalogue.run(files.find_file, caller, file)
+
+    async def files(self, caller: Caller, purpose: str, page: Page) -> tuple[Sequence[KeptFile], bool]:
+        return await self._catalogue.run(files.list_files, caller, purpose, page)
+
+    async def content(self, caller: Caller, file: str) -> bytes:
+        return await self._shelf.get((await self.file(caller, file)).id)
+
+    async def delete_file(self, caller: Caller, file: str) -> None:
+        found = await self.file(caller, file)
+        await self._catalogue.run(files.remove_file, found.id)
+        await self._shelf.delete(found.id)
+        self._ingest.wake()
+
+    # -- stores ----------------------------------------------------------------------
+
+    async def add_store(self, caller: Caller, made: Mapping[str, Any]) -> Store:
+        now_s, rules = self._now(), self.rules
+        store = Store(
+            n=0,
+            id=make_id("vs_"),
+            owner=caller.name,
+            name=made.get("name", ""),
+            description=made.get("description", ""),
+            metadata=made.get("metadata", {}),
+            created_s=now_s,
+            active_s=now_s,
+            expire_days=made.get("expire_days"),
+            backend=rules.backend,
+            model=made.get("model") or rules.model,
+            digest="",
+            dimensions=0,
+        )
+        return await self._catalogue.run(stores.add_store, store)
+
+    async def store(self, caller: Caller, store: str, *, by_name: bool = False) -> Store:
+        return await self._catalogue.run(stores.find_store, caller, store, by_name=by_name)
+
+    async def stores(self, caller: Caller, page: Page) -> tuple[Sequence[Store], bool]:
+        return await self._catalogue.run(stores.list_stores, caller, page)
+
+    async def change_store(self, caller: Caller, store: str, changes: Mapping[str, Any]) -> Store:
+        found = await self.store(caller, store)
+        return await self._catalogue.run(stores.change_store, found, changes)
+
+    async def delete_store(self, caller: Caller, store: str) -> None:
+        found = await self.store(caller, store)
+        await self._catalogue.run(stores.leave_store, found.n)
+        self._ingest.wake()
+
+    # -- files in stores ---------------------------------------------------------------
+
+    async def attach(
+        self, caller: Caller, store: str, wanted: Sequence[Wanted], *, batch: bool
+    ) -> tuple[Sequence[Attached], str]:
+        found = await self.store(caller, store)
+        for one in wanted:
+            await self.file(caller, one.file)
+        ident = make_id("vsfb_") if batch else ""
+        made = await self._catalogue.run(attachments.attach, found, wanted, self.rules.chunking, ident, self._now())
+        self._ingest.wake()
+        return made, ident
+
+    async def attached(self, caller: Caller, store: str, file: str) -> Attached:
+        found = await self.store(caller, store)
+        return await self._catalogue.run(attachments.find_attached, found, file)
+
+    async def attachments(
+        self, caller: Caller, store: str, status: str, batch: str, page: Page
+    ) -> tuple[Sequence[Attached], bool]:
+        found = await self.store(caller, store)
+        return await self._catalogue.run(attachments.list_attached, found, status, batch, page)
+
+    async def set_attributes(self, caller: Caller, store: str, file: str, attributes: Attributes) -> Attached:
+        found = await self.store(caller, store)
+        return await self._catalogue.run(attachments.set_attributes, found, file, attributes)
+
+    async def detach(self, caller: Caller, store: str, file: str) -> None:
+        found = await self.store(caller, store)
+        await self._catalogue.run(attachments.leave, found, file)
+        self._ingest.wake()
+
+    async def passages(self, caller: Caller, store: str, file: str) -> Sequence[str]:
+        found = await self.store(caller, store)
+        attached = await self._catalogue.run(attachments.find_attached, found, file)
+        return await self._catalogue.run(lookup.read_passages, found, attached.n)
+
+    async def batch(self, caller: Caller, store: str, batch: str) -> Batch:
+        found = await self.store(caller, store)
+        return await self._catalogue.run(attachments.find_batch, found, batch)
+
+    async def cancel_batch(self, caller: Caller, store: str, batch: str) -> Batch:
+        found = await self.store(caller, store)
+        return await self._catalogue.run(attachments.cancel_batch, found, batch)
+
+    # -- search ----------------------------------------------------------------------
+
+    async def search(self, caller: Caller, store: str, query: Query) -> Sequence[Hit]:
+        found = await self.store(caller, store)
+        hits, _ = await self._searcher.search(found, query, caller)
+        await self._catalogue.run(stores.touch_store, found.n, self._now())
+        return hits

@@ -1,0 +1,1 @@
+"""What is in a file, as text: what it is, and a reader for each kind."""

@@ -1,0 +1,65 @@
+"""What a file is, by its content first and its name second, and its text."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from ollama_proxy.vectors.readers.docx import read_docx
+from ollama_proxy.vectors.readers.html import read_html
+from ollama_proxy.vectors.readers.pdf import read_pdf
+from ollama_proxy.vectors.readers.problem import Unreadable
+from ollama_proxy.vectors.readers.tables import read_csv, read_json
+
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_BINARY = {".pdf": "a PDF document", ".docx": "a Word document"}
+_TEXTS = {".html": read_html, ".htm": read_html, ".xhtml": read_html, ".json": read_json}
+_DOCX_PART = b"word/"
+
+
+def read_text(name: str, content: bytes, most_chars: int) -> str:
+    """The text of a file. Raises `Unreadable` with a clause for whoever brought it."""
+    if not content.strip():
+        raise Unreadable("invalid_file", "the file is empty")
+    text = _read(PurePath(name).suffix.lower(), content, most_chars)
+    if len(text) > most_chars:
+        raise Unreadable("invalid_file", f"the file has more than {most_chars} characters of text")
+    if not text.strip():
+        raise Unreadable("invalid_file", "no text was found in the file; scanned pages have to be recognised first")
+    return text
+
+
+def _read(suffix: str, content: bytes, most_chars: int) -> str:
+    if content.startswith(b"%PDF-"):
+        return read_pdf(content, most_chars)
+    if content.startswith(_ZIP):
+        if suffix == ".docx" or _DOCX_PART in content:
+            return read_docx(content, most_chars)
+        raise Unreadable("unsupported_file", "archives are not read; bring the files in it one by one")
+    if suffix in _BINARY:
+        raise Unreadable("invalid_file", f"the name ends in {suffix}, but this is not {_BINARY[suffix]}")
+    text = decode(content)
+    if suffix in (".csv", ".tsv"):
+        return read_csv(text, "\t" if suffix == ".tsv" else ",")
+    reader = _TEXTS.get(suffix)
+    return reader(text) if reader is not None else text
+
+
+def decode(content: bytes) -> str:
+    """A text file's text: UTF-8, or UTF-16 that says so. Raises `Unreadable`."""
+    coding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    try:
+        text = content.decode(coding)
+    except UnicodeDecodeError as error:
+        told = f"byte {error.start} is not {coding.removesuffix('-sig').upper()}"
+        raise Unreadable("unsupported_file", f"this is not a text, a PDF or a Word document: {told}") from None
+    if "\0" in text:
+        raise Unreadable("unsupported_file", "this is not a text: it has zero bytes in it")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def needs_child(content: bytes) -> bool:
+    """Whether a file is read by a process of its own: what is packed, or takes a while, may not hold up anybody."""
+    return len(content) > _QUICK_BYTES or content.startswith((b"%PDF-", *_ZIP))
+
+
+_QUICK_BYTES = 256 * 1024

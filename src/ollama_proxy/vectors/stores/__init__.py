@@ -1,0 +1,1 @@
+"""Kinds of places for vectors, a file a kind."""

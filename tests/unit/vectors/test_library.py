@@ -1,0 +1,299 @@
+"""Files, stores and searches through the library, over real files on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.library import Attached, Page, Query, Wanted
+from tests.unit.vectors.corpus import ANN, BOB, Shop
+
+TEXTS: dict[str, str | bytes] = {
+    "baker.txt": "Bread is baked before dawn. The baker sells bread and cheese.",
+    "weather.md": "# Storm\n\nA storm came over the river. The river rose.",
+    "music.html": "<html><head><script>piano piano</script></head><body><p>A piano in tune</p></body></html>",
+}
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+def test_a_text_is_found_by_meaning_and_by_words_once_it_is_completed(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = await shop.library.add_store(ANN, {"name": "notes"})
+        await shop.bring(store.id, TEXTS)
+        assert await shop.library.search(ANN, store.id, Query(("bread",))) == ()
+        await shop.work()
+        dense = await shop.library.search(ANN, store.id, Query(("river storm",), text=0))
+        assert [hit.name for hit in dense][0] == "weather.md"
+        assert dense[0].score > dense[1].score
+        [words, *_] = await shop.library.search(ANN, store.id, Query(("baked dawn",), dense=0))
+        assert (words.name, words.score) == ("baker.txt", 1.0)
+        both = await shop.library.search(ANN, store.id, Query(("bread cheese baker",), most=1))
+        assert [hit.name for hit in both] == ["baker.txt"]
+        found = await shop.library.store(ANN, store.id)
+        assert found.counts.completed == 3 and found.dimensions == 8 and found.digest == "sha256:1"
+        await shop.close()
+
+    run(ask())
+
+
+def test_a_passage_says_where_it_stands_in_the_text(tmp_path: Path) -> None:
+    text = "\n\n".join(f"Paragraph {number} is about wine and clock number {number}." for number in range(20))
+
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = await shop.library.add_store(ANN, {})
+        [file] = await shop.bring(store.id, {"long.txt": text})
+        await shop.work()
+        hits = await shop.library.search(ANN, store.id, Query(("clock number 17",), most=50))
+        assert all(text[hit.start : hit.end] == hit.text for hit in hits)
+        assert "17" in hits[0].text
+        assert "".join(await shop.library.passages(ANN, store.id, file.file)).replace("\n", "") == text.replace(
+            "\n", ""
+        )
+        await shop.close()
+
+    run(ask())
+
+
+def test_attributes_limit_a_search_and_can_be_changed(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = await shop.library.add_store(ANN, {})
+        files = await shop.bring(store.id, TEXTS)
+        await shop.work()
+
+        async def names(filters: dict[str, Any], **weights: float) -> set[str]:
+            query = Query(("bread river piano",), filters=filters, **weights)
+            return {hit.name for hit in await shop.library.search(ANN, store.id, query)}
+
+        one = {"type": "eq", "key": "name", "value": "baker.txt"}
+        for weights in ({}, {"dense": 0.0}, {"text": 0.0}):
+            assert await names(one, **weights) == {"baker.txt"}
+        assert await names({"type": "nin", "key": "name", "value": ["baker.txt"]}) == {"weather.md", "music.html"}
+        await shop.library.set_attributes(ANN, store.id, files[0].file, {"name": "other"})
+        assert await names(one) == set()
+        assert await names({"type": "eq", "key": "name", "value": "other"}, text=0.0) == {"baker.txt"}
+        await shop.close()
+
+    run(ask())
+
+
+def test_nobody_sees_what_belongs_to_another_key(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = await shop.library.add_store(ANN, {"name": "hers"})
+        [file, *_] = await shop.bring(store.id, TEXTS)
+        await shop.work()
+        library, page = shop.library, Page()
+        attempts = [
+            library.store(BOB, store.id),
+            library.store(BOB, "hers", by_name=True),
+            library.file(BOB, file.file),
+            library.content(BOB, file.file),
+            library.delete_file(BOB, file.file),
+            library.delete_store(BOB, store.id),
+            library.attached(BOB, store.id, file.file),
+            library.passages(BOB, store.id, file.file),
+            library.search(BOB, store.id, Query(("bread",))),
+            library.set_attributes(BOB, store.id, file.file, {}),
+            library.detach(BOB, store.id, file.file),
+        ]
+        for attempt in attempts:
+            with pytest.raises(ProxyError) as caught:
+                await attempt
+            assert caught.value.kind is ErrorKind.NOT_FOUND
+        assert (await library.stores(BOB, page), await library.files(BOB, "", page)) == (([], False), ([], False))
+        his = await library.add_store(BOB, {})
+        with pytest.raises(ProxyError):
+            await library.attach(BOB, his.id, [Wanted(file.file)], batch=False)
+        await shop.close()
+
+    run(ask())
+
+
+def test_what_is_deleted_is_found_no_more_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = await shop.library.add_store(ANN, {})
+        files = await shop.bring(store.id, TEXTS)
+        await shop.work()
+        await shop.library.detach(ANN, store.id, files[0].file)
+        assert "baker.txt" not in {hit.name for hit in await shop.library.search(ANN, store.id, Query(("bread",)))}
+        await shop.library.delete_file(ANN, files[1].file)
+        assert {hit.name for hit in await shop.library.search(ANN, store.id, Query(("river",)))} == {"music.html"}
+        await shop.work()
+        assert await shop.index.count(store.id) == 1
+        await shop.library.delete_store(ANN, store.id)
+        await shop.work()
+        assert await shop.index.count(store.id) == 0
+        assert [path.name for path in (tmp_path / "files").iterdir()] and len(await _left(shop)) == 0
+        await shop.close()
+
+    async def _left(shop: Shop) -> list[Any]:
+        return await shop.catalogue.run(lambda db: db.execute("SELECT * FROM passages").fetchall())
+
+    run(ask())
+
+
+def test_a_file_that_cannot_be_read_fails_by_itself_and_says_why(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = await shop.library.add_store(ANN, {})
+        bad = {"empty.txt": b"  ", "picture.txt": b"\x89PNG\r\n\x1a\n\0\0", "fake.pdf": b"no PDF at all"}
+        await shop.bring(store.id, {**bad, **TEXTS})
+        await shop.work()
+        attached, _ = await shop.library.attachments(ANN, store.id, "failed", "", Page())
+        told = {one.name: (one.error_code, one.error) for one in attached}
+        assert told["empty.txt"] == ("invalid_file", "the file is empty")
+        assert told["picture.txt"][0] == "unsupported_file" and told["fake.pdf"][0] == "invalid_file"
+        assert (await shop.library.store(ANN, store.id)).counts.completed == 3
+        await shop.close()
+
+    run(ask())
+
+
+def test_the_job_goes_on_after_any_step_and_does_nothing_twice(tmp_path: Path) -> None:
+    """Each step is a transaction of its own, so a kill is a start that ends between two of them."""
+    text = "\n\n".join(f"Bread number {number} with wine and cheese, and a clock." for number in range(40))
+
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = (await shop.library.add_store(ANN, {})).id
+        await shop.bring(store, {"a.txt": text, "b.txt": "A storm. " * 30})
+        asked: list[str] = []
+        for _ in range(200):
+            found = await shop.library.store(ANN, store)
+            if found.counts.completed == 2:
+                break
+            names = {hit.name for hit in await shop.library.search(ANN, store, Query(("bread storm",)))}
+            attached, _ = await shop.library.attachments(ANN, store, "completed", "", Page())
+            assert names <= {one.name for one in attached}
+            await shop.work(1)
+            asked += shop.embedder.asked
+            await shop.close()
+            shop = Shop(tmp_path)
+        whole: Attached
+        total = 0
+        for whole in (await shop.library.attachments(ANN, store, "", "", Page()))[0]:
+            assert whole.status == "completed" and whole.done == whole.passages
+            total += whole.done
+        searches = {"bread storm"}
+        assert len([one for one in asked if one not in searches]) == total
+        assert await shop.index.count(store) == total
+        await shop.close()
+
+    run(ask())
+
+
+def test_a_file_that_is_half_written_into_its_index_is_not_found_and_written_again(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = (await shop.library.add_store(ANN, {})).id
+        await shop.bring(store, TEXTS)
+        kept, shop.index.put = shop.index.put, _break_behind(shop.index.put)  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError):
+            await shop.work()
+        assert await shop.index.count(store) > 0
+        assert await shop.library.search(ANN, store, Query(("bread river piano",))) == ()
+        shop.index.put = kept  # type: ignore[method-assign]
+        await shop.work()
+        assert await shop.index.count(store) == 3
+        assert len(await shop.library.search(ANN, store, Query(("bread river piano",), text=0))) == 3
+        await shop.close()
+
+    def _break_behind(put: Any) -> Any:
+        async def put_and_break(*arguments: Any) -> None:
+            await put(*arguments)
+            raise RuntimeError("killed")
+
+        return put_and_break
+
+    run(ask())
+
+
+def test_faults_that_may_go_away_are_waited_for_and_others_fail_the_file(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = (await shop.library.add_store(ANN, {})).id
+        [file] = await shop.bring(store, {"a.txt": "bread"})
+        shop.embedder.fault = ProxyError(ErrorKind.NO_HEALTHY_BACKEND, "nobody is there")
+        with pytest.raises(ProxyError):
+            await shop.work()
+        assert (await shop.library.attached(ANN, store, file.file)).status == "in_progress"
+        shop.embedder.fault = ProxyError(ErrorKind.MODEL_NOT_FOUND, "model 'x' not found")
+        await shop.work()
+        found = await shop.library.attached(ANN, store, file.file)
+        assert (found.status, found.error_code, found.error) == ("failed", "server_error", "model 'x' not found")
+        shop.embedder.fault = None
+        await shop.library.attach(ANN, store, [Wanted(file.file)], batch=False)
+        await shop.work()
+        assert (await shop.library.attached(ANN, store, file.file)).status == "completed"
+        await shop.close()
+
+    run(ask())
+
+
+def test_the_job_pauses_and_batches_are_cancelled(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = (await shop.library.add_store(ANN, {})).id
+        files = [await shop.library.add_file(ANN, f"{n}.txt", "assistants", b"bread", None) for n in range(3)]
+        _, batch = await shop.library.attach(ANN, store, [Wanted(one.id) for one in files], batch=True)
+        shop.paused = "on battery"
+        await shop.work()
+        assert shop.ingest.waits_for == "on battery" and not shop.embedder.asked
+        assert (await shop.library.batch(ANN, store, batch)).counts.in_progress == 3
+        shop.paused = ""
+        await shop.work(3)
+        cancelled = await shop.library.cancel_batch(ANN, store, batch)
+        await shop.work()
+        assert (cancelled.status, cancelled.counts.completed, cancelled.counts.cancelled) == ("cancelled", 1, 2)
+        assert await shop.index.count(store) == 1
+        await shop.close()
+
+    run(ask())
+
+
+def test_stores_that_nobody_uses_and_files_whose_time_is_over_are_deleted(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = (await shop.library.add_store(ANN, {"expire_days": 1})).id
+        file = await shop.library.add_file(ANN, "a.txt", "assistants", b"bread", 3600)
+        shop.now_s += 80_000
+        await shop.library.search(ANN, store, Query(("bread",)))
+        shop.now_s += 80_000
+        await shop.work()
+        assert (await shop.library.store(ANN, store)).id == store
+        with pytest.raises(ProxyError):
+            await shop.library.file(ANN, file.id)
+        shop.now_s += 90_000
+        await shop.work()
+        with pytest.raises(ProxyError):
+            await shop.library.store(ANN, store)
+        await shop.close()
+
+    run(ask())
+
+
+def test_pages_of_a_list_follow_each_other(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        made = [(await shop.library.add_store(ANN, {"name": str(n)})).id for n in range(5)]
+        first, more = await shop.library.stores(ANN, Page(limit=2))
+        assert [one.id for one in first] == made[:2:-1] and more
+        rest, more = await shop.library.stores(ANN, Page(limit=9, after=first[-1].id))
+        assert [one.id for one in rest] == made[2::-1] and not more
+        up, _ = await shop.library.stores(ANN, Page(limit=9, ascending=True, before=made[2]))
+        assert [one.id for one in up] == made[:2]
+        await shop.close()
+
+    run(ask())
