@@ -21,19 +21,26 @@ EXAMPLES = "RELIABILITY_EXAMPLES"
 
 @dataclass(frozen=True, slots=True)
 class ProvenByTests:
-    """Files or node ids, and how many examples Hypothesis draws for each property (0: as many as the test says)."""
+    """Files or node ids, and how many examples Hypothesis draws for each property (0: as many as the test says).
+
+    `with_long` runs those marked as long as well, unless the run is quick. What a test prints last is quoted.
+    """
 
     nodes: Sequence[str]
     examples: int = 0
     quick_examples: int = 0
+    with_long: bool = False
 
     def run(self, setting: Setting) -> Outcome:
         """For `Row.run`. Skipped tests do not count as passed, and all skipped is not run."""
         examples = setting.of(self.examples, self.quick_examples)
         report = setting.work / "junit.xml"
+        limit_s = 600 if examples or self.with_long else 240
+        marks = ("-m", "") if self.with_long and not setting.quick else ()
         command = [
             *(sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", "-p", "bench.reliability.more_examples"),
-            *(f"--randomly-seed={setting.seed}", "-o", f"timeout={600 if examples else 240}", *self.nodes),
+            *(f"--randomly-seed={setting.seed}", "-o", f"timeout={limit_s}", *marks, *self.nodes),
+            *("-o", "junit_logging=system-out"),
         ]
         env = {
             **os.environ,
@@ -62,11 +69,19 @@ def _read(report: Path, took_s: float, examples: int) -> Outcome:
         found += f", {counts['skipped']} skipped ({_first_reason(suite)})"
     if examples:
         found += f"; {examples:,} examples a property"
+    found += "".join(f"; {words}" for words in _quote(suite))
     failed = [case.get("name", "") for case in suite.iter("testcase") if _is_bad(case)]
     if failed:
         found += f"; failed: {', '.join(failed[:5])}"
     figures = {"passed": passed, "failed": bad, "skipped": counts["skipped"], "took_s": round(took_s, 1)}
     return Outcome(not bad, found, figures)
+
+
+def _quote(suite: ElementTree.Element) -> list[str]:
+    """The last line that each test has printed."""
+    told = [(case.findtext("system-out") or "").strip().splitlines() for case in suite.iter("testcase")]
+    # Behind a ruled heading of pytest's own.
+    return [lines[-1][:200] for lines in told if lines and not lines[-1].startswith("---")]
 
 
 def _is_bad(case: ElementTree.Element) -> bool:
