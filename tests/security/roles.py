@@ -63,7 +63,7 @@ ROUTES = {
     """,
     "admin": """
         POST /api/signout · DELETE /api/user/keys/* · GET /proxy/decisions · GET /proxy/queue · POST /efficiency
-        POST /proxy/reload · GET /proxy/ledger
+        POST /proxy/reload · GET /proxy/ledger · GET /proxy/cache · DELETE /proxy/cache
     """,
 }
 #: Over gRPC itself. Methods that nobody has take a key, so that nobody without one learns which there are.

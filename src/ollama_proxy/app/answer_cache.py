@@ -7,19 +7,22 @@ lookups in stores that are not in memory.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from ollama_proxy.app.cache_books import CacheBooks
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.job import Job
+from ollama_proxy.app.registry import STORES, load_kind
 from ollama_proxy.cache.entry import Entry, gather, make_entry, may_be_kept, read_entry, write_entry
 from ollama_proxy.cache.key import Weights, find_key, find_weights, is_deterministic
 from ollama_proxy.cache.members import is_whole
 from ollama_proxy.cache.single_flight import Flight, Follower
-from ollama_proxy.cache.store import Holdings, Item, Store, Which, find_worth
+from ollama_proxy.cache.store import Item, Store, Which, find_worth
 from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.domain.answer import CacheNote, Finished, Outcome, Usage
 from ollama_proxy.domain.call import Call, Generation, Operation
@@ -27,9 +30,13 @@ from ollama_proxy.domain.caller import ANYBODY
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.names import canonical_model, matches_pattern
 from ollama_proxy.domain.ports import AnswerSink, Ticket
+from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.net.task import spawn
+from ollama_proxy.observability.metrics import Metrics
 
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE))
+#: How often it is looked how much is kept, for the metrics.
+_MEASURED_EVERY_S = 5.0
 _BYPASS, _MISS = CacheNote("bypass"), CacheNote("miss")
 
 
@@ -66,6 +73,12 @@ class AnswerCache:
     async def open(self) -> None:
         """Begin to use the store."""
         await self.store.open()
+
+    async def run(self) -> None:
+        """Look at what is held, for ever."""
+        while True:
+            self._books.holdings = await self.store.measure()
+            await asyncio.sleep(_MEASURED_EVERY_S)
 
     async def close(self) -> None:
         """Leave the store as it is to be found again."""
@@ -211,13 +224,34 @@ class AnswerCache:
 
     # -- for whoever runs the proxy -----------------------------------------------------------
 
-    async def purge(self, which: Which) -> int:
-        """Let go of some answers; how many."""
-        return await self.store.purge(which)
+    async def describe(self) -> dict[str, object]:
+        held = self._books.holdings = await self.store.measure()
+        found: dict[str, object] = {
+            "type": self._settings.type,
+            "entries": held.entries,
+            "bytes": held.size_bytes,
+            "max_bytes": round(self._settings.max_size_mb * 1e6),
+            "ttl_seconds": self._settings.ttl_seconds,
+            "evicted": held.evicted,
+            **self._books.count(),
+        }
+        return found | {"problem": held.problem} if held.problem else found
 
-    async def measure(self) -> Holdings:
-        """What is held."""
-        return await self.store.measure()
+    async def let_go(self, model: str | None, key: str | None, older_than_s: float | None) -> int:
+        until = None if older_than_s is None else self._books.unix_clock() - older_than_s
+        return await self.store.purge(Which(model, key, until))
+
+
+def build_cache(
+    settings: Cache, dispatcher: Dispatcher, record: Callable[[LedgerRow], None], metrics: Metrics
+) -> AnswerCache | None:
+    """As configured, None for none; `record` takes rows of the ledger."""
+    if not settings.enabled:
+        return None
+    store: Store = load_kind(STORES, settings.type)(settings, os.environ)
+    books = CacheBooks(dispatcher.books, dispatcher.decisions, record)
+    metrics.add(books)
+    return AnswerCache(store, settings, dispatcher, books)
 
 
 class _Over:

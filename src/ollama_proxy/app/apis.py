@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ollama_proxy.api.cache.routes import CachePages
 from ollama_proxy.api.compute.rpc import RpcApi
 from ollama_proxy.api.decisions.routes import DecisionApi
 from ollama_proxy.api.responses.routes import ResponsesApi
@@ -21,6 +22,11 @@ def build_rpc(proxy: Proxy) -> RpcApi:
 def build_decisions(proxy: Proxy) -> DecisionApi:
     """The pages about decisions."""
     return DecisionApi(proxy.inquiry)
+
+
+def build_cache_pages(proxy: Proxy) -> CachePages:
+    """The page about kept answers."""
+    return CachePages(proxy.cache)
 
 
 def build_responses(proxy: Proxy) -> ResponsesApi:

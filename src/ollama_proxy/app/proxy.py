@@ -20,6 +20,7 @@ from ollama_proxy.app.access.audit import AuditLog, audit_path
 from ollama_proxy.app.access.guard import Guard, make_limiter
 from ollama_proxy.app.access.keyring import Keyring
 from ollama_proxy.app.activation import take_activated
+from ollama_proxy.app.answer_cache import AnswerCache, build_cache
 from ollama_proxy.app.departure import Departure
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embedding import EmbeddedBackend
@@ -128,6 +129,8 @@ class Proxy:
             prefixes=PrefixBook() if config.routing.prefix_affinity else None,
         )
         self._dispatcher.continues = config.routing.continuation == "auto"
+        #: Answers that are kept; None for none.
+        self.cache: AnswerCache | None = build_cache(config.cache, self._dispatcher, self._energy.record, self._metrics)
         self._embeds = EmbedDesk(self._dispatcher)
         #: For rooms that need vectors themselves.
         self.embedder = DeskEmbedder(self._embeds, self.fleet, self.make_request_id, self._default_embedding_model)
@@ -190,6 +193,8 @@ class Proxy:
         move = self._ports.prepare(self.config)
         if heritage is None:
             await self._ports.commit(move)
+        if self.cache is not None:
+            await self.cache.open()
         self._energy.start()
         self._energy.recall_spending(self._budget, self._loop.time())
         await self._prober.probe_all()
@@ -208,6 +213,8 @@ class Proxy:
         self._tasks.append(spawn(self._prober.run(), "probes"))
         self._tasks.append(spawn(self._sweep(), "sweep"))
         self._tasks.append(spawn(self._memory.run(), "keep what was learned"))
+        if self.cache is not None:
+            self._tasks.append(spawn(self.cache.run(), "look at the cache"))
         self._tasks.append(spawn(self._energy.accounting.run(self._loop.time), "energy"))
         self._tasks.append(spawn(self._energy.watch_heat(), "watch temperatures"))
         if self._decision_file is not None:
@@ -267,6 +274,8 @@ class Proxy:
         await self._roster.close()
         if self._passage is not None:
             await self._passage.close()
+        if self.cache is not None:
+            await self.cache.close()
         self._energy.stop(self._loop.time())
         self._memory.save()
         if self._decision_file is not None:
@@ -362,6 +371,9 @@ class Proxy:
     def submit(self, call: Call, sink: AnswerSink) -> Ticket:
         if call.operation is _EMBED:
             return self._embeds.submit(call, sink)
+        cache = self.cache
+        if cache is not None and (call.annotations.cache_enabled or cache.has_defaults) and cache.is_asked(call):
+            return cache.submit(call, sink)
         return self._dispatcher.submit(call, sink)
 
     def _default_embedding_model(self) -> str:

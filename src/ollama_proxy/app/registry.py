@@ -28,6 +28,7 @@ HTTP_APIS = {
     "openai": "ollama_proxy.api.openai.routes:OpenAiApi",
     "responses": "ollama_proxy.app.apis:build_responses",
     "decisions": "ollama_proxy.app.apis:build_decisions",
+    "cache": "ollama_proxy.app.apis:build_cache_pages",
 }
 
 #: Power meters; each is made with a root folder and `MeterOptions`. The first five are found without being configured.

@@ -219,14 +219,14 @@ class Flight:
     def finish(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self._ticket = None
-        self._ended(self)
         self._tell_all()
+        self._ended(self)
 
     def fail(self, error: ProxyError) -> None:
         self._error = error
         self._ticket = None
-        self._ended(self)
         self._tell_all()
+        self._ended(self)
 
     def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
         raise AssertionError(f"a raw answer ({status} {content_type!r}, {length} bytes) is not kept")

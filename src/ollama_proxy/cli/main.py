@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ollama_proxy.cli import check, doctor, explain, keys, lab, ledger, replay, start
+from ollama_proxy.cli import cache, check, doctor, explain, keys, lab, ledger, replay, start
 
 app = typer.Typer(
     name="ollama-proxy",
@@ -17,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(lab.app, name="lab")
+app.add_typer(cache.app, name="cache")
 app.command("check")(check.check)
 app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)

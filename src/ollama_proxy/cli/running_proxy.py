@@ -25,6 +25,7 @@ def ask(
     accept: str = "application/json",
     *,
     gone: bytes | None = None,
+    method: str | None = None,
 ) -> bytes:
     """The body of the answer. Ends the command with a sentence where there is none, or a refusal.
 
@@ -35,7 +36,7 @@ def ask(
     if key:
         headers["Authorization"] = f"Bearer {key}"
     try:
-        request = urllib.request.Request(url.rstrip("/") + path, body, headers)
+        request = urllib.request.Request(url.rstrip("/") + path, body, headers, method=method)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             found: bytes = answer.read()
             return found

@@ -220,6 +220,17 @@ class Control(Protocol):
         """Take up the configuration as it is now: the keys that have changed. Raises `ProxyError` that says why not."""
 
 
+class KeptAnswers(Protocol):
+    """What whoever runs the proxy may ask of the cache."""
+
+    async def describe(self) -> Mapping[str, object]:
+        """Where answers lie, how many, what was asked of them and what they saved; units in the names."""
+
+    async def let_go(self, model: str | None, key: str | None, older_than_s: float | None) -> int:
+        """Drop the answers of a model (its canonical name), of an API key (its name) or of an age; None for all. How
+        many there were."""
+
+
 class AttemptSink(Protocol):
     """One attempt's answer: either raw bytes in the client's dialect or events, then one end."""
 

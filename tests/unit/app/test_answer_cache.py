@@ -12,7 +12,7 @@ from ollama_proxy.app.answer_cache import AnswerCache
 from ollama_proxy.app.cache_books import CacheBooks
 from ollama_proxy.cache.key import Weights, find_key
 from ollama_proxy.cache.memory import MemoryStore
-from ollama_proxy.cache.store import Bounds, Which
+from ollama_proxy.cache.store import Bounds
 from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
@@ -467,7 +467,7 @@ def test_purging_lets_go() -> None:
     scene = Scene()
     scene.ask()
     scene.answer()
-    assert asyncio.run(scene.cache.purge(Which(model=MODEL))) == 1
+    assert asyncio.run(scene.cache.let_go(MODEL, None, None)) == 1
     scene.ask()
     assert len(scene.attempts) == 2
 

@@ -1,0 +1,209 @@
+"""The cache behind every way in: the same answer comes back in each dialect, and nobody makes it twice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+
+from ollama_proxy.api.gen.compute.v1 import compute_pb2
+from tests.support.lab import NAMES, LabProcess
+from tests.support.proxy import ProxyProcess
+
+pytestmark = pytest.mark.e2e
+MODEL = "qwen2.5:0.5b"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def question() -> str:
+    """Nobody has asked it before."""
+    return f"Question {next(_numbers)} of the cache: why?"
+
+
+def post(
+    proxy: ProxyProcess, path: str, document: dict[str, Any], *, asks: str = "true"
+) -> tuple[str | None, dict[str, str], bytes]:
+    """What the cache did, the head, the body."""
+    headers = {"Content-Type": "application/json", **({"X-Cache-Enabled": asks} if asks else {})}
+    request = urllib.request.Request(proxy.url + path, json.dumps(document).encode(), headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        head = {name.lower(): value for name, value in answer.headers.items()}
+        return head.get("x-cache"), head, answer.read()
+
+
+def chat(question: str, stream: bool) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}]
+    return {"model": MODEL, "messages": messages, "stream": stream, "options": {"temperature": 0}}
+
+
+def ollama_text(body: bytes) -> str:
+    return "".join(json.loads(line)["message"]["content"] for line in body.splitlines())
+
+
+def openai_text(body: bytes) -> str:
+    if body.startswith(b"{"):
+        text: str = json.loads(body)["choices"][0]["message"]["content"]
+        return text
+    chunks = [json.loads(line[6:]) for line in body.splitlines() if line.startswith(b"data: {")]
+    return "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks if one["choices"])
+
+
+def anthropic_text(body: bytes) -> str:
+    if body.startswith(b"{"):
+        return "".join(block["text"] for block in json.loads(body)["content"])
+    events = [json.loads(line[6:]) for line in body.splitlines() if line.startswith(b"data: {")]
+    return "".join(one["delta"]["text"] for one in events if one["type"] == "content_block_delta")
+
+
+def count_requests(lab: LabProcess) -> int:
+    return sum(lab.state(name)["requests"] for name in NAMES)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_comes_back_in_every_dialect(
+    lab_proxy: ProxyProcess, lab: LabProcess, question: str, stream: bool
+) -> None:
+    state, head, body = post(lab_proxy, "/api/chat", chat(question, not stream))
+    assert state == "miss"
+    text = ollama_text(body)
+    assert text
+    before = count_requests(lab)
+    maker = head["x-backend-used"]
+    openai = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": question}],
+        "stream": stream,
+        "temperature": 0,
+    }
+    asked: list[tuple[str, dict[str, Any], Callable[[bytes], str]]] = [
+        ("/api/chat", chat(question, stream), ollama_text),
+        ("/v1/chat/completions", openai, openai_text),
+    ]
+    for path, document, read in asked:
+        state, head, body = post(lab_proxy, path, document)
+        assert (state, read(body), head["x-backend-used"]) == ("hit", text, maker), path
+        assert int(head["x-cache-age"]) >= 0
+        assert head["x-routing-reason"].startswith("from the cache")
+    assert count_requests(lab) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "read"),
+    [
+        ("/v1/messages", {"max_tokens": 30}, anthropic_text),
+        ("/v1/chat/completions", {"max_tokens": 30}, openai_text),
+    ],
+)
+def test_streams_and_whole_answers_are_the_same(
+    lab_proxy: ProxyProcess, question: str, path: str, more: dict[str, Any], read: Callable[[bytes], str]
+) -> None:
+    messages = [{"role": "user", "content": question}]
+    document = {"model": MODEL, "messages": messages, "temperature": 0, **more}
+    state, _, streamed = post(lab_proxy, path, document | {"stream": True})
+    again, _, whole = post(lab_proxy, path, document)
+    third, _, streamed_again = post(lab_proxy, path, document | {"stream": True})
+    assert (state, again, third) == ("miss", "hit", "hit")
+    assert read(streamed) == read(whole) == read(streamed_again) != ""
+
+
+def test_grpc_says_where_it_comes_from(lab_proxy: ProxyProcess, question: str) -> None:
+    wishes = compute_pb2.JobAnnotations(cache_enabled=True)
+    asked = compute_pb2.GenerateRequest(prompt=question, model=MODEL, annotations=wishes)
+    with grpc.insecure_channel(lab_proxy.grpc) as channel:
+        whole = channel.unary_unary(
+            "/compute.v1.ComputeService/Generate",
+            compute_pb2.GenerateRequest.SerializeToString,
+            compute_pb2.GenerateResponse.FromString,
+        )
+        streamed = channel.unary_stream(
+            "/compute.v1.ComputeService/GenerateStream",
+            compute_pb2.GenerateRequest.SerializeToString,
+            compute_pb2.GenerateStreamResponse.FromString,
+        )
+        first, call = whole.with_call(asked, timeout=30)
+        assert not first.from_cache
+        assert dict(call.trailing_metadata())["x-cache"] == "miss"
+        second, call = whole.with_call(asked, timeout=30)
+        assert second.from_cache
+        assert second.response == first.response
+        assert second.backend_used == first.backend_used
+        assert second.stats.energy_wh == 0
+        stream = streamed(asked, timeout=30)
+        assert "".join(one.token for one in stream) == first.response
+        assert dict(stream.trailing_metadata())["x-cache"] == "hit"
+    _, _, body = post(lab_proxy, "/compute/v1/generate", {"prompt": question, "model": MODEL})
+    assert json.loads(body)["fromCache"] is True, body
+
+
+def test_equal_requests_at_once_reach_one_device_once(lab_proxy: ProxyProcess, lab: LabProcess, question: str) -> None:
+    before = count_requests(lab)
+    with ThreadPoolExecutor(24) as pool:
+        found = list(pool.map(lambda _: post(lab_proxy, "/api/chat", chat(question, True)), range(24)))
+    assert count_requests(lab) == before + 1
+    assert len({ollama_text(body) for _, _, body in found}) == 1
+    assert sorted(state or "" for state, _, _ in found).count("miss") == 1
+
+
+def test_the_page_and_the_command_show_and_purge(lab_proxy: ProxyProcess, question: str) -> None:
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-P", "-m", "ollama_proxy", "cache", *arguments, "--url", lab_proxy.url]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+    document = chat(question, False)
+    post(lab_proxy, "/api/chat", document)
+    with urllib.request.urlopen(f"{lab_proxy.url}/proxy/cache") as answer:
+        found = json.load(answer)
+    assert found["type"] == "memory"
+    assert found["entries"] >= 1
+    assert found["bytes"] > 256
+    assert "Answers" in run("show")
+    assert run("purge", "--model", "another") == "0 answers are gone\n"
+    assert run("purge", "--older-than", "3600") == "0 answers are gone\n"
+    assert post(lab_proxy, "/api/chat", document)[0] == "hit"
+    assert run("purge", "--model", MODEL) == f"{found['entries']} answers are gone\n"
+    assert json.loads(run("show", "--json"))["entries"] == 0
+    assert post(lab_proxy, "/api/chat", document)[0] == "miss"
+    request = urllib.request.Request(f"{lab_proxy.url}/proxy/cache?modle=x", method="DELETE")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code == 400
+    assert "modle" in refused.value.read().decode()
+
+
+def test_it_is_asked_for_and_said_when_it_cannot_be(lab_proxy: ProxyProcess, question: str) -> None:
+    document = chat(question, False)
+    assert post(lab_proxy, "/api/chat", document, asks="")[0] is None
+    assert post(lab_proxy, "/api/chat", document)[0] == "miss"
+    assert post(lab_proxy, "/api/chat", document, asks="")[0] is None
+    assert post(lab_proxy, "/api/chat", document, asks="false")[0] is None
+    body = {"model": MODEL, "messages": document["messages"], "logit_bias": {"1": 1}}
+    assert post(lab_proxy, "/v1/chat/completions", body)[0] == "bypass"
+    body = {"model": MODEL, "prompt": question, "options": {"routing": {"cache_enabled": True}}, "stream": False}
+    assert [post(lab_proxy, "/api/generate", body, asks="")[0] for _ in range(2)] == ["miss", "hit"]
+
+
+def test_what_it_saved_is_in_the_ledger_the_metrics_and_on_record(lab_proxy: ProxyProcess, question: str) -> None:
+    post(lab_proxy, "/api/chat", chat(question, False))
+    _, head, _ = post(lab_proxy, "/api/chat", chat(question, False))
+    with urllib.request.urlopen(f"{lab_proxy.url}/proxy/decisions/{head['x-decision-id']}") as answer:
+        record = json.load(answer)
+    assert record["result"] == "from the cache"
+    assert record["saved_joules"] > 0
+    with urllib.request.urlopen(f"{lab_proxy.url}/proxy/ledger?by=backend") as answer:
+        groups = {one["name"]: one for one in json.load(answer)["groups"]}
+    assert groups["cache"]["joules"] == 0
+    assert groups["cache"]["saved_j"] >= record["saved_joules"] * 0.99
+    with urllib.request.urlopen(f"{lab_proxy.url}/metrics") as answer:
+        page = answer.read().decode()
+    assert 'ollama_proxy_cache_requests_total{result="hit"}' in page
+    assert "ollama_proxy_cache_saved_joules_total" in page
