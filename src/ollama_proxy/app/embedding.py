@@ -1,10 +1,11 @@
-"""The embedded model as a backend that joins the fleet when its child process is ready, and leaves when it is not."""
+"""An embedded model as a backend that joins the fleet when its child process is ready, and leaves when it is not."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from ollama_proxy.app.upstreams import build_embedded
 from ollama_proxy.backends.embedded.supervisor import EmbeddedModel, Supervisor, find_model
@@ -15,32 +16,47 @@ from ollama_proxy.net.task import spawn
 _log = logging.getLogger(__name__)
 
 _START_S = 30.0
-ID = "embedded"
+
+
+#: A model to serve with the backend that it becomes at a host and a port, or a sentence that says what is missing.
+Found = tuple[EmbeddedModel, Callable[[str, int], Backend]] | str
+
+
+def find_writer(config: Embedded) -> Found:
+    """The model that writes, for when nobody else does. May take a moment."""
+    model = find_model(config.model_path)
+    return model if isinstance(model, str) else (model, partial(build_embedded, model=model.name))
 
 
 class EmbeddedBackend:
     """Ties the supervisor to the fleet."""
 
     def __init__(
-        self, config: Embedded, join: Callable[[Backend], Awaitable[None]], leave: Callable[[str], None]
+        self,
+        find: Callable[[], Found],
+        threads: int,
+        join: Callable[[Backend], Awaitable[None]],
+        leave: Callable[[str], None],
     ) -> None:
-        self._config = config
+        self._find = find
+        self._threads = threads
         self._join = join
         self._leave = leave
         self._supervisor: Supervisor | None = None
-        self._model: EmbeddedModel | None = None
+        self._build: Callable[[str, int], Backend] | None = None
+        self._name = ""
         self._ready = asyncio.Event()
         self.problem = ""
 
     async def start(self) -> None:
         """Start the child and wait until it serves; a model that cannot be had is told, not raised."""
-        model = find_model(self._config.model_path)
-        if isinstance(model, str):
-            self.problem = model
-            _log.warning("no embedded model: %s", model)
+        found = await asyncio.to_thread(self._find)
+        if isinstance(found, str):
+            self.problem = found
+            _log.warning("no embedded model: %s", found)
             return
-        self._model = model
-        self._supervisor = Supervisor(model, self._config.threads, self._up, self._down)
+        model, self._build = found
+        self._supervisor = Supervisor(model, self._threads, self._up, self._down)
         self._supervisor.start()
         try:
             async with asyncio.timeout(_START_S):
@@ -58,11 +74,13 @@ class EmbeddedBackend:
         spawn(self._enter(host, port), "embedded model joins")
 
     async def _enter(self, host: str, port: int) -> None:
-        assert self._model is not None
-        await self._join(build_embedded(host, port, self._model.name))
+        assert self._build is not None
+        backend = self._build(host, port)
+        self._name = backend.spec.id
+        await self._join(backend)
         self.problem = ""
         self._ready.set()
 
     def _down(self, reason: str) -> None:
         self.problem = reason
-        self._leave(ID)
+        self._leave(self._name)

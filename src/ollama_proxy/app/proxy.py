@@ -23,9 +23,8 @@ from ollama_proxy.app.activation import take_activated
 from ollama_proxy.app.answer_cache import AnswerCache, build_cache
 from ollama_proxy.app.departure import Departure
 from ollama_proxy.app.dispatch import Dispatcher
-from ollama_proxy.app.embedding import EmbeddedBackend
-from ollama_proxy.app.embeds.desk import EmbedDesk
-from ollama_proxy.app.embeds.embedder import DeskEmbedder
+from ollama_proxy.app.embedding import EmbeddedBackend, find_writer
+from ollama_proxy.app.embeds.room import EmbedRoom
 from ollama_proxy.app.energy_desk import EnergyDesk, find_root
 from ollama_proxy.app.front import Front
 from ollama_proxy.app.garbage import Garbage
@@ -61,6 +60,7 @@ from ollama_proxy.domain.ports import (
     Ticket,
     UploadSink,
 )
+from ollama_proxy.domain.vectors import Embedder
 from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.energy.ledger.summary import Accounting as AccountingRule
 from ollama_proxy.energy.ledger.summary import By
@@ -131,9 +131,7 @@ class Proxy:
         self._dispatcher.continues = config.routing.continuation == "auto"
         #: Answers that are kept; None for none.
         self.cache: AnswerCache | None = build_cache(config.cache, self._dispatcher, self._energy.record, self._metrics)
-        self._embeds = EmbedDesk(self._dispatcher)
-        #: For rooms that need vectors themselves.
-        self.embedder = DeskEmbedder(self._embeds, self.fleet, self.make_request_id, self._default_embedding_model)
+        self._embeds = EmbedRoom(config, self._dispatcher, self._roster)
         self._pressure = _pressure(config)
         self._dispatcher.hedges = _hedges(config)
         #: Where the pages about decisions ask.
@@ -143,7 +141,8 @@ class Proxy:
         self._memory = Memory(config.learning, self._dispatcher)
         self._dispatcher.listener.ask = lambda name: spawn(self._ask_after(name), f"ask after {name}")
         self._placement = Placement(config.models.placement, config.routing.default_backend)
-        self._embedded = EmbeddedBackend(config.embedded, self._roster.join, self._roster.leave)
+        find = partial(find_writer, config.embedded)
+        self._embedded = EmbeddedBackend(find, config.embedded.threads, self._roster.join, self._roster.leave)
         pages = build_status_app(self)
         self._page_paths = frozenset(route.path.encode() for route in pages.routes if isinstance(route, Route))
         apis = [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS]
@@ -271,6 +270,7 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await self._embedded.stop()
+        await self._embeds.stop()
         await self._roster.close()
         if self._passage is not None:
             await self._passage.close()
@@ -349,6 +349,7 @@ class Proxy:
         self._dispatcher.substitutes = _canonical_substitutes(config)
         self._dispatcher.admission.bounds = _bounds(config)
         self._dispatcher.hedges = _hedges(config)
+        self._embeds.adopt(config)
         self._fleet.adapts = config.routing.adaptive_slots
         self._pressure = _pressure(config)
         self._dispatcher.max_attempts = _max_attempts(config)
@@ -370,14 +371,16 @@ class Proxy:
 
     def submit(self, call: Call, sink: AnswerSink) -> Ticket:
         if call.operation is _EMBED:
-            return self._embeds.submit(call, sink)
+            return self._embeds.desk.submit(call, sink)
         cache = self.cache
         if cache is not None and (call.annotations.cache_enabled or cache.has_defaults) and cache.is_asked(call):
             return cache.submit(call, sink)
         return self._dispatcher.submit(call, sink)
 
-    def _default_embedding_model(self) -> str:
-        return self.config.models.default
+    @property
+    def embedder(self) -> Embedder:
+        """For rooms that need vectors themselves."""
+        return self._embeds.embedder
 
     def name_default(self, call: Call) -> bool:
         default = self.config.models.default

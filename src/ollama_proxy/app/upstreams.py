@@ -9,6 +9,8 @@ from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.registry import BACKEND_GROUP, BACKENDS, load_kind
 from ollama_proxy.backends.anthropic.answers import StreamDecoder as AnthropicStream
 from ollama_proxy.backends.anthropic.backend import AnthropicBackend
+from ollama_proxy.backends.embedded.vectors import EmbeddedVectors, VectorFacts
+from ollama_proxy.backends.embedded.wordpiece import WordPieces
 from ollama_proxy.backends.ollama.backend import OllamaBackend
 from ollama_proxy.backends.openai.answers import StreamDecoder as OpenAiStream
 from ollama_proxy.backends.openai.backend import OpenAiBackend
@@ -28,6 +30,8 @@ EMBEDDED_WATTS = 10.0
 EMBEDDED_LATENCY_MS = 200.0
 EMBEDDED_TOKENS_PER_SECOND = 60.0
 EMBEDDED_SLOTS = 4
+EMBEDDED_VECTORS_LATENCY_MS = 5.0
+EMBEDDED_VECTORS_TOKENS_PER_SECOND = 2000.0
 #: Who reads the streams of other dialects that a server speaks beside its own.
 _DECODERS: Mapping[Dialect, Callable[[], Decoder]] = {
     Dialect.OPENAI: OpenAiStream,
@@ -167,3 +171,19 @@ def build_embedded(host: str, port: int, model: str) -> Backend:
         stand_in_model=model,
     )
     return OpenAiBackend(spec, OriginPool(Origin(host, port)), "/v1", always_stream=True)
+
+
+def build_embedded_vectors(host: str, port: int, facts: VectorFacts, pieces: WordPieces) -> Backend:
+    """The server of the embedded model that makes vectors."""
+    spec = BackendSpec(
+        id="embedded-vectors",
+        kind="openai",
+        name=f"Embedded {facts.name} (llama.cpp)",
+        hardware="cpu",
+        power_watts=EMBEDDED_WATTS,
+        avg_latency_ms=EMBEDDED_VECTORS_LATENCY_MS,
+        prefill_tokens_per_second=EMBEDDED_VECTORS_TOKENS_PER_SECOND,
+        slots=EMBEDDED_SLOTS,
+        memory_pool=_THIS_MACHINE,
+    )
+    return EmbeddedVectors(OpenAiBackend(spec, OriginPool(Origin(host, port)), "/v1"), facts, pieces)

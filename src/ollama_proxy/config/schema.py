@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from ollama_proxy.config.sections.cache import Cache
+from ollama_proxy.config.sections.embeddings import Embeddings
 from ollama_proxy.config.sections.section import Seconds, Section
 from ollama_proxy.config.sections.slow_readers import SlowReaders
 
@@ -482,6 +483,7 @@ class Config(Section, frozen=True):
     embedded: Embedded = Embedded()
     backends: tuple[Backend, ...] = ()
     models: Models = Models()
+    embeddings: Embeddings = Embeddings()
     routing: Routing = Routing()
     cache: Cache = Cache()
     responses: Responses = Responses()

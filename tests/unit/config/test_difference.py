@@ -48,6 +48,7 @@ def test_what_takes_a_restart() -> None:
 APPLIED = (
     "backends",
     "efficiency",
+    "embeddings",
     "energy.budget_wh_per_hour",
     "energy.carbon_g_per_kwh",
     "energy.currency",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ollama_proxy.app.embeds.batch import LEAST_UNITS, Batch
+from ollama_proxy.app.embeds.builtin import BuiltinVectors
+from ollama_proxy.app.embeds.deferred import Deferred
 from ollama_proxy.app.embeds.part import restrict
 from ollama_proxy.app.embeds.spaces import Holders, Spaces
 from ollama_proxy.app.job import Job
@@ -18,6 +20,7 @@ from ollama_proxy.domain.ports import AnswerSink, Ticket
 from ollama_proxy.domain.vectors import VectorSpace
 from ollama_proxy.fleet.embed_speeds import EmbedSpeeds, weigh
 from ollama_proxy.routing.decide import decide, price_of_seconds
+from ollama_proxy.routing.limits import find_model
 from ollama_proxy.routing.prospect import Prospect
 from ollama_proxy.routing.spread import Lane, spread
 
@@ -31,19 +34,25 @@ _BYTES_PER_TOKEN = 4.0
 class EmbedDesk:
     """Takes requests for vectors before the dispatcher does."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, builtin: BuiltinVectors | None = None) -> None:
+        """`builtin` is the model of our own, for when nobody has one of its name."""
         self._dispatcher = dispatcher
+        self._builtin = builtin
         self.spaces = Spaces()
         self._speeds = EmbedSpeeds()
+        #: Whether batches are shared over backends.
+        self.splits = True
 
     def submit(self, call: Call, sink: AnswerSink, space: VectorSpace | None = None) -> Ticket:
         """Begin with a request for vectors; `space` is that of vectors which it has to go with."""
-        dispatcher = self._dispatcher
+        dispatcher, builtin = self._dispatcher, self._builtin
+        if builtin is not None and builtin.is_wanted and self._is_for_builtin(call, builtin):
+            return Deferred(builtin.ready(), lambda: self.submit(call, sink, space))
         try:
             holders = self._find_holders(call, space)
         except ProxyError as error:
             return self._refuse(call, sink, error)
-        batch = self._cut_up(call, sink, holders) if call.prompt_bytes >= 2 * LEAST_UNITS else None
+        batch = self._cut_up(call, sink, holders) if self.splits and call.prompt_bytes >= 2 * LEAST_UNITS else None
         if batch is None:
             call.caller = restrict(call.caller, holders.allowed)
             return dispatcher.submit(call, sink)
@@ -53,6 +62,14 @@ class EmbedDesk:
                 return self._refuse(call, sink, refusal)
         batch.start()
         return batch
+
+    def _is_for_builtin(self, call: Call, builtin: BuiltinVectors) -> bool:
+        """Whether a request means the built-in model, since nobody else has one of that name."""
+        model = canonical_model(call.model)
+        if not builtin.is_called(model) or call.annotations.target:
+            return False
+        fleet = self._dispatcher.view()
+        return all(one.spec.stand_in_model or find_model(one, model) is None for one in fleet.backends)
 
     def _find_holders(self, call: Call, space: VectorSpace | None) -> Holders:
         """Who may answer. Raises `ProxyError` where only other weights could."""

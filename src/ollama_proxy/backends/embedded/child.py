@@ -16,6 +16,8 @@ import sys
 import threading
 
 _PR_SET_PDEATHSIG = 1
+#: Such models have places for so many tokens, and none beyond.
+_EMBEDDING_CONTEXT = 512
 
 
 def main() -> None:
@@ -41,6 +43,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--context", type=int, default=8192)
+    parser.add_argument("--embeds", action="store_true")
     return parser.parse_args()
 
 
@@ -60,8 +63,8 @@ def _serve(options: argparse.Namespace) -> str:
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.n_parallel = options.slots
-    params.n_ctx = options.context
-    params.kv_unified = True  # the slots share the context instead of cutting it up
+    params.n_ctx = _EMBEDDING_CONTEXT * options.slots if options.embeds else options.context
+    params.kv_unified = not options.embeds  # the slots share the context instead of cutting it up
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads or min(
         len(os.sched_getaffinity(0)), 8
     )
@@ -76,7 +79,8 @@ def _serve(options: argparse.Namespace) -> str:
     params.endpoint_slots = True
     params.verbosity = 0
     params.embedding = True  # chat and completions work beside it
-    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    if not options.embeds:
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(params)
     _kept.append(server)
     return str(server.listening_address)

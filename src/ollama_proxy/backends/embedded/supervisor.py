@@ -35,6 +35,8 @@ class EmbeddedModel(msgspec.Struct, frozen=True):
 
     path: Path
     name: str
+    #: It makes vectors, in its own way, and writes nothing.
+    embeds: bool = False
 
 
 def find_model(model_path: str) -> EmbeddedModel | str:
@@ -136,6 +138,7 @@ class Supervisor:
             *(sys.executable, "-P", "-m", "ollama_proxy.backends.embedded.child"),
             *("--model", str(self._model.path), "--alias", self._model.name),
             *("--threads", str(self._threads), "--parent", str(os.getpid())),
+            *(("--embeds",) if self._model.embeds else ()),
         ]
         path = os.pathsep.join(filter(None, (_PACKAGE_ROOT, os.environ.get("PYTHONPATH", ""))))
         return await asyncio.create_subprocess_exec(

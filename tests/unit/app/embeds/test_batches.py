@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import uvloop
 
+from ollama_proxy.config.sections.embeddings import Embeddings
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.vectors import EmbedWish, VectorSpace
@@ -193,8 +194,10 @@ def test_whoever_leaves_takes_the_work_along() -> None:
 
 
 def test_no_vector_is_made_of_nothing() -> None:
+    nothing = Embeddings(default_model="", builtin="never")
+
     async def run() -> None:
-        async with devices(speed=50, specs=FOUR) as stand:
+        async with devices(speed=50, specs=FOUR, changes={"embeddings": nothing}) as stand:
             embedder = stand.proxy.embedder
             with pytest.raises(ProxyError, match="text 1 of 2 is empty"):
                 await embedder.embed(["a", ""], SMALL, HURRIED)

@@ -1,0 +1,22 @@
+"""Vectors: who makes them where nobody says, and how many at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from ollama_proxy.config.sections.section import Section
+
+
+class Embeddings(Section, frozen=True):
+    """How texts become vectors."""
+
+    default_model: Annotated[
+        str, Meta(max_length=256, description="for rooms of the proxy that need vectors and were told no model")
+    ] = "all-minilm"
+    builtin: Annotated[
+        Literal["auto", "never"],
+        Meta(description="auto: the built-in all-minilm is started when it is asked for and no backend has it"),
+    ] = "auto"
+    split: Annotated[bool, Meta(description="share batches of texts over the backends that have the model")] = True
