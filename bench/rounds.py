@@ -24,7 +24,7 @@ READY_LIMIT_S = 60.0
 #: Start, warm-up and stop, as the plan reckons them.
 _AROUND_S = 3.0
 _COLD = ("memory", "start")  # before the first request
-_HTTP = ("unary", "latency", "streams-", "translated-")
+_HTTP = ("unary", "latency", "cache-hit", "streams-", "translated-")
 #: Once may be the machine's fault.
 _FAILURES_ALLOWED = 1
 

@@ -67,6 +67,14 @@ TABLES = (
             for share, without in (("p50", "direct"), ("p99", ""))
         ),
     ),
+    Table(
+        "Answers from the cache",
+        "The same request of 1 KB again and again; CPU in microseconds a request.",
+        (
+            Column("CPU", "cache-hit", "cpu_us", 1, shows_range=True),
+            Column("requests a second", "cache-hit", "per_s", 0),
+        ),
+    ),
     _streams(100),
     _streams(400),
     _streams(2000),

@@ -47,6 +47,14 @@ def _make_targets() -> list[Target]:
         _against("CPU of a whole answer", "unary", cpu, "vllm-router", 0.8),
         _against("CPU of a whole answer", "unary", cpu, "olla", 0.35),
     ]
+    targets.append(
+        Target(
+            "CPU of an answer from the cache, against a whole one",
+            ("ours", "cache-hit", cpu),
+            1.3,
+            ("ours", "unary", cpu),
+        )
+    )
     for streams in (100, 400):
         measure = f"streams-{streams}"
         targets += [

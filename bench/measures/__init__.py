@@ -15,6 +15,7 @@ HTTP = frozenset({"unary", "latency", "streams-100", "streams-400", "streams-200
 TRANSLATED = frozenset({"translated-ollama-openai", "translated-openai-anthropic"})
 GRPC_ALONE = frozenset({"grpc-health"})
 GRPC_THROUGH = frozenset({"grpc-unary", "grpc-stream"})
+CACHED = frozenset({"cache-hit"})
 IN_PROCESS = frozenset({"decision"})
 
 #: "module:Class" and the arguments of the class.
@@ -23,6 +24,7 @@ _MEASURES: dict[str, tuple[str, tuple[object, ...]]] = {
     "start": ("start:Start", ()),
     "unary": ("unary:Unary", ()),
     "latency": ("unary:Latency", ()),
+    "cache-hit": ("unary:CacheHit", ()),
     "streams-100": ("streams:Streams", (100,)),
     "streams-400": ("streams:Streams", (400,)),
     "streams-2000": ("streams:Streams", (2000,)),

@@ -11,10 +11,10 @@ _LIMIT_S = 30.0
 _FEWEST, _MOST = 64, 60_000
 
 
-def run_unary(stage: Stage, connections: int, requests: int) -> tuple[dict[str, Any], float, float]:
+def run_unary(stage: Stage, connections: int, requests: int, *flags: str) -> tuple[dict[str, Any], float, float]:
     """The load program's report, CPU microseconds a request, and the share of a core that was used."""
     cpu_ns, began_s = stage.cpu_ns(), time.monotonic()
-    with stage.load(["-connections", str(connections), "-requests", str(requests)], _LIMIT_S) as load:
+    with stage.load(["-connections", str(connections), "-requests", str(requests), *flags], _LIMIT_S) as load:
         report = load.finish()
     cpu_ns, took_s = stage.cpu_ns() - cpu_ns, time.monotonic() - began_s
     refuse_errors(report, f"{connections} connections")
@@ -69,3 +69,18 @@ class Latency:
             for share in ("p50", "p99"):
                 found[f"{share}_us_{connections}"] = report["latency_us"][share]
         return found
+
+
+class CacheHit:
+    """The same request from 16 connections, answered from the cache but for the first."""
+
+    name = "cache-hit"
+    dialect = "openai"
+    expected_s = 2.2
+
+    def run(self, stage: Stage) -> Found:
+        """`cpu_us` a request, and `per_s`."""
+        run_unary(stage, 1, _FEWEST, "-cached")
+        requests = choose_requests(stage.unary_per_s, 2.0 * stage.scale)
+        report, cpu_us, _ = run_unary(stage, 16, requests, "-cached")
+        return {"cpu_us": cpu_us, "per_s": report["count"] / report["seconds"], "count": requests}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from bench.measures import GRPC_ALONE, GRPC_THROUGH, HTTP, IN_PROCESS, TRANSLATED
+from bench.measures import CACHED, GRPC_ALONE, GRPC_THROUGH, HTTP, IN_PROCESS, TRANSLATED
 from bench.participant import MODEL, Launch, Plan
 from bench.participants.debian import read_version
 
@@ -56,7 +56,7 @@ class Ours:
 
     name = "ours"
     upstream_count = 4
-    measures = HTTP | TRANSLATED | GRPC_ALONE | GRPC_THROUGH | IN_PROCESS
+    measures = HTTP | CACHED | TRANSLATED | GRPC_ALONE | GRPC_THROUGH | IN_PROCESS
 
     def install(self, tools: Path) -> str:
         """It is here."""

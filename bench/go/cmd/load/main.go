@@ -19,6 +19,7 @@ type options struct {
 	dialect     string
 	mode        string
 	native      bool
+	cached      bool
 	connections int
 	requests    int
 	streams     int
@@ -46,6 +47,7 @@ func main() {
 	flag.StringVar(&asked.dialect, "dialect", "openai", "openai or ollama")
 	flag.StringVar(&asked.mode, "mode", "unary", "unary or stream")
 	flag.BoolVar(&asked.native, "native", false, "ask for something (max_completion_tokens) that Ollama's own /v1 layer does not know")
+	flag.BoolVar(&asked.cached, "cached", false, "ask for an answer from the proxy's cache")
 	flag.IntVar(&asked.connections, "connections", 16, "connections of the mode unary")
 	flag.IntVar(&asked.requests, "requests", 1000, "requests of the mode unary, in all")
 	flag.IntVar(&asked.streams, "streams", 100, "streams of the mode stream, a connection each")

@@ -23,9 +23,14 @@ func makeRequest(asked options, stream bool) []byte {
 	default:
 		more = `,"max_tokens":4096`
 	}
+	wish := ""
+	if asked.cached {
+		more += `,"temperature":0`
+		wish = "X-Cache-Enabled: true\r\n"
+	}
 	body := fmt.Sprintf(`{"model":"bench-model","messages":[{"role":"system","content":"You are a helpful assistant."},`+
 		`{"role":"user","content":"%s"}],"stream":%t%s}`, strings.Repeat(asking, 9), stream, more)
 	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\n"+
-		"Authorization: Bearer sk-bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		path, asked.address, len(body), body)
+		"Authorization: Bearer sk-bench\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s",
+		path, asked.address, wish, len(body), body)
 }
