@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import random
+import sqlite3
 import subprocess
 import sys
 import urllib.error
@@ -17,6 +20,7 @@ import pytest
 
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from tests.support.lab import NAMES, LabProcess
+from tests.support.processes import wait_until
 from tests.support.proxy import ProxyProcess
 
 pytestmark = pytest.mark.e2e
@@ -152,6 +156,44 @@ def test_equal_requests_at_once_reach_one_device_once(lab_proxy: ProxyProcess, l
     assert count_requests(lab) == before + 1
     assert len({ollama_text(body) for _, _, body in found}) == 1
     assert sorted(state or "" for state, _, _ in found).count("miss") == 1
+
+
+def test_what_repeats_cost_is_saved(lab_proxy: ProxyProcess) -> None:
+    """A trace of which three in ten are repeats, four at once: the joules that they would have cost are saved."""
+    dice = random.Random(7)
+    trace: list[int] = []
+    for serial in range(80):
+        trace.append(dice.choice(trace) if trace and dice.random() < 0.3 else serial)
+    mark = f"t{next(_numbers)}"
+
+    def ask(place: int) -> None:
+        number = trace[place]
+        options = {"temperature": 0, "num_predict": 5 + number % 20}
+        document = chat(f"{mark} {number}", False) | {"options": options}
+        headers = {"X-Request-ID": f"{mark}-{place}", "X-Cache-Enabled": "true", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{lab_proxy.url}/api/chat", json.dumps(document).encode(), headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(len(trace))))
+    rows: dict[int, tuple[str, float, float]] = {}
+
+    def is_settled() -> bool:
+        with contextlib.closing(sqlite3.connect(lab_proxy.state / "ledger.sqlite")) as ledger:
+            asked = "SELECT request_id, backend, marginal_j, static_j FROM requests WHERE request_id LIKE ?"
+            for name, *facts in ledger.execute(asked, (f"{mark}-%",)):
+                rows[int(name.rpartition("-")[2])] = tuple(facts)  # type: ignore[assignment]
+        return len(rows) == len(trace)
+
+    wait_until(is_settled, "the ledger to have all of them")
+    cost = {trace[place]: joules for place, (backend, joules, _) in rows.items() if backend != "cache"}
+    spent = [place for place, (backend, _, _) in rows.items() if backend != "cache"]
+    assert len(spent) == len(set(trace)) == len(cost), "each question was answered once"
+    ideal_j = sum(cost[number] for number in trace) - sum(cost.values())
+    saved_j = sum(saved for backend, _, saved in rows.values() if backend == "cache")
+    assert ideal_j > 0
+    assert saved_j == pytest.approx(ideal_j, rel=0.02)
 
 
 def test_the_page_and_the_command_show_and_purge(lab_proxy: ProxyProcess, question: str) -> None:

@@ -70,6 +70,11 @@ class ProxyProcess:
         return f"http://127.0.0.1:{self.http_port}"
 
     @property
+    def state(self) -> Path:
+        """The folder with what it writes down."""
+        return self._folder / "ollama-proxy"
+
+    @property
     def grpc(self) -> str:
         return f"127.0.0.1:{self.grpc_port}"
 
