@@ -110,7 +110,7 @@ class AnswerCache:
         weights = find_weights(self._dispatcher.view(), model, call.caller, call.annotations.target)
         secret = self.store.secret or self._own_secret
         key = find_key(secret, call.caller, weights, call.operation, generation)
-        return Asked(key, model, weights, generation)
+        return Asked(key, model, weights, generation) if key is not None else None
 
     def _may_be_sampled(self, call: Call, generation: Generation) -> bool:
         rule = self._settings.sampled

@@ -41,13 +41,22 @@ def find_weights(view: FleetView, model: str, caller: Caller, target: str = "") 
     return Weights(tuple(sorted(found)), model, target)
 
 
-def find_key(secret: bytes, caller: Caller, weights: Weights, operation: Operation, asked: Generation) -> bytes:
-    """The key of a request, `KEY_BYTES` long; nobody can guess it who does not know the secret (16 to 64 bytes)."""
+def find_key(secret: bytes, caller: Caller, weights: Weights, operation: Operation, asked: Generation) -> bytes | None:
+    """The key of a request, `KEY_BYTES` long; nobody can guess it who does not know the secret (16 to 64 bytes).
+
+    None for a request that cannot be written down: with numbers beyond 64 bits, or nested too deeply.
+    """
     document = (_VERSION, _identify(caller), weights, operation.value, _settle(asked))
-    return hashlib.blake2b(_encode(document), digest_size=KEY_BYTES, key=secret).digest()
+    try:
+        data = _encode(document)
+    except (OverflowError, RecursionError, ValueError):
+        return None
+    return hashlib.blake2b(data, digest_size=KEY_BYTES, key=secret).digest()
 
 
-def find_frame(secret: bytes, caller: Caller, weights: Weights, operation: Operation, asked: Generation) -> bytes:
+def find_frame(
+    secret: bytes, caller: Caller, weights: Weights, operation: Operation, asked: Generation
+) -> bytes | None:
     """As `find_key`, of everything but the text of the last prompt: what two requests must have in common before it is
     asked whether their prompts mean the same."""
     return find_key(secret, caller, weights, operation, without_prompt(asked))

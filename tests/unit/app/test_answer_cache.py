@@ -372,6 +372,21 @@ def test_what_only_the_server_can_read_goes_past() -> None:
     assert reader.state == "miss"
 
 
+def test_what_no_key_can_be_made_of_goes_past() -> None:
+    scene = Scene()
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    for odd in (
+        Generation("Why?", context=(-(2**63) - 1,)),
+        Generation("Why?", format={"x": deep}),
+        Generation("Why?\ud800"),
+    ):
+        _, reader = scene.ask(generation=odd)
+        scene.answer()
+        assert reader.state == "bypass"
+
+
 def test_an_answer_for_one_dialect_serves_another() -> None:
     scene = Scene()
     messages = (Message("user", "Why?"),)
