@@ -49,6 +49,9 @@ ROUTES = {
         POST /v1/audio/translations · POST /v1/audio/speech · POST /v1/images/generations · POST /v1/images/edits
         POST /v1/images/variations · POST /v1/rerank · POST /rerank · POST /v2/rerank
         POST /v1/messages · POST /v1/messages/count_tokens
+        GET /v1/files · POST /v1/files · GET /v1/files/* · DELETE /v1/files/*
+        GET /v1/vector_stores · POST /v1/vector_stores
+        GET /v1/vector_stores/* · POST /v1/vector_stores/* · DELETE /v1/vector_stores/*
         POST /v1/responses · GET /v1/responses/* · POST /v1/responses/* · DELETE /v1/responses/*
         GET /v1/stream/ws · POST /proxy/decide · GET /proxy/decisions/*
         POST /compute/v1/generate · POST /compute/v1/generate/stream · POST /compute/v1/embed

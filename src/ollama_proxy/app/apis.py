@@ -9,6 +9,7 @@ from ollama_proxy.api.compute.rpc import RpcApi
 from ollama_proxy.api.decisions.routes import DecisionApi
 from ollama_proxy.api.responses.routes import ResponsesApi
 from ollama_proxy.api.responses.store import StoreLimits
+from ollama_proxy.api.vector_stores.routes import VectorStoresApi
 
 if TYPE_CHECKING:
     from ollama_proxy.app.proxy import Proxy
@@ -36,3 +37,8 @@ def build_responses(proxy: Proxy) -> ResponsesApi:
     return ResponsesApi(
         proxy, StoreLimits(limits.store_max_entries, round(limits.store_max_mb * megabyte), limits.ttl_seconds)
     )
+
+
+def build_vector_stores(proxy: Proxy) -> VectorStoresApi:
+    """OpenAI's Files and Vector Stores."""
+    return VectorStoresApi(lambda: proxy.vectors.library)

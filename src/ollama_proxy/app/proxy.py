@@ -39,6 +39,7 @@ from ollama_proxy.app.ports import Ports, Sockets, find_places
 from ollama_proxy.app.pressure import Pressure
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.reload import CannotAdopt, Reloader, Source
+from ollama_proxy.app.retrieval.room import build_room
 from ollama_proxy.app.roster import Roster
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.steering import Steering
@@ -47,7 +48,7 @@ from ollama_proxy.config.checks import is_loopback
 from ollama_proxy.config.key_file import KeyFileError
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call, Operation, RawHead, RawRequest
-from ollama_proxy.domain.device import Calibration, FleetView
+from ollama_proxy.domain.device import BackendView, Calibration, FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import (
@@ -75,6 +76,7 @@ from ollama_proxy.observability.decision_file import DecisionFile
 from ollama_proxy.observability.decisions import Decisions
 from ollama_proxy.observability.logs import RequestLog
 from ollama_proxy.observability.metrics import Metrics
+from ollama_proxy.routing.policies import Supply
 
 _log = logging.getLogger(__name__)
 
@@ -132,6 +134,10 @@ class Proxy:
         #: Answers that are kept; None for none.
         self.cache: AnswerCache | None = build_cache(config.cache, self._dispatcher, self._energy.record, self._metrics)
         self._embeds = EmbedRoom(config, self._dispatcher, self._roster)
+        #: Files, vector stores, and what is found in them.
+        self.vectors = build_room(
+            config, self.embedder, lambda: self._steering.supply is Supply.MAINS, self.guard.find_named
+        )
         self._pressure = _pressure(config)
         self._dispatcher.hedges = _hedges(config)
         #: Where the pages about decisions ask.
@@ -199,7 +205,7 @@ class Proxy:
         await self._prober.probe_all()
         self._memory.recall()
         embedded = self.config.embedded.enabled
-        nobody = self._passage is None and not any(view.health.serves for view in self._fleet.view().backends)
+        nobody = self._passage is None and not any(map(_answers, self._fleet.view().backends))
         if embedded == "always" or (embedded == "auto" and nobody):
             await self._embedded.start()
         # Only now it is known who serves, and so who may run under a power cap.
@@ -208,6 +214,7 @@ class Proxy:
             # Until now the predecessor has served alone.
             await self._ports.commit(move)
         self._dispatcher.started()
+        self.vectors.resume()
         self._garbage.begin(self._loop.time())
         self._tasks.append(spawn(self._prober.run(), "probes"))
         self._tasks.append(spawn(self._sweep(), "sweep"))
@@ -269,6 +276,7 @@ class Proxy:
         await self._departure.leave(process.drain_delay_seconds, process.grace_seconds)
         for task in self._tasks:
             task.cancel()
+        await self.vectors.close()
         await self._embedded.stop()
         await self._embeds.stop()
         await self._roster.close()
@@ -344,6 +352,7 @@ class Proxy:
         logging.getLogger().setLevel(config.monitoring.log_level.upper())
         self._budget.change(config.energy.budget_wh_per_hour)
         self._placement = Placement(config.models.placement, config.routing.default_backend)
+        self.vectors.adopt(config)
         self._steering.adopt(config)
         self._dispatcher.policy = self._steering.policy
         self._dispatcher.substitutes = _canonical_substitutes(config)
@@ -451,6 +460,10 @@ class Proxy:
     def embedded_problem(self) -> str:
         """Why the embedded model is not there although it was wanted, or ""."""
         return self._embedded.problem
+
+
+def _answers(view: BackendView) -> bool:
+    return view.health.serves and view.spec.kind != "vectordb"
 
 
 def _bounds(config: Config) -> Bounds:

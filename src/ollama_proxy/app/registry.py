@@ -14,6 +14,7 @@ BACKENDS = {
     "ollama": "ollama_proxy.app.upstreams:build_ollama",
     "openai": "ollama_proxy.app.upstreams:build_openai",
     "anthropic": "ollama_proxy.app.upstreams:build_anthropic",
+    "vectordb": "ollama_proxy.app.retrieval.backend:build_vectordb",
 }
 BACKEND_GROUP = "ollama_proxy.backends"
 
@@ -25,6 +26,7 @@ HTTP_APIS = {
     "ollama": "ollama_proxy.api.ollama.routes:OllamaApi",
     "websocket": "ollama_proxy.api.websocket.routes:WebSocketApi",
     "anthropic": "ollama_proxy.api.anthropic.routes:AnthropicApi",
+    "vector-stores": "ollama_proxy.app.apis:build_vector_stores",
     "openai": "ollama_proxy.api.openai.routes:OpenAiApi",
     "responses": "ollama_proxy.app.apis:build_responses",
     "decisions": "ollama_proxy.app.apis:build_decisions",
@@ -48,6 +50,14 @@ STORES = {
     "sqlite": "ollama_proxy.app.answer_stores:build_sqlite",
     "valkey": "ollama_proxy.app.answer_stores:build_valkey",
     "redis": "ollama_proxy.app.answer_stores:build_valkey",
+}
+
+#: Places for vectors. The embedded one is made with a file and the memory it may take, servers with their endpoint and
+#: what lets us in.
+INDICES = {
+    "embedded": "ollama_proxy.vectors.stores.embedded:EmbeddedIndex",
+    "qdrant": "ollama_proxy.vectors.stores.qdrant:QdrantIndex",
+    "pgvector": "ollama_proxy.vectors.stores.pgvector:PgvectorIndex",
 }
 
 #: What else can be looked at; each is made with a root folder.

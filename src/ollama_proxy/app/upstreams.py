@@ -46,7 +46,8 @@ _THIS_MACHINE = "localhost"
 def build_backend(config: BackendConfig, aliases: Mapping[str, str]) -> Backend:
     """The backend of one entry of the file; `aliases` are those of all backends."""
     build = load_kind(BACKENDS, config.type, BACKEND_GROUP)
-    backend: Backend = build(build_spec(config, aliases), parse_endpoint(config.endpoint), config)
+    endpoint = None if config.type == "vectordb" else parse_endpoint(config.endpoint)
+    backend: Backend = build(build_spec(config, aliases), endpoint, config)
     return backend
 
 
@@ -97,7 +98,7 @@ def _find_pool(config: BackendConfig) -> str:
     """With whom a device shares its machine's memory: as configured, else those without memory of their own there."""
     if config.memory_pool:
         return "" if config.memory_pool == "none" else config.memory_pool
-    if config.hardware not in _WITHOUT_MEMORY:
+    if config.hardware not in _WITHOUT_MEMORY or config.type == "vectordb":
         return ""
     host = parse_endpoint(config.endpoint).host.lower()
     return _THIS_MACHINE if host == "::1" or host.startswith("127.") else host

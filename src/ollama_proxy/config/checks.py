@@ -12,6 +12,7 @@ from ollama_proxy.config.key_checks import check_keys
 from ollama_proxy.config.meter_checks import check_meters
 from ollama_proxy.config.problems import Problem
 from ollama_proxy.config.schema import Backend, Config
+from ollama_proxy.config.vector_endpoint import parse_vector_endpoint
 
 #: Parts of the contract that this version cannot serve yet; asking for them must not be ignored in silence.
 _NOT_YET = "is not served by this version; leave it off"
@@ -26,6 +27,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> list[Problem]:
         *_check_placement(config),
         *_check_routing(config),
         *check_meters(config, environ),
+        *_check_vectors(config),
         *check_cache(config.cache, environ),
     ]
 
@@ -64,12 +66,9 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
             problems.append(Problem(f"{path}.id", f"{backend.id} is given twice"))
         if backend.id.lower() == "embedded":
             problems.append(Problem(f"{path}.id", "the id embedded belongs to the built-in model; choose another"))
-        try:
-            parse_endpoint(backend.endpoint)
-        except EndpointError as error:
-            problems.append(Problem(f"{path}.endpoint", str(error)))
-        if backend.enabled and backend.type == "vectordb":
-            problems.append(Problem(f"{path}.type", f"{backend.type} {_NOT_YET}, or set enabled: false"))
+        problems += _check_endpoint(backend, path)
+        if backend.type == "vectordb" and backend.transparent:
+            problems.append(Problem(f"{path}.transparent", "a vector database cannot be looked through"))
         if not _may_have(backend.type, backend.capabilities):
             told = f"is for type openai, and continuation for anthropic as well; {backend.type} says itself"
             problems.append(Problem(f"{path}.capabilities", told))
@@ -86,6 +85,17 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
         if len(ids) > 1:
             problems.append(Problem("backends", f"{' and '.join(ids)} would share the variable {variable}; rename one"))
     return problems
+
+
+def _check_endpoint(backend: Backend, path: str) -> list[Problem]:
+    try:
+        if backend.type == "vectordb":
+            parse_vector_endpoint(backend.endpoint)
+        else:
+            parse_endpoint(backend.endpoint)
+    except EndpointError as error:
+        return [Problem(f"{path}.endpoint", str(error))]
+    return []
 
 
 def _may_have(kind: str, capabilities: Sequence[str]) -> bool:
@@ -144,3 +154,15 @@ def _check_cap(config: Config) -> list[Problem]:
         return []
     why = "no enabled backend tells its power_watts" if least_w is None else f"the least draw is {least_w:g} W"
     return [Problem("routing.system_cap_watts", f"no backend may run under {cap_w:g} W: {why}")]
+
+
+def _check_vectors(config: Config) -> list[Problem]:
+    vectors = config.vectors
+    problems = []
+    databases = [one.id for one in config.backends if one.enabled and one.type == "vectordb"]
+    if vectors.backend and vectors.backend not in ("embedded", *databases):
+        told = f"no enabled backend of type vectordb is called {vectors.backend}; there is {', '.join(databases)}"
+        problems.append(Problem("vectors.backend", told if databases else f"{told}none, and embedded"))
+    if vectors.chunk_overlap_tokens > vectors.chunk_tokens // 2:
+        problems.append(Problem("vectors.chunk_overlap_tokens", "is more than half of chunk_tokens"))
+    return problems

@@ -24,6 +24,8 @@ FIXED = (
     "routing.record_file",
     "server.auth.audit_file",
     "thermal",
+    "vectors.folder",
+    "vectors.memory_mb",
 )
 
 

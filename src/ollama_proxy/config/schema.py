@@ -11,6 +11,7 @@ from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.config.sections.embeddings import Embeddings
 from ollama_proxy.config.sections.section import Seconds, Section
 from ollama_proxy.config.sections.slow_readers import SlowReaders
+from ollama_proxy.config.sections.vectors import VectorStores
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 takes any free one")]
 #: As Ollama's own list has them; one `*` stands for anything.
@@ -195,7 +196,13 @@ class ModelCapability(Section, frozen=True):
 
 class Backend(Section, frozen=True):
     id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(?![\s\S])")]
-    endpoint: Annotated[str, Meta(description="http(s)://host:port, with a path if the server has one")]
+    endpoint: Annotated[
+        str,
+        Meta(
+            description="http(s)://host:port, with a path if the server has one; for type vectordb the address of a "
+            "Qdrant, or postgresql://user@host:port/database"
+        ),
+    ]
     type: Literal["ollama", "openai", "anthropic", "vectordb"] = "ollama"
     name: str = ""
     hardware: Literal["npu", "igpu", "nvidia", "cpu", "cloud"] = "cpu"
@@ -486,6 +493,7 @@ class Config(Section, frozen=True):
     embeddings: Embeddings = Embeddings()
     routing: Routing = Routing()
     cache: Cache = Cache()
+    vectors: VectorStores = VectorStores()
     responses: Responses = Responses()
     health: Health = Health()
     monitoring: Monitoring = Monitoring()

@@ -150,8 +150,9 @@ class Hit(msgspec.Struct, frozen=True):
 class Library(Protocol):
     """All methods raise `ProxyError`; `NOT_FOUND` for what is not there for this caller."""
 
-    #: The most bytes of one file.
-    max_file_bytes: int
+    @property
+    def max_file_bytes(self) -> int:
+        """The most bytes of one file."""
 
     async def add_file(self, caller: Caller, name: str, purpose: str, content: bytes, keep_s: int | None) -> KeptFile:
         """Keep a file, for `keep_s` seconds if that is not None."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from email.message import Message
 
+import msgspec
+
 _NAME = re.compile(rb'^content-disposition:[^\r\n]*;\s*name="?([^";\r\n]*)"?', re.IGNORECASE | re.MULTILINE)
+_FILE_NAME = re.compile(rb'^content-disposition:[^\r\n]*;\s*filename="?([^";\r\n]*)"?', re.IGNORECASE | re.MULTILINE)
 _MOST_HEAD_BYTES = 8 * 1024
 #: As many as Go reads.
 MOST_PARTS = 1000
@@ -65,3 +69,38 @@ def with_field(body: bytes, boundary: bytes, name: bytes, value: bytes) -> bytes
         return b"%b%b%b" % (body[: place[0]], value, body[place[1] :])
     part = b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (boundary, name, value)
     return part + body
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One field; `file_name` is "" for what is no file."""
+
+    name: str
+    file_name: str
+    value: bytes
+
+
+def read_parts(body: bytes, boundary: bytes) -> Iterator[Part]:
+    """All fields of a form, in order. Raises `FormError` for one that breaks off, or has too many."""
+    mark = b"--" + boundary
+    begin = 0 if body.startswith(mark) else body.find(b"\r\n" + mark) + 2
+    if begin < 2 and not body.startswith(mark):
+        raise FormError("multipart: the boundary is not in the body")
+    for _ in range(MOST_PARTS):
+        head = begin + len(mark)
+        if body[head : head + 2] == b"--":
+            return
+        value = body.find(b"\r\n\r\n", head, head + _MOST_HEAD_BYTES)
+        end = body.find(b"\r\n" + mark, max(head, value))
+        if value < 0 or end < value + 4 - 2:
+            raise FormError("multipart: NextPart: EOF")
+        lines = body[head:value]
+        name, file_name = _NAME.search(lines), _FILE_NAME.search(lines)
+        if name is not None:
+            yield Part(_text(name[1]), _text(file_name[1]) if file_name else "", body[value + 4 : end])
+        begin = end + 2
+    raise FormError("multipart: too many parts")
+
+
+def _text(value: bytes) -> str:
+    """A name, with what browsers escape in it (WHATWG, multipart form data)."""
+    return value.replace(b"%22", b'"').replace(b"%0D", b"\r").replace(b"%0A", b"\n").decode("utf-8", "replace")

@@ -66,7 +66,7 @@ class Ingest:
         self._index_of = index_of
         self._embedder = embedder
         self._now_s = now_s
-        self._rules = rules
+        self.rules = rules
         self._pause = pause
         self._caller_of = caller_of
         self._news = asyncio.Event()
@@ -147,7 +147,7 @@ class Ingest:
             if task.passages is None:
                 await self._read(task)
                 return
-            texts = await self._catalogue.run(work.next_texts, task, self._rules.batch)
+            texts = await self._catalogue.run(work.next_texts, task, self.rules.batch)
             if texts:
                 await self._embed(task, store, texts)
             elif await self._catalogue.run(work.begin_publishing, task):
@@ -161,13 +161,13 @@ class Ingest:
 
     async def _read(self, task: Task) -> None:
         content = await self._shelf.get(task.file)
-        text = await read_safely(task.name, content, self._rules.most_chars)
+        text = await read_safely(task.name, content, self.rules.most_chars)
         spans = await asyncio.to_thread(cut, text, task.chunking)
         await self._catalogue.run(work.keep_passages, task, text, spans)
 
     async def _embed(self, task: Task, store: Store, texts: list[tuple[int, str]]) -> None:
         space = VectorSpace(store.model, store.digest, store.dimensions) if store.dimensions else None
-        annotations = Annotations(target=self._rules.target) if self._rules.target else NO_ANNOTATIONS
+        annotations = Annotations(target=self.rules.target) if self.rules.target else NO_ANNOTATIONS
         caller = self._caller_of(task.owner) or ANYBODY
         wish = EmbedWish(_WAY_IN, caller, annotations, space)
         made = await self._embedder.embed([text for _, text in texts], store.model, wish)

@@ -89,6 +89,14 @@ APPLIED = (
     "server.rate_limit",
     "server.slow_readers",
     "server.tls",
+    "vectors.backend",
+    "vectors.chunk_overlap_tokens",
+    "vectors.chunk_tokens",
+    "vectors.embedding_model",
+    "vectors.enabled",
+    "vectors.ingest",
+    "vectors.max_file_mb",
+    "vectors.max_mb_per_key",
 )
 
 

@@ -15,7 +15,7 @@ from ollama_proxy.api.openapi.operations import Operations
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[3]
 #: Of the dialects, in the order of the page.
-_SOURCES = ("ollama", "openai", "responses", "anthropic", "compute", "decisions", "cache", "pages")
+_SOURCES = ("ollama", "openai", "responses", "anthropic", "compute", "decisions", "cache", "vector_stores", "pages")
 Json = dict[str, Any]
 
 

@@ -61,6 +61,10 @@ class Guard:
         self._limiter = make_limiter(rate_limit)
         self.is_checked = self._keyring.is_checked or self._limiter is not None
 
+    def find_named(self, name: str) -> Caller | None:
+        """Whose key has a name; None for one that is good no more, or where no keys are checked."""
+        return self._keyring.find_named(name) if self._keyring.is_checked else None
+
     def sweep(self) -> None:
         """Take up changes of keys; call about once a second."""
         self._keyring.sweep()

@@ -73,6 +73,13 @@ class Keyring:
                 held.caller.is_live = False
         return None
 
+    def find_named(self, name: str) -> Caller | None:
+        """Whose key has a name, for what goes on after its request; None for a key that is good no more."""
+        for held in self._held.values():
+            if held.caller.name == name and held.caller.is_live and held.expires_unix_s > self._unix_clock():
+                return held.caller
+        return None
+
     def sweep(self) -> None:
         """Take up changes of the file, and end keys whose time is over; call about once a second."""
         if not self._auth.enabled:

@@ -1,0 +1,1 @@
+"""Files and vector stores as the program has them: built from the configuration, started, searched, stopped."""
