@@ -1,0 +1,212 @@
+"""Vectors in Postgres, by its extension pgvector: a table a collection, with an HNSW index where it takes one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ollama_proxy.vectors.index import IndexProblem, Near, Point
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+#: What pgvector's HNSW takes; longer vectors are compared one by one.
+_MOST_INDEXED = 2000
+#: How wide the search in the graph is: the more, the surer and the slower.
+_SEARCH_WIDTH = 200
+_MOST_CONNECTIONS = 4
+_CONNECT_S = 5
+
+
+class Database(Protocol):
+    """Where the database is; `user` "" for the server's own rule."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def database(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+
+
+class PgvectorIndex:
+    """The index of a database. Connections are made as they are needed, and few."""
+
+    def __init__(self, database: Database, password: str) -> None:
+        self._where = f"{database.host}:{database.port}/{database.database}"
+        self._parameters: dict[str, Any] = {
+            "host": database.host,
+            "port": database.port,
+            "dbname": database.database,
+            "connect_timeout": _CONNECT_S,
+            "application_name": "ollama-proxy",
+        }
+        if database.user:
+            self._parameters["user"] = database.user
+        if password:
+            self._parameters["password"] = password
+        self._idle: list[AsyncConnection[Any]] = []
+        self._free = asyncio.Semaphore(_MOST_CONNECTIONS)
+        self._dimensions: dict[str, int] = {}
+
+    async def put(self, collection: str, dimensions: int, points: Sequence[Point]) -> None:
+        async with self._connection() as connection:
+            held = await self._find(connection, collection) or await self._make(connection, collection, dimensions)
+            for point in points:
+                if len(point.vector) != held:
+                    told = f"{collection} holds vectors of {held} numbers, and was given one of {len(point.vector)}"
+                    raise IndexProblem(told)
+            sql = (
+                f'INSERT INTO "{collection}" (id, part, vector) VALUES (%s, %s, %s) '
+                "ON CONFLICT (id) DO UPDATE SET part = EXCLUDED.part, vector = EXCLUDED.vector"
+            )
+            rows = [(point.id, point.group, _text(point.vector)) for point in points]
+            async with connection.cursor() as cursor:
+                await cursor.executemany(sql, rows)
+
+    async def search(
+        self,
+        collection: str,
+        vector: Sequence[float],
+        most: int,
+        only: Collection[int] | None,
+        without: Collection[int],
+    ) -> Sequence[Near]:
+        async with self._connection() as connection:
+            held = await self._find(connection, collection)
+            if held is None:
+                return []
+            if held != len(vector):
+                raise IndexProblem(f"{collection} holds vectors of {held} numbers, and was asked with {len(vector)}")
+            await connection.execute(f"SET LOCAL hnsw.ef_search = {max(_SEARCH_WIDTH, min(most, 1000))}")
+            # Without it, a search that few files may answer would find fewer than there are.
+            await connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
+            condition, values = _limit(only, without)
+            rows = await connection.execute(
+                f'SELECT id, 1 - (vector <=> %s::vector) FROM "{collection}" WHERE {condition} '
+                "ORDER BY vector <=> %s::vector LIMIT %s",
+                (_text(vector), *values, _text(vector), most),
+            )
+            found = [Near(place, _cosine(cosine)) for place, cosine in await rows.fetchall()]
+            return sorted(found, key=lambda near: (-near.cosine, near.id))
+
+    async def delete(self, collection: str, groups: Collection[int]) -> None:
+        async with self._connection() as connection:
+            if await self._find(connection, collection) is not None:
+                await connection.execute(f'DELETE FROM "{collection}" WHERE part = ANY(%s)', (list(groups),))
+
+    async def count(self, collection: str) -> int:
+        async with self._connection() as connection:
+            if await self._find(connection, collection) is None:
+                return 0
+            rows = await connection.execute(f'SELECT COUNT(*) FROM "{collection}"')
+            [[count]] = await rows.fetchall()
+            return int(count)
+
+    async def drop(self, collection: str) -> None:
+        async with self._connection() as connection:
+            await connection.execute(f'DROP TABLE IF EXISTS "{collection}"')
+        self._dimensions.pop(collection, None)
+
+    async def check(self) -> str:
+        async with self._connection() as connection:
+            rows = await connection.execute(
+                "SELECT current_setting('server_version'), "
+                "(SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
+            )
+            [[server, extension]] = await rows.fetchall()
+            if extension is None:
+                raise IndexProblem(f"Postgres {server} at {self._where} has no pgvector; install it there")
+            return f"Postgres {server}, pgvector {extension}"
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+
+    # -- connections -------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """A connection in a transaction, which ends with the block. Faults of the database become `IndexProblem`."""
+        psycopg = _driver()
+        async with self._free:
+            try:
+                connection = await self._take()
+                try:
+                    async with connection.transaction():
+                        yield connection
+                finally:
+                    if not connection.closed:
+                        self._idle.append(connection)
+            except psycopg.Error as error:
+                self._dimensions.clear()
+                raise IndexProblem(f"Postgres at {self._where}: {str(error).strip() or type(error).__name__}") from None
+
+    async def _take(self) -> AsyncConnection[Any]:
+        """One that is alive: a server that was started anew has forgotten those that idled."""
+        psycopg = _driver()
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                await connection.execute("")
+            except psycopg.Error:
+                await connection.close()
+            else:
+                return connection
+        fresh: AsyncConnection[Any] = await psycopg.AsyncConnection.connect(**self._parameters, autocommit=True)
+        return fresh
+
+    # -- tables ------------------------------------------------------------------------
+
+    async def _find(self, connection: AsyncConnection[Any], collection: str) -> int | None:
+        """How long the vectors of a collection are; None where it is not there."""
+        if collection not in self._dimensions:
+            rows = await connection.execute(
+                "SELECT atttypmod FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'vector'",
+                (f'"{collection}"',),
+            )
+            for (dimensions,) in await rows.fetchall():
+                self._dimensions[collection] = dimensions
+        return self._dimensions.get(collection)
+
+    async def _make(self, connection: AsyncConnection[Any], collection: str, dimensions: int) -> int:
+        await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        await connection.execute(
+            f'CREATE TABLE IF NOT EXISTS "{collection}" '
+            f"(id bigint PRIMARY KEY, part bigint NOT NULL, vector vector({dimensions}) NOT NULL)"
+        )
+        await connection.execute(f'CREATE INDEX IF NOT EXISTS "{collection}_part" ON "{collection}" (part)')
+        if dimensions <= _MOST_INDEXED:
+            near = f'CREATE INDEX IF NOT EXISTS "{collection}_near" ON "{collection}"'
+            await connection.execute(f"{near} USING hnsw (vector vector_cosine_ops)")
+        return dimensions
+
+
+def _driver() -> Any:
+    try:
+        import psycopg  # noqa: PLC0415  # an extra
+    except ImportError:
+        raise IndexProblem("Postgres needs psycopg here: install ollama-compute-proxy[postgres]") from None
+    return psycopg
+
+
+def _limit(only: Collection[int] | None, without: Collection[int]) -> tuple[str, list[Any]]:
+    text, values = "TRUE", []
+    if only is not None:
+        text, values = "part = ANY(%s)", [list(only)]
+    if without:
+        text, values = f"{text} AND NOT part = ANY(%s)", [*values, list(without)]
+    return text, values
+
+
+def _text(vector: Sequence[float]) -> str:
+    return f"[{','.join(map(repr, map(float, vector)))}]"
+
+
+def _cosine(value: float) -> float:
+    """Vectors of length 0 have none (NaN)."""
+    return value if value == value else 0.0  # noqa: PLR0124  # NaN is not itself

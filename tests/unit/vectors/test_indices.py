@@ -1,0 +1,237 @@
+"""What every place for vectors must do: the embedded one, a real Postgres with pgvector, and Qdrant in its local mode,
+since its server is in no package registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qdrant_client import AsyncQdrantClient
+
+from ollama_proxy.vectors.index import Index, IndexProblem, Point
+from ollama_proxy.vectors.stores.embedded import EmbeddedIndex
+from ollama_proxy.vectors.stores.pgvector import PgvectorIndex
+from ollama_proxy.vectors.stores.qdrant import QdrantIndex
+from tests.support.postgres import RealPostgres
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Local mode performs exact:UserWarning"),
+]
+DIMENSIONS = 16
+MAKERS = ("embedded", "embedded without memory", "pgvector", "qdrant, local")
+
+
+class LocalQdrant(QdrantIndex):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(self, "")
+        self._folder = folder
+
+    url = "here"
+
+    def make_client(self) -> AsyncQdrantClient:
+        return AsyncQdrantClient(path=str(self._folder))
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[RealPostgres]:
+    with tempfile.TemporaryDirectory(prefix="pg") as folder, RealPostgres(Path(folder) / "d") as server:
+        yield server
+
+
+@pytest.fixture(params=MAKERS)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Index]:
+    """Opens the same place anew with each call."""
+    match request.param:
+        case "embedded":
+            return lambda: EmbeddedIndex(tmp_path / "v.sqlite", 1 << 20)
+        case "embedded without memory":
+            return lambda: EmbeddedIndex(tmp_path / "v.sqlite", 0)
+        case "pgvector":
+            server: RealPostgres = request.getfixturevalue("postgres")
+            return lambda: PgvectorIndex(server.endpoint, "")
+        case _:
+            return lambda: LocalQdrant(tmp_path / "q")
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return f"vs_{random.randrange(1 << 60):x}"
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+def points(count: int, seed: int, group: int | None = None) -> list[Point]:
+    dice = random.Random(seed)
+    return [
+        Point(seed * 10_000 + one, one % 7 if group is None else group, [dice.gauss(0, 1) for _ in range(DIMENSIONS)])
+        for one in range(count)
+    ]
+
+
+def cosine(one: Any, other: Any) -> float:
+    dot = sum(a * b for a, b in zip(one, other, strict=True))
+    return float(dot / math.sqrt(sum(a * a for a in one) * sum(b * b for b in other)))
+
+
+def best(held: list[Point], vector: Any, most: int) -> list[int]:
+    ranked = sorted(held, key=lambda point: -cosine(point.vector, vector))
+    return [point.id for point in ranked[:most]]
+
+
+def test_the_nearest_come_first_in_their_true_order(make: Callable[[], Index], name: str) -> None:
+    held, asked = points(120, 1), points(5, 2)
+
+    async def ask() -> None:
+        index = make()
+        await index.put(name, DIMENSIONS, held)
+        for one in asked:
+            found = await index.search(name, one.vector, 10, None, ())
+            assert [near.id for near in found] == best(held, one.vector, 10)
+            truth = {point.id: cosine(point.vector, one.vector) for point in held}
+            assert all(abs(near.cosine - truth[near.id]) < 1e-4 for near in found)
+        await index.drop(name)
+        await index.close()
+
+    run(ask())
+
+
+def test_only_the_groups_that_are_asked_for_are_found(make: Callable[[], Index], name: str) -> None:
+    held, [asked] = points(84, 3), points(1, 4)
+
+    async def ask() -> None:
+        index = make()
+        await index.put(name, DIMENSIONS, held)
+
+        async def found(only: Any, without: Any) -> list[int]:
+            return [near.id for near in await index.search(name, asked.vector, 300, only, without)]
+
+        some = [point for point in held if point.group in (2, 5)]
+        assert await found([2, 5], ()) == best(some, asked.vector, 300)
+        assert await found(None, [2, 5]) == best([one for one in held if one not in some], asked.vector, 300)
+        assert await found([2, 5], [5]) == best([one for one in some if one.group == 2], asked.vector, 300)
+        assert await found([99], ()) == []
+        await index.drop(name)
+        await index.close()
+
+    run(ask())
+
+
+def test_collections_keep_to_themselves(make: Callable[[], Index], name: str) -> None:
+    async def ask() -> None:
+        index = make()
+        other = f"{name}_2"
+        mine, [theirs] = points(5, 5), points(1, 6)
+        await index.put(name, DIMENSIONS, mine)
+        await index.put(other, DIMENSIONS, [theirs])
+        assert {near.id for near in await index.search(name, theirs.vector, 50, None, ())} == {one.id for one in mine}
+        await index.delete(other, [one.group for one in mine])
+        assert await index.count(name) == 5
+        await index.drop(other)
+        assert await index.count(name) == 5
+        assert await index.count(other) == 0
+        assert list(await index.search(other, theirs.vector, 5, None, ())) == []
+        await index.drop(name)
+        await index.close()
+
+    run(ask())
+
+
+def test_what_is_put_again_takes_the_place_of_what_was_there(make: Callable[[], Index], name: str) -> None:
+    async def ask() -> None:
+        index = make()
+        held = points(20, 7)
+        await index.put(name, DIMENSIONS, held)
+        await index.put(name, DIMENSIONS, held)
+        assert await index.count(name) == 20
+        moved = [Point(held[0].id, 100, held[1].vector)]
+        await index.put(name, DIMENSIONS, moved)
+        [near] = await index.search(name, held[1].vector, 1, [100], ())
+        assert near.id == held[0].id
+        await index.delete(name, [100])
+        await index.delete(name, [100])
+        assert await index.count(name) == 19
+        await index.drop(name)
+        await index.drop(name)
+        await index.close()
+
+    run(ask())
+
+
+def test_it_is_all_there_after_a_restart(make: Callable[[], Index], name: str) -> None:
+    async def ask() -> None:
+        held, [asked] = points(50, 8), points(1, 9)
+        index = make()
+        await index.put(name, DIMENSIONS, held)
+        await index.close()
+        index = make()
+        assert [near.id for near in await index.search(name, asked.vector, 5, None, ())] == best(held, asked.vector, 5)
+        assert await index.count(name) == 50
+        assert await index.check()
+        await index.drop(name)
+        await index.close()
+
+    run(ask())
+
+
+def test_vectors_of_another_length_are_refused(make: Callable[[], Index], name: str) -> None:
+    async def ask() -> None:
+        index = make()
+        await index.put(name, DIMENSIONS, points(3, 10))
+        short = Point(1, 1, [0.5] * 8)
+        for attempt in (index.put(name, 8, [short]), index.search(name, short.vector, 3, None, ())):
+            with pytest.raises(IndexProblem, match=f"{DIMENSIONS} numbers.* 8"):
+                await attempt
+        assert await index.count(name) == 3
+        await index.drop(name)
+        await index.close()
+
+    run(ask())
+
+
+def test_connections_that_a_database_has_closed_are_made_anew(postgres: RealPostgres, name: str) -> None:
+    async def ask() -> None:
+        index, other = PgvectorIndex(postgres.endpoint, ""), PgvectorIndex(postgres.endpoint, "")
+        await index.put(name, DIMENSIONS, points(10, 11))
+        async with other._connection() as connection:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'ollama-proxy' AND pid <> pg_backend_pid()"
+            )
+        assert await index.count(name) == 10
+        await index.drop(name)
+        await index.close()
+        await other.close()
+
+    run(ask())
+
+
+def test_a_database_that_is_away_is_a_problem(tmp_path: Path, name: str) -> None:
+    async def ask() -> None:
+        index = PgvectorIndex(RealPostgres(tmp_path / "nowhere").endpoint, "")
+        with pytest.raises(IndexProblem, match=r"Postgres at .*nowhere"):
+            await index.count(name)
+
+    run(ask())
+
+
+def test_a_qdrant_that_is_away_is_a_problem(name: str) -> None:
+    class Nowhere:
+        url = "http://127.0.0.1:9"
+
+    async def ask() -> None:
+        index = QdrantIndex(Nowhere(), "")
+        with pytest.raises(IndexProblem, match=r"Qdrant at http://127\.0\.0\.1:9"):
+            await index.check()
+        await index.close()
+
+    run(ask())
