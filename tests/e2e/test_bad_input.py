@@ -184,7 +184,7 @@ def test_grpc_rubbish_pipelines_and_unknown_methods(lab_proxy: ProxyProcess) -> 
     with grpc.insecure_channel(lab_proxy.grpc) as channel:
         for method, body, code in (
             ("Generate", b"\xff\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
-            ("ExecutePipeline", b"", grpc.StatusCode.UNIMPLEMENTED),
+            ("ExecutePipeline", b"", grpc.StatusCode.INVALID_ARGUMENT),
             ("Nope", b"", grpc.StatusCode.UNIMPLEMENTED),
             ("Generate", b"\x0a\x80\x80\x80\x02" + b"a" * 4194304, grpc.StatusCode.RESOURCE_EXHAUSTED),
         ):

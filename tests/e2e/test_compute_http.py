@@ -196,10 +196,10 @@ def test_a_header_that_cannot_be_read_is_named(lab_proxy: ProxyProcess) -> None:
     assert "max_power_watts" in answer.document["message"]
 
 
-def test_pipelines_are_not_served(lab_proxy: ProxyProcess) -> None:
+def test_a_pipeline_that_nobody_configured_is_not_found(lab_proxy: ProxyProcess) -> None:
     for path in ("pipelines/execute", "pipelines/execute/stream"):
         answer = ask(lab_proxy, f"/compute/v1/{path}", {"pipelineId": "x"})
-        assert (answer.status, answer.document["code"]) == (501, "UNIMPLEMENTED")
+        assert (answer.status, answer.document["code"]) == (404, "NOT_FOUND")
 
 
 def test_other_paths_and_methods(lab_proxy: ProxyProcess) -> None:

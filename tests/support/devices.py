@@ -25,7 +25,7 @@ from ollama_proxy.config.schema import (
 )
 from ollama_proxy.lab.device import DEVICES, DeviceSpec
 from ollama_proxy.lab.server import EmulatedServer
-from ollama_proxy.lab.text import SyntheticText
+from ollama_proxy.lab.text import SyntheticText, TextSource
 
 
 class Stand:
@@ -57,9 +57,10 @@ async def devices(
     speed: float = 20,
     specs: Mapping[str, DeviceSpec] = DEVICES,
     changes: Mapping[str, Any] | None = None,
+    text: TextSource | None = None,
 ) -> AsyncIterator[Stand]:
-    """A proxy before emulated devices; `changes` are sections of its configuration."""
-    servers = {name: EmulatedServer(spec, SyntheticText(1), speed) for name, spec in specs.items()}
+    """A proxy before emulated devices; `changes` are sections of its configuration, `text` is who writes."""
+    servers = {name: EmulatedServer(spec, text or SyntheticText(1), speed) for name, spec in specs.items()}
     entries = []
     for name, server in servers.items():
         spec = server.device

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ollama_proxy.api.cache.routes import CachePages
+from ollama_proxy.api.compute.rest import RestApi
 from ollama_proxy.api.compute.rpc import RpcApi
 from ollama_proxy.api.decisions.routes import DecisionApi
 from ollama_proxy.api.responses.routes import ResponsesApi
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
 def build_rpc(proxy: Proxy) -> RpcApi:
     """`compute.v1` for Connect and gRPC-Web, with the health that the program is in."""
-    return RpcApi(proxy, lambda: proxy.is_leaving)
+    return RpcApi(proxy, lambda: proxy.is_leaving, proxy.pipelines)
+
+
+def build_rest(proxy: Proxy) -> RestApi:
+    """The gateway of `compute.v1`."""
+    return RestApi(proxy, proxy.pipelines)
 
 
 def build_decisions(proxy: Proxy) -> DecisionApi:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Collection
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import cast, get_args
 
@@ -21,6 +21,7 @@ from ollama_proxy.app.access.guard import Guard, make_limiter
 from ollama_proxy.app.access.keyring import Keyring
 from ollama_proxy.app.activation import take_activated
 from ollama_proxy.app.answer_cache import AnswerCache, build_cache
+from ollama_proxy.app.chains.room import build_pipelines
 from ollama_proxy.app.departure import Departure
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embedding import EmbeddedBackend, find_writer
@@ -51,6 +52,7 @@ from ollama_proxy.domain.call import Call, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendView, Calibration, FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.pipelines import Pipelines
 from ollama_proxy.domain.ports import (
     AnswerSink,
     BodyRelay,
@@ -156,7 +158,7 @@ class Proxy:
         self._open_metrics(config)
         self._passage: Passage | None = None
         self._look_through(generation)
-        self._ports = Ports(self._front, ComputeApi(self))
+        self._ports = Ports(self._front, ComputeApi(self, self.pipelines))
         self._reloader = Reloader(self, source)
         self._departure = Departure(self._ports, self._dispatcher.running)
         self._heritage = heritage
@@ -385,6 +387,11 @@ class Proxy:
         if cache is not None and (call.annotations.cache_enabled or cache.has_defaults) and cache.is_asked(call):
             return cache.submit(call, sink)
         return self._dispatcher.submit(call, sink)
+
+    @cached_property
+    def pipelines(self) -> Pipelines | None:
+        """Those of the configuration that the program began with; None where they are switched off."""
+        return build_pipelines(self.config.pipelines, self, self.embedder)
 
     @property
     def embedder(self) -> Embedder:

@@ -20,7 +20,7 @@ BACKEND_GROUP = "ollama_proxy.backends"
 
 #: Client dialects on the HTTP port, in the order in which their routes are looked up.
 HTTP_APIS = {
-    "compute": "ollama_proxy.api.compute.rest:RestApi",
+    "compute": "ollama_proxy.app.apis:build_rest",
     "compute-rpc": "ollama_proxy.app.apis:build_rpc",
     "openapi": "ollama_proxy.api.openapi.routes:OpenApiPages",
     "ollama": "ollama_proxy.api.ollama.routes:OllamaApi",

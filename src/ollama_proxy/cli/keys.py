@@ -148,7 +148,8 @@ def _changing(path: Path) -> Iterator[list[StoredKey]]:
 
 def _read_config(flag: str | None) -> Config:
     """The configuration as it is written: a public host without keys is no reason not to make one."""
-    from ollama_proxy.config.load import find_config, parse_config, read_text
+    from ollama_proxy.config.document import read_text
+    from ollama_proxy.config.load import find_config, parse_config
     from ollama_proxy.config.problems import ConfigError
 
     path = find_config(flag, os.environ, Path.cwd())

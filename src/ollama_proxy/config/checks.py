@@ -10,6 +10,7 @@ from ollama_proxy.config.cache_checks import check_cache
 from ollama_proxy.config.endpoint import EndpointError, parse_endpoint
 from ollama_proxy.config.key_checks import check_keys
 from ollama_proxy.config.meter_checks import check_meters
+from ollama_proxy.config.pipeline_file import check_pipelines
 from ollama_proxy.config.problems import Problem
 from ollama_proxy.config.schema import Backend, Config
 from ollama_proxy.config.vector_endpoint import parse_vector_endpoint
@@ -29,6 +30,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> list[Problem]:
         *check_meters(config, environ),
         *_check_vectors(config),
         *check_cache(config.cache, environ),
+        *check_pipelines(config.pipelines),
     ]
 
 
@@ -40,8 +42,6 @@ def _check_server(config: Config) -> list[Problem]:
     for name in ("cert_file", "key_file"):
         if server.tls.enabled and not getattr(server.tls, name):
             problems.append(Problem(f"server.tls.{name}", "is needed when server.tls.enabled is true"))
-    if config.pipelines.enabled:
-        problems.append(Problem("pipelines.enabled", _NOT_YET))
     return problems
 
 

@@ -7,6 +7,7 @@ is looked at.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -21,6 +22,23 @@ _FAST: Any = getattr(yaml, "CSafeLoader", None)
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 Lines = dict[str, int]
+
+
+def read_text(path: Path) -> str:
+    """The file's text. Raises `ConfigError` in one sentence."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        message = "no such file"
+    except IsADirectoryError:
+        message = "is a folder, not a file"
+    except PermissionError:
+        message = "cannot be read: permission denied"
+    except UnicodeDecodeError:
+        message = "is not UTF-8 text"
+    except OSError as error:
+        message = f"cannot be read: {error.strerror}"
+    raise ConfigError([Problem("", message)], str(path))
 
 
 def read_document(text: str, source: str) -> tuple[Any, Lines]:

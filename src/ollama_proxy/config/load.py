@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from ollama_proxy.config.checks import check_config, endpoint_variable
-from ollama_proxy.config.document import Lines, read_document
+from ollama_proxy.config.document import Lines, read_document, read_text
 from ollama_proxy.config.problems import ConfigError, Problem
 from ollama_proxy.config.schema import Backend, Config
 from ollama_proxy.config.sections.section import Section
@@ -57,23 +57,6 @@ def _place(problem: Problem, lines: Lines, origins: Mapping[str, str]) -> Proble
     if problem.where in origins:
         return Problem(origins[problem.where], problem.message)
     return Problem(problem.where, problem.message, lines.get(problem.where, 0))
-
-
-def read_text(path: Path) -> str:
-    """The file's text. Raises `ConfigError` in one sentence."""
-    try:
-        return path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        message = "no such file"
-    except IsADirectoryError:
-        message = "is a folder, not a file"
-    except PermissionError:
-        message = "cannot be read: permission denied"
-    except UnicodeDecodeError:
-        message = "is not UTF-8 text"
-    except OSError as error:
-        message = f"cannot be read: {error.strerror}"
-    raise ConfigError([Problem("", message)], str(path))
 
 
 def parse_config(text: str, source: str) -> tuple[Config, Lines]:

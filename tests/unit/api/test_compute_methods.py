@@ -291,9 +291,11 @@ def test_the_clients_leaving_and_slowness_reach_the_work() -> None:
     assert desk.ticket.events == ["pause", "resume", "cancel"]
 
 
-def test_pipelines_are_unimplemented() -> None:
+def test_where_no_pipeline_is_configured_none_is_found() -> None:
+    asked = pb.ExecutePipelineRequest(pipeline_id="p").SerializeToString()
     for method in ("ExecutePipeline", "ExecutePipelineStream"):
-        assert send(Desk(), method, b"").code == 12
+        assert send(Desk(), method, asked).code == 5
+        assert send(Desk(), method, b"").code == 3
 
 
 def backend(name: str, health: Health = Health.HEALTHY, kind: str = "ollama", context: int = 4096) -> BackendView:

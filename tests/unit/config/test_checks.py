@@ -89,8 +89,8 @@ def test_a_variable_of_a_key_must_be_set_unless_its_backend_is_off() -> None:
     assert places(Config(backends=(off,))) == []
 
 
-def test_what_is_not_served_is_refused_and_not_ignored() -> None:
-    assert places(Config(pipelines=Pipelines(enabled=True))) == ["pipelines.enabled"]
+def test_pipelines_need_a_file() -> None:
+    assert places(Config(pipelines=Pipelines(enabled=True))) == ["pipelines.config_file"]
 
 
 @pytest.mark.parametrize(

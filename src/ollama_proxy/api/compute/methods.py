@@ -10,11 +10,13 @@ from google.protobuf.message import DecodeError, Message
 
 from ollama_proxy.api.compute.answers import EmbedAnswer, GenerateAnswer, StreamAnswer, as_int32, fail_call
 from ollama_proxy.api.compute.metadata import encode_request_id
+from ollama_proxy.api.compute.pipelines import PipelineAnswer, read_wish
 from ollama_proxy.api.compute.requests import HeadFacts, read_embed, read_generate
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendView, FleetView, Health
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.pipelines import Pipelines
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.grpc.call import GrpcCall, GrpcMethod
 
@@ -25,8 +27,10 @@ M = TypeVar("M", bound=Message)
 class ComputeApi:
     """The service's methods."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, pipelines: Pipelines | None = None) -> None:
+        """`pipelines` runs those that are configured; None where none are."""
         self._service = service
+        self._pipelines = pipelines
         self._health = _HealthAnswer()
 
     def methods(self) -> Mapping[str, GrpcMethod]:
@@ -37,8 +41,8 @@ class ComputeApi:
             "Embed": GrpcMethod(self._embed),
             "ListBackends": GrpcMethod(self._list_backends, permission="key"),
             "HealthCheck": GrpcMethod(self._health_check, permission="key"),
-            "ExecutePipeline": GrpcMethod(_refuse_pipeline),
-            "ExecutePipelineStream": GrpcMethod(_refuse_pipeline, server_streaming=True),
+            "ExecutePipeline": GrpcMethod(self._execute),
+            "ExecutePipelineStream": GrpcMethod(self._execute_stream, server_streaming=True),
         }
         return {f"/{SERVICE}/{name}": method for name, method in methods.items()}
 
@@ -78,6 +82,25 @@ class ComputeApi:
         answer = EmbedAnswer(call, request_id)
         answer.attach(service.submit(job, answer))
 
+    def _execute(self, call: GrpcCall, message: bytes) -> None:
+        self._run_pipeline(call, message, stream=False)
+
+    def _execute_stream(self, call: GrpcCall, message: bytes) -> None:
+        self._run_pipeline(call, message, stream=True)
+
+    def _run_pipeline(self, call: GrpcCall, message: bytes, *, stream: bool) -> None:
+        facts = _read_facts(call)
+        request_id = facts.request_id or self._service.make_request_id()
+        try:
+            wish = read_wish(_parse(compute_pb2.ExecutePipelineRequest, message), facts, request_id, call.caller)
+            if self._pipelines is None:
+                told = f"there is no pipeline {wish.pipeline[:64]!r}: none are configured (pipelines.config_file)"
+                raise ProxyError(ErrorKind.NOT_FOUND, told)
+        except ProxyError as error:
+            fail_call(call, error, request_id)
+            return
+        PipelineAnswer(call, request_id, stream=stream).start(self._pipelines, wish)
+
     def _list_backends(self, call: GrpcCall, message: bytes) -> None:
         request_id = _read_facts(call).request_id or self._service.make_request_id()
         try:
@@ -100,11 +123,6 @@ class ComputeApi:
             return
         fleet = call.caller.see(self._service.fleet())
         call.respond(self._health.write(fleet), encode_request_id(request_id))
-
-
-def _refuse_pipeline(call: GrpcCall, message: bytes) -> None:
-    error = ProxyError(ErrorKind.UNIMPLEMENTED, "pipelines are not served by this version")
-    fail_call(call, error, _read_facts(call).request_id)
 
 
 def _read_facts(call: GrpcCall) -> HeadFacts:

@@ -13,6 +13,7 @@ from ollama_proxy.api.compute.answers import CODES
 from ollama_proxy.api.compute.methods import SERVICE, ComputeApi
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.domain.pipelines import Pipelines
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.grpc.call import GrpcMethod
 from ollama_proxy.net.grpc.connect import is_gzip
@@ -44,8 +45,8 @@ class RestApi:
 
     root = b"/compute/v1/"
 
-    def __init__(self, service: Service) -> None:
-        self._methods = ComputeApi(service).methods()
+    def __init__(self, service: Service, pipelines: Pipelines | None = None) -> None:
+        self._methods = ComputeApi(service, pipelines).methods()
         self._wheel = TimerWheel(asyncio.get_running_loop())
         self.routes: dict[bytes, dict[bytes, Handler]] = {}
         for path, name in _POSTS.items():

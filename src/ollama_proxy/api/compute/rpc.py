@@ -14,6 +14,7 @@ from ollama_proxy.api.compute.answers import CODES
 from ollama_proxy.api.compute.methods import SERVICE, ComputeApi
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.domain.pipelines import Pipelines
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.grpc import connect, web
 from ollama_proxy.net.grpc.call import GrpcCall, GrpcMethod
@@ -35,9 +36,14 @@ class RpcApi:
 
     root = f"/{SERVICE}/".encode()
 
-    def __init__(self, service: Service, is_leaving: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        service: Service,
+        is_leaving: Callable[[], bool] = lambda: False,
+        pipelines: Pipelines | None = None,
+    ) -> None:
         self._wheel = TimerWheel(asyncio.get_running_loop())
-        methods = ComputeApi(service).methods()
+        methods = ComputeApi(service, pipelines).methods()
         codecs = {f"/{SERVICE}/{name}": JsonCodec(method) for name, method in _SERVICE.methods_by_name.items()}
         self.routes: dict[bytes, dict[bytes, Handler]] = {
             path.encode(): {b"POST": Route(self._serve(method, codecs[path]), method.permission)}

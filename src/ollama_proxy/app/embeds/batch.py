@@ -14,6 +14,7 @@ import msgspec
 from ollama_proxy.app.embeds.part import Part, PartSink, Vector, make_part, represent
 from ollama_proxy.domain.answer import Embeddings, Finished, Outcome, Route, Usage
 from ollama_proxy.domain.call import Call, Embedding
+from ollama_proxy.domain.energy_kinds import join_kinds
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Ticket
 from ollama_proxy.routing.spread import Lane, Piece, spread
@@ -285,15 +286,6 @@ def join_outcomes(parts: Sequence[Part], total_s: float) -> Outcome:
         _add([one.energy_full_j for one in outcomes]),
         _add([one.plus_minus_j for one in outcomes]),
     )
-
-
-#: How figures come about, those last that say least.
-_KINDS = ("measured", "apportioned", "modelled", "configured", "emulated", "unknown")
-
-
-def join_kinds(kinds: set[str]) -> str:
-    """What a sum of figures of several kinds is: as good as the least of them."""
-    return max(kinds, key=lambda kind: _KINDS.index(kind) if kind in _KINDS else len(_KINDS), default="unknown")
 
 
 def _add(numbers: Sequence[_N | None]) -> _N | None:

@@ -14,8 +14,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from ollama_proxy.config.document import Lines, read_document
-from ollama_proxy.config.load import read_text
+from ollama_proxy.config.document import Lines, read_document, read_text
 from ollama_proxy.config.problems import ConfigError, Problem
 from ollama_proxy.lab.simulation.workload import DEFAULT_PROBABILITY, Arrival
 

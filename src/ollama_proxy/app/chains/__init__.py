@@ -1,0 +1,1 @@
+"""Pipelines over the proxy's own ways: each stage is a request like any other."""
