@@ -315,7 +315,7 @@ def test_a_running_id_is_not_given_twice_and_requests_are_bounded(connect: Calla
         if "error" in message:
             errors[message["request_id"]] = message["error"]
     assert "under way" in errors["r1"]["message"]
-    assert errors["one too many"]["code"] == "overloaded"
+    assert errors["one too many"]["code"] == "rate_limited"
 
 
 def test_an_id_given_twice_leaves_the_first_request_alone(connect: Callable[..., Client]) -> None:

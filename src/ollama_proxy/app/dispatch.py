@@ -140,7 +140,7 @@ class Dispatcher:
             call.counted = True
             return None
         message = f"the key {caller.name} may use {excess.limit}; there is more in {max(1, round(excess.wait_s))} s"
-        return ProxyError(ErrorKind.OVERLOADED, message, retry_after_s=excess.wait_s)
+        return ProxyError(ErrorKind.RATE_LIMITED, message, retry_after_s=excess.wait_s)
 
     def forget(self, job: Job) -> None:
         """A request is over, however it ended."""

@@ -440,7 +440,7 @@ class Energy(Section, frozen=True):
     carbon_g_per_kwh: Annotated[PerKwh | None, Meta(description="grams of CO2; left off, none are shown")] = None
     budget_wh_per_hour: Annotated[
         float,
-        Meta(ge=0, le=1e9, description="when the last hour took as much, requests are refused (429); 0 = no limit"),
+        Meta(ge=0, le=1e9, description="when the last hour took as much, requests are refused (503); 0 = no limit"),
     ] = 0
     ledger: Annotated[bool, Meta(description="keep one; it has names, counts and joules, and no prompts")] = True
     ledger_path: Annotated[

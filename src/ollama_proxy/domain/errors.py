@@ -22,7 +22,10 @@ class ErrorKind(enum.Enum):
     MODEL_NOT_FOUND = "model_not_found"
     NO_HEALTHY_BACKEND = "no_healthy_backend"
     LIMITS_EXCLUDE_ALL = "limits_exclude_all"
+    #: There is no room here for anybody; it passes.
     OVERLOADED = "overloaded"
+    #: This client, or the backend's account, has had what it may.
+    RATE_LIMITED = "rate_limited"
     DEADLINE = "deadline"
     BACKEND_FAILED = "backend_failed"
     BACKEND_REFUSED = "backend_refused"
@@ -46,7 +49,8 @@ _HTTP_STATUS = {
     ErrorKind.NO_HEALTHY_BACKEND: 503,
     # As gRPC's FAILED_PRECONDITION: the request is refused as it stands, and asking again changes nothing.
     ErrorKind.LIMITS_EXCLUDE_ALL: 400,
-    ErrorKind.OVERLOADED: 429,
+    ErrorKind.OVERLOADED: 503,
+    ErrorKind.RATE_LIMITED: 429,
     ErrorKind.DEADLINE: 504,
     ErrorKind.BACKEND_FAILED: 502,
     ErrorKind.BACKEND_REFUSED: 400,

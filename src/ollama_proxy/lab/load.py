@@ -23,7 +23,7 @@ from ollama_proxy.net.http1.exchange import Headers
 from ollama_proxy.net.upstream import join_request, request_head
 
 _SHARES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999))
-_REFUSED = (429, 503)
+_REFUSED = (429, 503, 529)
 _CONNECT_TIMEOUT_S = 10.0
 
 

@@ -69,7 +69,7 @@ def _words_of_all(failures: Sequence[tuple[str, Failure]]) -> dict[str, Any]:
 def _kind_of(failure: FailureKind, refusal: Refusal | None) -> ErrorKind:
     match failure:
         case FailureKind.RATE_LIMITED:
-            return ErrorKind.OVERLOADED
+            return ErrorKind.RATE_LIMITED
         case FailureKind.MODEL_MISSING:
             return ErrorKind.MODEL_NOT_FOUND
         case FailureKind.REJECTED | FailureKind.PROMPT_TOO_LONG:

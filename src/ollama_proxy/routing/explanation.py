@@ -18,7 +18,7 @@ from ollama_proxy.domain.decision import (
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.routing.affinity import count_held, has_stayed
 from ollama_proxy.routing.deadline import HOPELESS
-from ollama_proxy.routing.limits import draw_of_others
+from ollama_proxy.routing.limits import check_power, draw_of_others
 from ollama_proxy.routing.patience import end_of, find_slow, is_bounded
 from ollama_proxy.routing.ranking import LargeRanking, first_ms_of
 
@@ -154,6 +154,12 @@ def explain_refusal(
             fleet.version,
             retry_after_s=_least_wait(fleet, told),
         )
+    if any(_is_kept_out_alone(rejection, request, fleet) for rejection in told):
+        # It passes, and is not the request's fault.
+        listed = "; ".join(f"{rejection.backend}: {rejection.detail}" for rejection in told)
+        message = f"no backend that could take this request does at the moment: {listed}"
+        wait_s = _least_wait(fleet, told)
+        return Refusal(RefusalKind.NO_HEALTHY, message, rejections, fleet.version, retry_after_s=wait_s)
     able = [rejection for rejection in told if rejection.limit not in (*_DOWN, Limit.NOT_TARGET)]
     if able and all(rejection.limit is Limit.MODEL_MISSING for rejection in able) and not targeted:
         return _refuse_unknown_model(request, fleet, rejections)
@@ -164,6 +170,17 @@ def explain_refusal(
     # What others draw they draw no longer once they are done.
     done_s = min((wait.mean_s for wait in fleet.waits if wait is not None), default=0.0)
     return Refusal(RefusalKind.BUSY, message, rejections, fleet.version, retry_after_s=done_s)
+
+
+def _is_kept_out_alone(rejection: Rejection, request: RoutingRequest, fleet: FleetView) -> bool:
+    """Whether a backend would do, as far as what it is goes, if it had not failed others of late.
+
+    Model and abilities were looked at before.
+    """
+    if rejection.limit is not Limit.KEPT_OUT:
+        return False
+    view = next(one for one in fleet.backends if one.spec.id == rejection.backend)
+    return check_power(view.spec, request.annotations.max_power_watts) is None
 
 
 def _least_wait(fleet: FleetView, told: Sequence[Rejection]) -> float:

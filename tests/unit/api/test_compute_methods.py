@@ -267,12 +267,13 @@ def test_an_embedding_is_one_vector() -> None:
     assert (list(message.embedding), message.routing.backend) == ([0.5, -1.0], "npu-1")
 
 
-def test_a_wait_is_told_in_milliseconds() -> None:
+@pytest.mark.parametrize(("kind", "code"), [(ErrorKind.RATE_LIMITED, 8), (ErrorKind.OVERLOADED, 14)])
+def test_a_wait_is_told_in_milliseconds(kind: ErrorKind, code: int) -> None:
     call = RecordedCall()
-    error = ProxyError(ErrorKind.OVERLOADED, "full", retry_after_s=1.5)
+    error = ProxyError(kind, "full", retry_after_s=1.5)
     error.decision_id = "d-r1-1"
     GenerateAnswer(call, "r1").fail(error)
-    assert (call.code, call.trailers["retry-after-ms"], call.trailers["x-decision-id"]) == (8, "1500", "d-r1-1")
+    assert (call.code, call.trailers["retry-after-ms"], call.trailers["x-decision-id"]) == (code, "1500", "d-r1-1")
 
 
 def test_reasons_are_made_fit_for_metadata() -> None:

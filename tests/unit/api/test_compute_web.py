@@ -176,13 +176,14 @@ def test_a_call_leaves_the_collector_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["rest", "connect error"])
-def test_who_comes_too_soon_is_told_whole_seconds_that_are_enough(name: str) -> None:
+@pytest.mark.parametrize(("kind", "status"), [(ErrorKind.RATE_LIMITED, b"429"), (ErrorKind.OVERLOADED, b"503")])
+def test_who_comes_too_soon_is_told_whole_seconds_that_are_enough(name: str, kind: ErrorKind, status: bytes) -> None:
     def refuse(dispatcher: Dispatcher, call: Call, sink: AnswerSink) -> None:
-        sink.fail(ProxyError(ErrorKind.OVERLOADED, "full", retry_after_s=2.2))
+        sink.fail(ProxyError(kind, "full", retry_after_s=2.2))
 
     async def play(port: int) -> None:
         answer = await ask(port, CALLS[name])
-        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert answer.startswith(b"HTTP/1.1 %b " % status)
         assert b"\r\nRetry-After: 3\r\n" in answer
         assert b"\r\nRetry-After-Ms: 2200\r\n" in answer
 

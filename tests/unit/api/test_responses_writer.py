@@ -194,7 +194,7 @@ def test_a_backends_own_stream_is_ended_in_its_own_count(framed: bool) -> None:
         blocks = [b"%x\r\n%b\r\n" % (len(block), block) for block in blocks]
     writer = ResponsesWriter(BODY, "m", stream=True)
     writer.take_over(Progress((), 0, first=blocks[0], last=blocks[5]))
-    ended = read(writer.write_error_event(ProxyError(ErrorKind.OVERLOADED, "too many")))
+    ended = read(writer.write_error_event(ProxyError(ErrorKind.RATE_LIMITED, "too many")))
     assert [event["sequence_number"] for event in ended] == [6, 7]
     assert ended[-1]["response"]["id"] == json.loads(event_data(written)[0])["response"]["id"]
     assert ended[-1]["response"]["error"] == {"code": "rate_limit_exceeded", "message": "too many"}

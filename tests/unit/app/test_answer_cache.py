@@ -412,7 +412,7 @@ def test_limits_of_a_key_hold_for_hits_too() -> None:
     assert quota.running == 0
     _, refused = scene.ask(caller=bob)
     assert refused.error is not None
-    assert refused.error.kind is ErrorKind.OVERLOADED
+    assert refused.error.kind is ErrorKind.RATE_LIMITED
     _, refused = scene.ask(caller=Caller("eve", frozenset({"infer"}), ("other",)))
     assert refused.error is not None
     assert refused.error.kind is ErrorKind.PERMISSION_DENIED

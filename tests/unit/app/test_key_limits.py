@@ -41,7 +41,7 @@ def test_one_at_once_is_one_at_once_until_it_ends() -> None:
         job, client = ask(stage, bob)
         assert client.error is None
         _, second = ask(stage, bob)
-        assert told(second).kind is ErrorKind.OVERLOADED
+        assert told(second).kind is ErrorKind.RATE_LIMITED
         assert "1 requests at once" in told(second).message
         assert told(second).retry_after_s >= 1
         # Others are not held up.

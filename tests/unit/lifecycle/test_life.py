@@ -196,7 +196,7 @@ def test_refusals(kind: RefusalKind, expected: ErrorKind, status: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        (FailureKind.RATE_LIMITED, ErrorKind.OVERLOADED),
+        (FailureKind.RATE_LIMITED, ErrorKind.RATE_LIMITED),
         (FailureKind.MODEL_MISSING, ErrorKind.MODEL_NOT_FOUND),
         (FailureKind.REFUSED, ErrorKind.BACKEND_FAILED),
         (FailureKind.UNREACHABLE, ErrorKind.BACKEND_FAILED),
@@ -244,7 +244,7 @@ def test_nobody_answering_within_a_power_limit_is_the_limits_doing() -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        (FailureKind.RATE_LIMITED, ErrorKind.OVERLOADED),
+        (FailureKind.RATE_LIMITED, ErrorKind.RATE_LIMITED),
         (FailureKind.SERVER_ERROR, ErrorKind.BACKEND_FAILED),
         (FailureKind.TIMEOUT, ErrorKind.BACKEND_FAILED),
     ],

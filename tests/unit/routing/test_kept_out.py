@@ -22,6 +22,10 @@ def view(name: str, **fields: object) -> BackendView:
     return msgspec.structs.replace(one, models={MODEL: ModelFacts(MODEL)}, loaded=frozenset({MODEL}), **fields)
 
 
+def with_watts(one: BackendView, watts: float) -> BackendView:
+    return msgspec.structs.replace(one, spec=msgspec.structs.replace(one.spec, power_watts=watts))
+
+
 def run(*views: BackendView, request: RoutingRequest = REQUEST) -> Decision | Refusal:
     return decide(request, FleetView(1, views), Policy())
 
@@ -50,6 +54,30 @@ def test_when_all_are_kept_out_the_client_is_told_when_to_come_back() -> None:
     assert verdict.kind is RefusalKind.NO_HEALTHY
     assert "a: breaker open (reset), next try in 3 s" in verdict.message
     assert verdict.retry_after_s == 3.0
+
+
+def test_the_only_one_within_the_limits_being_kept_out_passes() -> None:
+    """The request is not at fault: it would be served as it is in a moment."""
+    request = msgspec.structs.replace(REQUEST, annotations=Annotations(max_power_watts=15))
+    hungry, empty = with_watts(view("b"), 50.0), msgspec.structs.replace(view("c"), models={})
+    verdict = run(view("a", kept_out=OPEN), hungry, empty, request=request)
+    assert isinstance(verdict, Refusal)
+    assert (verdict.kind, verdict.retry_after_s) == (RefusalKind.NO_HEALTHY, 3.0)
+    for told in ("a: breaker open (reset), next try in 3 s", "b: draws 50.0 W, limit 15 W", "c: has no model"):
+        assert told in verdict.message
+
+
+def test_the_only_one_that_has_the_model_being_kept_out_passes() -> None:
+    verdict = run(view("a", kept_out=OPEN), msgspec.structs.replace(view("b"), models={}))
+    assert isinstance(verdict, Refusal)
+    assert (verdict.kind, verdict.retry_after_s) == (RefusalKind.NO_HEALTHY, 3.0)
+
+
+def test_one_that_is_kept_out_and_over_the_limit_anyway_is_no_reason_to_come_back() -> None:
+    request = msgspec.structs.replace(REQUEST, annotations=Annotations(max_power_watts=15))
+    verdict = run(with_watts(view("a", kept_out=OPEN), 50.0), with_watts(view("b"), 50.0), request=request)
+    assert isinstance(verdict, Refusal)
+    assert (verdict.kind, verdict.retry_after_s) == (RefusalKind.LIMITS, 0.0)
 
 
 def test_a_target_that_is_kept_out_gives_way_and_says_so() -> None:

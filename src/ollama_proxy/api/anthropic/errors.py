@@ -15,6 +15,7 @@ from ollama_proxy.net.unreadable import UNREADABLE
 JSON = b"application/json"
 #: What a request is refused with before any model is looked for has a charset and no line end, as Ollama writes it.
 _REFUSED = b"application/json; charset=utf-8"
+_OVERLOADED = 529
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -52,9 +53,14 @@ def name_request(exchange: Exchange) -> str:
     return found
 
 
+def status_of(error: ProxyError) -> int:
+    """The HTTP status of an error: Anthropic has one of its own for too much at once, and its clients come again."""
+    return _OVERLOADED if error.kind is ErrorKind.OVERLOADED else error.kind.http_status
+
+
 def write_error(error: ProxyError, request_id: str) -> tuple[int, bytes, bytes]:
     """Status, content type and body of an error; a refusal by a backend keeps the backend's own words."""
-    status = error.kind.http_status
+    status = status_of(error)
     if isinstance(error, PackedBodyError):
         return status, error.content_type, error.body
     if error.kind is ErrorKind.BACKEND_REFUSED:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.api.anthropic.errors import error_document, missing_model, write_error
+from ollama_proxy.api.anthropic.errors import error_document, missing_model, status_of, write_error
 from ollama_proxy.domain.answer import (
     AnswerEvent,
     Embeddings,
@@ -244,7 +244,7 @@ class AnthropicWriter:
     # -- errors -----------------------------------------------------------------
 
     def write_error_event(self, error: ProxyError) -> bytes:
-        return b"event: error\ndata: %b\n\n" % error_document(error, error.kind.http_status, self._request_id)
+        return b"event: error\ndata: %b\n\n" % error_document(error, status_of(error), self._request_id)
 
     def write_error(self, error: ProxyError) -> tuple[int, bytes, bytes]:
         if error.kind is ErrorKind.MODEL_NOT_FOUND and self._model:

@@ -171,7 +171,7 @@ class _NativeError(msgspec.Struct):
 
 
 _native_errors = msgspec.json.Decoder(_NativeError)
-_ERRORS_OF_BACKENDS = frozenset((ErrorKind.BACKEND_REFUSED, ErrorKind.BACKEND_FAILED, ErrorKind.OVERLOADED))
+_ERRORS_OF_BACKENDS = frozenset((ErrorKind.BACKEND_REFUSED, ErrorKind.BACKEND_FAILED, ErrorKind.RATE_LIMITED))
 
 
 def _is_native(body: bytes) -> bool:

@@ -23,14 +23,14 @@ _STATUSES = {
     404: "No such model or thing.",
     413: "The body is too large.",
     415: "Not in this content type.",
-    429: "Too much at once; `Retry-After` says when to ask again.",
+    429: "More than this key may have; `Retry-After` says when to ask again.",
     499: "The call was cancelled.",
     500: "A fault of the server.",
     501: "Not served.",
     502: "Every backend that was asked failed.",
-    503: "No backend is there to ask.",
+    503: "No backend is there to ask, or too much is under way; `Retry-After` says when to ask again.",
     504: "The deadline has passed.",
-    529: "Too much at once.",
+    529: "Too much is under way; `Retry-After` says when to ask again.",
 }
 #: gRPC-Web has none of these: its errors are in the body of an answer with status 200.
 _RPC_ERRORS = (400, 401, 403, 404, 413, 415, 429, 499, 500, 501, 503, 504)

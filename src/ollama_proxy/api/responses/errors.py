@@ -79,4 +79,4 @@ def describe_error(error: ProxyError, status: int) -> dict[str, str | None]:
 
 def failure_code(error: ProxyError) -> str:
     """OpenAI's word for a response that broke off."""
-    return "rate_limit_exceeded" if error.kind is ErrorKind.OVERLOADED else "server_error"
+    return "rate_limit_exceeded" if error.kind is ErrorKind.RATE_LIMITED else "server_error"

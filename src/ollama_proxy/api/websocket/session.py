@@ -65,7 +65,7 @@ class Session:
         if given_id in self._answers:
             raise refuse(f"request_id {given_id!r} is under way on this connection")
         if len(self._answers) >= MOST_REQUESTS:
-            raise ProxyError(ErrorKind.OVERLOADED, f"{MOST_REQUESTS} requests are under way on this connection")
+            raise ProxyError(ErrorKind.RATE_LIMITED, f"{MOST_REQUESTS} requests are under way on this connection")
         if self._stops:
             raise ProxyError(ErrorKind.OVERLOADED, "the server stops", retry_after_s=1)
         request_id = given_id or service.make_request_id()

@@ -26,7 +26,7 @@ from ollama_proxy.net.http2.head import RequestHead
 _CODES = {
     ErrorKind.UNAUTHENTICATED: UNAUTHENTICATED,
     ErrorKind.PERMISSION_DENIED: PERMISSION_DENIED,
-    ErrorKind.OVERLOADED: RESOURCE_EXHAUSTED,
+    ErrorKind.RATE_LIMITED: RESOURCE_EXHAUSTED,
 }
 #: What is more than asking.
 CHANGES = frozenset(("models", "admin"))
@@ -100,7 +100,7 @@ class Guard:
         if not wait_s:
             return None
         message = f"too many requests: server.rate_limit lets the next one of {name} in in {wait_s:.1f} s"
-        return ProxyError(ErrorKind.OVERLOADED, message, retry_after_s=wait_s)
+        return ProxyError(ErrorKind.RATE_LIMITED, message, retry_after_s=wait_s)
 
     def judge_call(self, head: RequestHead, peer: str, permission: Permission) -> GrpcRoute | None:
         """As `judge`, for a gRPC call: the route of its refusal, or None."""

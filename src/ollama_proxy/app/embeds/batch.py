@@ -33,6 +33,7 @@ _ELSEWHERE = frozenset(
         ErrorKind.BACKEND_FAILED,
         ErrorKind.NO_HEALTHY_BACKEND,
         ErrorKind.OVERLOADED,
+        ErrorKind.RATE_LIMITED,
         ErrorKind.MODEL_NOT_FOUND,
         ErrorKind.LIMITS_EXCLUDE_ALL,
     )
