@@ -8,11 +8,16 @@ lookups in stores that are not in memory.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from ollama_proxy.app.meaning import MeaningCache, Prompt
 
 from ollama_proxy.app.cache_books import CacheBooks
 from ollama_proxy.app.dispatch import Dispatcher
@@ -30,10 +35,12 @@ from ollama_proxy.domain.caller import ANYBODY
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.names import canonical_model, matches_pattern
 from ollama_proxy.domain.ports import AnswerSink, Ticket
+from ollama_proxy.domain.vectors import Embedder
 from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.metrics import Metrics
 
+_log = logging.getLogger(__name__)
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE))
 #: How often it is looked how much is kept, for the metrics.
 _MEASURED_EVERY_S = 5.0
@@ -58,8 +65,11 @@ class AnswerCache:
         settings: Cache,
         dispatcher: Dispatcher,
         books: CacheBooks,
+        meaning: MeaningCache | None = None,
     ) -> None:
+        """`meaning` finds answers to prompts that mean the same; None for only those to the same."""
         self.store = store
+        self._meaning = meaning
         self._settings = settings
         self._dispatcher = dispatcher
         self._books = books
@@ -145,18 +155,34 @@ class AnswerCache:
         found = self.store.find(asked.key) if self.store.secret is not None else None
         if isinstance(found, bytes) and (entry := read_entry(found)) is not None:
             return self._replay(call, sink, entry)
-        flight = Flight(lambda one: self._settle(one, call, asked), self._leave)
+        prompt = None
+        if self._meaning is not None and self.store.secret is not None:
+            prompt = self._meaning.read(call, asked.generation)
+        flight = Flight(lambda one: self._settle(one, call, asked, prompt), self._leave)
         self._flights[asked.key, call.stream] = flight
         ticket = flight.join(call, sink)
-        if found is None or isinstance(found, bytes):
+        if prompt is None and (found is None or isinstance(found, bytes)):
             self._generate(flight, call, asked)
         else:
-            spawn(self._look(flight, call, asked, found), "look into the cache")
+            spawn(self._look(flight, call, asked, found, prompt), "look into the cache")
         return ticket
 
-    async def _look(self, flight: Flight, call: Call, asked: Asked, found: Awaitable[bytes | None]) -> None:
-        data = await found
-        entry = read_entry(data) if data is not None else None
+    async def _look(
+        self,
+        flight: Flight,
+        call: Call,
+        asked: Asked,
+        found: bytes | Awaitable[bytes | None] | None,
+        prompt: Prompt | None,
+    ) -> None:
+        """Find an answer that takes time to find, or else have it made."""
+        entry, similarity = None, None
+        try:
+            entry = await _read_found(found)
+            if entry is None and prompt is not None and not flight.is_over:
+                entry, similarity = await self._find_alike(prompt, asked, call)
+        except Exception:  # noqa: BLE001  # a task root: whoever waits gets an answer in any case
+            _log.exception("the cache was of no use to %s", call.request_id)
         if flight.is_over:
             return
         if entry is None:
@@ -164,7 +190,24 @@ class AnswerCache:
             return
         del self._flights[asked.key, call.stream]
         for one in flight.release():
-            self._replay(one.call, one.sink, entry)
+            self._replay(one.call, one.sink, entry, similarity)
+
+    async def _find_alike(self, prompt: Prompt, asked: Asked, call: Call) -> tuple[Entry | None, float | None]:
+        """The answer to a prompt that means the same, and how alike the two are."""
+        meaning, secret = self._meaning, self.store.secret
+        if meaning is None or secret is None:
+            return None, None
+        frame = find_key(secret, call.caller, asked.weights, call.operation, prompt.framed)
+        if frame is None:
+            return None, None
+        prompt.frame = frame
+        alike = await meaning.find(prompt, call.caller)
+        if alike is None:
+            return None, None
+        entry = await _read_found(self.store.find(alike.key))
+        if entry is None:
+            meaning.drop(alike.key)
+        return entry, alike.similarity
 
     def _generate(self, flight: Flight, call: Call, asked: Asked) -> None:
         generation = asked.generation
@@ -172,7 +215,7 @@ class AnswerCache:
         self._books.missed()
         flight.set_ticket(self._dispatcher.submit(made, flight, taken_on=True))
 
-    def _replay(self, call: Call, sink: AnswerSink, entry: Entry) -> Ticket:
+    def _replay(self, call: Call, sink: AnswerSink, entry: Entry, similarity: float | None = None) -> Ticket:
         """Write a kept answer, as if it came just now."""
         age_s = max(0.0, self._books.unix_clock() - entry.made_unix_s)
         usage = entry.finished.usage
@@ -184,7 +227,7 @@ class AnswerCache:
         outcome = Outcome(
             finished, took_s, took_s, usage.output_tokens or 0, 0.0, 0.0, entry.energy_kind, 0.0, 0.0, 0.0
         )
-        route = self._books.served(call, entry, outcome, CacheNote("hit", age_s))
+        route = self._books.served(call, entry, outcome, CacheNote("hit", age_s, similarity))
         self._release(call)
         sink.routed(route)
         sink.send_events(entry.events())
@@ -205,7 +248,7 @@ class AnswerCache:
         if not one.is_first and flight.outcome is not None and flight.route is not None:
             self._books.joined(one.call, flight.route, flight.outcome)
 
-    def _settle(self, flight: Flight, call: Call, asked: Asked) -> None:
+    def _settle(self, flight: Flight, call: Call, asked: Asked, prompt: Prompt | None) -> None:
         """A flight has ended: keep what it brought, if that is a good answer."""
         self._flights.pop((asked.key, call.stream), None)
         outcome, route = flight.outcome, flight.route
@@ -221,6 +264,8 @@ class AnswerCache:
         entry = make_entry(parts, route, outcome, made_unix_s)
         worth_j = find_worth(outcome.joules, outcome.total_s)
         self.store.keep(Item(asked.key, write_entry(entry), asked.model, call.caller.name, made_unix_s, worth_j))
+        if prompt is not None and self._meaning is not None:
+            self._meaning.keep(prompt, asked.key)
 
     # -- for whoever runs the proxy -----------------------------------------------------------
 
@@ -242,16 +287,31 @@ class AnswerCache:
         return await self.store.purge(Which(model, key, until))
 
 
+async def _read_found(found: bytes | Awaitable[bytes | None] | None) -> Entry | None:
+    """The answer that a store has found, at once or later."""
+    data = found if found is None or isinstance(found, bytes) else await found
+    return read_entry(data) if data is not None else None
+
+
 def build_cache(
-    settings: Cache, dispatcher: Dispatcher, record: Callable[[LedgerRow], None], metrics: Metrics
+    settings: Cache,
+    dispatcher: Dispatcher,
+    record: Callable[[LedgerRow], None],
+    metrics: Metrics,
+    embedder: Callable[[], Embedder],
 ) -> AnswerCache | None:
-    """As configured, None for none; `record` takes rows of the ledger."""
+    """As configured, None for none; `record` takes rows of the ledger, `embedder` makes vectors."""
     if not settings.enabled:
         return None
     store: Store = load_kind(STORES, settings.type)(settings, os.environ)
     books = CacheBooks(dispatcher.books, dispatcher.decisions, record)
     metrics.add(books)
-    return AnswerCache(store, settings, dispatcher, books)
+    meaning = None
+    if settings.semantic.enabled:
+        from ollama_proxy.app.meaning import MeaningCache  # noqa: PLC0415  # it takes numpy
+
+        meaning = MeaningCache(settings.semantic, embedder)
+    return AnswerCache(store, settings, dispatcher, books, meaning)
 
 
 class _Over:

@@ -42,7 +42,7 @@ class CacheBooks(Collector):
         self._record = record
         self.unix_clock = unix_clock
         #: By what became of a request that asked.
-        self._requests = dict.fromkeys(("hit", "joined", "miss", "bypass"), 0)
+        self._requests = dict.fromkeys(("hit", "similar", "joined", "miss", "bypass"), 0)
         #: Joules that were not spent, by kind.
         self._saved: dict[str, float] = {}
         #: What the store held when somebody looked last.
@@ -58,9 +58,11 @@ class CacheBooks(Collector):
 
     def served(self, call: Call, entry: Entry, outcome: Outcome, note: CacheNote) -> Route:
         """A kept answer is given; where it comes from."""
-        self._requests["hit"] += 1
+        self._requests["hit" if note.similarity is None else "similar"] += 1
         age_s = note.age_s or 0.0
         reason = f"from the cache: {entry.backend} made it {age_s:.0f} s ago"
+        if note.similarity is not None:
+            reason += f", for a prompt of likeness {note.similarity:.4f}"
         decision_id = f"d-{call.request_id}-0"
         self._decisions.served.append(
             Served(

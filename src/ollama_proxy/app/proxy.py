@@ -134,7 +134,9 @@ class Proxy:
         )
         self._dispatcher.continues = config.routing.continuation == "auto"
         #: Answers that are kept; None for none.
-        self.cache: AnswerCache | None = build_cache(config.cache, self._dispatcher, self._energy.record, self._metrics)
+        self.cache: AnswerCache | None = build_cache(
+            config.cache, self._dispatcher, self._energy.record, self._metrics, lambda: self.embedder
+        )
         self._embeds = EmbedRoom(config, self._dispatcher, self._roster)
         #: Files, vector stores, and what is found in them.
         self.vectors = build_room(

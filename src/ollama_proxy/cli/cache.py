@@ -8,11 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from ollama_proxy.cli.cache_calibrate import calibrate
 from ollama_proxy.cli.running_proxy import DEFAULT_URL, ask
 
 app = typer.Typer(
-    help="Kept answers of a proxy that runs: show, purge.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Kept answers of a proxy that runs: show, purge; and which threshold fits the semantic cache.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
+app.command("calibrate")(calibrate)
 UrlFlag = Annotated[str, typer.Option(help="The running proxy.")]
 
 
@@ -46,7 +50,8 @@ def render(found: dict[str, Any]) -> str:
     lines = [
         f"Answers   {found['entries']} in {found['type']}, {held_mb:.2f} of {most_mb:g} MB",
         f"Evicted   {found['evicted']} for want of room",
-        f"Requests  {asked['hit']} hits, {asked['joined']} with an equal request under way, {asked['miss']} misses, "
+        f"Requests  {asked['hit']} hits, {asked['similar']} to prompts that mean the same, {asked['joined']} with an "
+        f"equal request under way, {asked['miss']} misses, "
         f"{asked['bypass']} went past",
     ]
     saved = ", ".join(f"{joules:.1f} J ({kind})" for kind, joules in found["saved_joules"].items())

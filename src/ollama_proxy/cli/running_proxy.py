@@ -26,6 +26,7 @@ def ask(
     *,
     gone: bytes | None = None,
     method: str | None = None,
+    timeout_s: float = _TIMEOUT_S,
 ) -> bytes:
     """The body of the answer. Ends the command with a sentence where there is none, or a refusal.
 
@@ -37,7 +38,7 @@ def ask(
         headers["Authorization"] = f"Bearer {key}"
     try:
         request = urllib.request.Request(url.rstrip("/") + path, body, headers, method=method)
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
             found: bytes = answer.read()
             return found
     except urllib.error.HTTPError as error:

@@ -14,6 +14,9 @@ VALKEY = ("valkey", "redis")
 def check_cache(cache: Cache, environ: Mapping[str, str]) -> list[Problem]:
     """Every problem of a cache that is to be used."""
     problems: list[Problem] = []
+    if cache.enabled and cache.semantic.enabled and find_spec("numpy") is None:
+        told = "needs numpy: install ollama-compute-proxy[vectors]"
+        problems.append(Problem("cache.semantic.enabled", told))
     if not cache.enabled or cache.type not in VALKEY:
         return problems
     if find_spec("valkey") is None:

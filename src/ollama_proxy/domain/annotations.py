@@ -55,6 +55,8 @@ class Annotations(msgspec.Struct, frozen=True):
     power_scope: str = ""
     #: Whether another backend may go on with a stream that breaks off; as configured if "".
     continuation: str = ""
+    #: Whether the answer to another prompt that means the same will do; as configured if None.
+    cache_semantic: bool | None = None
     custom: Mapping[str, str] = {}
 
 
@@ -178,6 +180,7 @@ _READERS = {
     "on_infeasible": _read_word(ON_INFEASIBLE),
     "power_scope": _read_word(POWER_SCOPES),
     "continuation": _read_word(CONTINUATION),
+    "cache_semantic": _read_bool,
 }
 #: The contract's gRPC message has no fields for these; there they come as custom entries.
 _ALSO_CUSTOM = (
@@ -188,6 +191,7 @@ _ALSO_CUSTOM = (
     "on_infeasible",
     "power_scope",
     "continuation",
+    "cache_semantic",
 )
 
 _HEADERS = {
@@ -198,6 +202,7 @@ _HEADERS = {
     b"x-deadline-ms": "max_latency_ms",
     b"x-max-power-watts": "max_power_watts",
     b"x-cache-enabled": "cache_enabled",
+    b"x-cache-semantic": "cache_semantic",
     b"x-priority": "priority",
     b"x-media-type": "media_type",
     b"x-latency-probability": "latency_probability",

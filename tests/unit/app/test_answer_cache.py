@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
 
 from ollama_proxy.app.answer_cache import AnswerCache
 from ollama_proxy.app.cache_books import CacheBooks
+from ollama_proxy.app.meaning import MeaningCache
 from ollama_proxy.cache.key import Weights, find_key
 from ollama_proxy.cache.memory import MemoryStore
 from ollama_proxy.cache.store import Bounds
-from ollama_proxy.config.sections.cache import Cache
+from ollama_proxy.config.sections.cache import Cache, Semantic
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Message, Operation, RawHead, RawRequest, Sampling
 from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.device import ModelFacts
-from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind
+from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
 from ollama_proxy.domain.ports import ProbeReport, Ticket
 from ollama_proxy.domain.quota import Allowance, Quota
+from ollama_proxy.domain.vectors import Embedder, EmbedWish, Vectors, VectorSpace
 from ollama_proxy.energy.ledger.row import LedgerRow
+from tests.support.http1 import until
 from tests.unit.app.test_dispatch import MODEL, Client, ScriptedAttempt, Stage
 
 ASKS = Annotations(cache_enabled=True)
@@ -57,7 +60,8 @@ class Scene:
         dispatcher = self.stage.dispatcher
         self.books = CacheBooks(dispatcher.books, dispatcher.decisions, self.rows.append, lambda: self.unix_s)
         self.store = MemoryStore(Bounds(1_000_000, 3600.0), lambda: self.unix_s)
-        self.cache = AnswerCache(self.store, settings or Cache(), dispatcher, self.books)
+        self.settings = settings or Cache()
+        self.cache = AnswerCache(self.store, self.settings, dispatcher, self.books)
         self.serial = 0
 
     def ask(
@@ -210,7 +214,7 @@ def test_equal_requests_at_once_are_answered_once_and_live() -> None:
     assert {reader.text for reader in readers} == {"Because."}
     assert all(reader.outcome is not None for reader in readers)
     assert [reader.state for reader in readers].count("miss") == 1
-    assert scene.count() == {"hit": 0, "joined": 999, "miss": 1, "bypass": 0}
+    assert scene.count() == {"hit": 0, "similar": 0, "joined": 999, "miss": 1, "bypass": 0}
     assert sum(bool(reader.outcome and reader.outcome.joules) for reader in readers) <= 1
 
 
@@ -503,3 +507,153 @@ def test_nobody_finds_what_was_kept_for_another() -> None:
         asked.add((callers.index(caller), weights.digests, prompt, request.system, temperature))
         keys.add(find_key(secret, caller, weights, Operation.GENERATE, request))
     assert len(keys) == len(asked) > 90_000
+
+
+class Dictionary(Embedder):
+    """Vectors of two dimensions, by the first word; all are of one space."""
+
+    def __init__(self) -> None:
+        self.space = VectorSpace("v", "digest", 2)
+        self.asked: list[str] = []
+        self.error: Exception | None = None
+
+    async def embed(self, texts: Sequence[str], model: str, wish: EmbedWish) -> Vectors:
+        self.asked += texts
+        if self.error is not None:
+            raise self.error
+        found = tuple((1.0, 0.0) if "sky" in text else (0.0, 1.0) for text in texts)
+        return Vectors(found, self.space, 0.0, "modelled", 1, ("v",))
+
+    async def space_of(self, model: str, wish: EmbedWish) -> VectorSpace:
+        return self.space
+
+
+SKY, ALIKE = "Why is the sky blue?", "Please explain why the sky is blue."
+
+
+def ask_alike(scene: Scene, embedder: Dictionary, *asked: dict[str, Any]) -> list[Reader]:
+    """Ask one after the other, and answer each that gets to the backend."""
+
+    async def ask_all() -> list[Reader]:
+        scene.cache = AnswerCache(
+            scene.store,
+            scene.settings,
+            scene.stage.dispatcher,
+            scene.books,
+            MeaningCache(scene.settings.semantic, lambda: embedder),
+        )
+        readers = []
+        for one in asked:
+            before = len(scene.attempts)
+            _, reader = scene.ask(**one)
+            await until(lambda reader=reader, before=before: reader.route is not None or len(scene.attempts) > before)  # type: ignore[misc]
+            if reader.route is None:
+                scene.answer(TextDelta(f"Answer {before}."))
+            readers.append(reader)
+        return readers
+
+    return asyncio.run(ask_all())
+
+
+def semantic(**fields: Any) -> Scene:
+    scene = Scene()
+    scene.settings = Cache(semantic=Semantic(enabled=True, **fields))
+    return scene
+
+
+def test_a_prompt_that_means_the_same_gets_the_answer() -> None:
+    scene, embedder = semantic(), Dictionary()
+    first, second, third = ask_alike(scene, embedder, {"prompt": SKY}, {"prompt": ALIKE}, {"prompt": SKY})
+    assert (first.state, second.state, third.state) == ("miss", "hit", "hit")
+    assert first.text == second.text == third.text
+    assert second.route is not None
+    assert dict(second.route.headers())["X-Cache-Similarity"] == "1.0000"
+    assert third.route is not None
+    assert "X-Cache-Similarity" not in dict(third.route.headers()), "it is the same request"
+    assert embedder.asked == [SKY, ALIKE]
+    assert scene.count()["similar"] == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"prompt": "Why is the sky green?"}, id="another word"),
+        pytest.param({"prompt": "Why is the grass green?"}, id="another vector"),
+        pytest.param({"annotations": Annotations(cache_enabled=True, cache_semantic=False)}, id="opted out"),
+        pytest.param({"caller": Caller("ann")}, id="tenant"),
+        pytest.param({"sampling": Sampling(temperature=0.0, num_predict=5)}, id="options"),
+        pytest.param({"generation": Generation(ALIKE, system="Be brief.", sampling=COLD)}, id="system"),
+        pytest.param({"generation": Generation(ALIKE, tools=({"type": "function"},), sampling=COLD)}, id="tools"),
+        pytest.param({"generation": Generation(ALIKE, context=(1, 2), sampling=COLD)}, id="context"),
+        pytest.param({"generation": Generation(ALIKE, images=("aGk=",), sampling=COLD)}, id="image"),
+        pytest.param({"operation": Operation.CHAT}, id="operation"),
+        pytest.param({"prompt": "Why is the sky blue? " * 40}, id="long"),
+    ],
+)
+def test_such_a_prompt_does_not(other: dict[str, Any]) -> None:
+    scene = semantic()
+    _, second = ask_alike(scene, Dictionary(), {"prompt": SKY}, {"prompt": ALIKE} | other)
+    assert len(scene.attempts) == 2
+    assert second.state == "miss"
+
+
+def test_a_conversation_has_no_like_unless_that_is_wished() -> None:
+    before = (Message("user", "Hello."), Message("assistant", "Hi."))
+
+    def turn(text: str) -> dict[str, Any]:
+        return {
+            "operation": Operation.CHAT,
+            "generation": Generation(messages=(*before, Message("user", text)), sampling=COLD),
+        }
+
+    scene = semantic()
+    ask_alike(scene, Dictionary(), turn(SKY), turn(ALIKE))
+    assert len(scene.attempts) == 2
+    scene = semantic(multi_turn=True)
+    _, second = ask_alike(scene, Dictionary(), turn(SKY), turn(ALIKE))
+    assert second.state == "hit"
+
+
+def test_another_space_is_no_likeness() -> None:
+    scene, embedder = semantic(), Dictionary()
+
+    class Changing(Dictionary):
+        async def embed(self, texts: Sequence[str], model: str, wish: EmbedWish) -> Vectors:
+            found = await super().embed(texts, model, wish)
+            self.space = VectorSpace("v", "other digest", 2)
+            return found
+
+    ask_alike(scene, Changing(), {"prompt": SKY}, {"prompt": ALIKE})
+    assert len(scene.attempts) == 2
+    assert embedder.space.digest == "digest"
+
+
+@pytest.mark.parametrize("error", [ProxyError(ErrorKind.MODEL_NOT_FOUND, "no such model"), RuntimeError("a fault")])
+def test_without_vectors_it_is_a_miss(error: Exception) -> None:
+    scene, embedder = semantic(), Dictionary()
+    embedder.error = error
+    first, second = ask_alike(scene, embedder, {"prompt": SKY}, {"prompt": ALIKE})
+    assert (first.state, second.state) == ("miss", "miss")
+    assert len(scene.attempts) == 2
+
+
+def test_what_was_purged_is_like_nothing() -> None:
+    scene, embedder = semantic(), Dictionary()
+
+    async def purge_between() -> None:
+        scene.cache = AnswerCache(
+            scene.store,
+            scene.settings,
+            scene.stage.dispatcher,
+            scene.books,
+            MeaningCache(scene.settings.semantic, lambda: embedder),
+        )
+        for prompt in (SKY, ALIKE):
+            before = len(scene.attempts)
+            scene.ask(prompt)
+            await until(lambda before=before: len(scene.attempts) > before)  # type: ignore[misc]
+            scene.answer()
+            await scene.cache.let_go(None, None, None)
+
+    asyncio.run(purge_between())
+    assert len(scene.attempts) == 2

@@ -9,6 +9,24 @@ from msgspec import Meta
 from ollama_proxy.config.sections.section import Seconds, Section
 
 
+class Semantic(Section, frozen=True):
+    """Answers to prompts that mean the same as one from before. Everything but the prompt must be equal."""
+
+    enabled: Annotated[bool, Meta(description="look for them where the same request was not found")] = False
+    model: Annotated[
+        str, Meta(max_length=256, description="that makes the vectors; empty takes embeddings.default_model")
+    ] = ""
+    threshold: Annotated[
+        float,
+        Meta(ge=0.5, le=1, description="likeness (cosine) from which on; `ollama-proxy cache calibrate` finds one"),
+    ] = 0.9
+    multi_turn: Annotated[bool, Meta(description="for the last prompt of a conversation, too")] = False
+    max_entries: Annotated[int, Meta(ge=1, le=1_000_000, description="prompts that are remembered")] = 10_000
+    timeout_ms: Annotated[
+        float, Meta(gt=0, le=60_000, description="a request waits no longer for its prompt's vector")
+    ] = 2000
+
+
 class Cache(Section, frozen=True):
     enabled: Annotated[bool, Meta(description="requests may ask for it (`cache_enabled`)")] = True
     type: Annotated[
@@ -57,6 +75,7 @@ class Cache(Section, frozen=True):
             description="type valkey: what the names of all keys begin with; proxies that share answers have the same",
         ),
     ] = "ollama-proxy"
+    semantic: Semantic = Semantic()
     timeout_ms: Annotated[
         float, Meta(gt=0, le=60_000, description="type valkey: a request waits no longer for the server")
     ] = 100

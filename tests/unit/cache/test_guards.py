@@ -1,0 +1,64 @@
+"""What tells two prompts apart, whatever their vectors say."""
+
+import json
+
+import pytest
+
+from ollama_proxy.cache.guards import find_anchors, find_difference
+from tests.support.processes import ROOT
+
+PAIRS = [json.loads(line) for line in (ROOT / "examples/caching/pairs.jsonl").read_text().splitlines()]
+
+
+def tell_apart(one: str, other: str) -> str:
+    return find_difference(find_anchors(one), find_anchors(other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "difference"),
+    [
+        ("What is 3 times 7?", "What is 4 times 7?", "numbers"),
+        ("What is three times 7?", "What is four times 7?", "numbers"),
+        ("What is three times 7?", "What is 3 times 7?", ""),
+        ("What is 10 divided by 2?", "What is 2 divided by 10?", "numbers"),
+        ("What happened on 2024-01-02?", "What happened on 2024-02-01?", "numbers"),
+        ("Is the drug safe?", "Is the drug not safe?", "negations"),
+        ("Is the drug safe?", "Isn't the drug safe?", "negations"),
+        ("What is the weather in Paris?", "What is the weather in London?", "names"),
+        ("How do I travel from Paris to London?", "How do I travel from London to Paris?", "names"),
+        ("Which dish is good for the man?", "Which dish is good for the woman?", "telling"),
+        ("Is it open on a monday?", "Is it open on a friday?", "telling"),
+        ("How do I enable the login?", "How do I disable the login?", "telling"),
+        ("When was the bridge built?", "Where was the bridge built?", "asks"),
+        ("Does the dog chase the cat?", "Does the cat chase the dog?", "order"),
+        ("How do I boil an egg?", "How do I fry an egg?", "exchanged"),
+        ("How do I cook rice?", "How do I cook rice with saffron?", "added"),
+        ("What does `ls -a` do?", "What does `ls -l` do?", "literals"),
+        ("Is example.com down?", "Is example.org down?", "literals"),
+        ("Wie wird das Wetter?", "Wie wird das Wetter?", "language"),
+        ("How do I boil an egg?", "What is the way to boil eggs?", ""),
+        ("Why is the sky blue?", "Please explain why the sky is blue.", ""),
+    ],
+)
+def test_what_tells_two_apart(one: str, other: str, difference: str) -> None:
+    assert tell_apart(one, other) == difference
+    assert tell_apart(other, one) == difference
+
+
+def test_no_pair_that_means_something_else_passes() -> None:
+    """So that even of vectors that were all alike not one in a hundred would be a wrong hit."""
+    different = [pair for pair in PAIRS if not pair["same"]]
+    assert len(different) >= 490
+    passed = [pair for pair in different if not tell_apart(pair["a"], pair["b"])]
+    assert len(passed) <= 0.01 * len(different), passed
+
+
+def test_most_of_those_that_mean_the_same_do() -> None:
+    same = [pair for pair in PAIRS if pair["same"]]
+    passed = [pair for pair in same if not tell_apart(pair["a"], pair["b"])]
+    assert len(passed) >= 0.65 * len(same)
+
+
+def test_hostile_texts_take_no_time() -> None:
+    for text in ("'" * 600, "a'" * 300, "`" * 599, '"a ' * 200, "1." * 300, "\x00" * 600, "x" * 600, "/ " * 300):
+        find_anchors("what is " + text)
