@@ -49,15 +49,18 @@ ROWS = (
         "fault matrix x APIs x unary and stream",
         "every cell its declared outcome; 0 hangs, 0 false ends, 0 double emits",
         "tests: refuse, reset, stall, 429, 500, 503, bad JSON before the first byte; closed, reset, ended without"
-        " a mark, half an event in mid-stream, in every way in; what must not go on ends in an error that says why",
+        " a mark, half an event in mid-stream, in every way in, and silence over a fault proxy; what must not go on"
+        " ends in an error that says why",
         ProvenByTests(
             [
                 "tests/e2e/test_continuation_cells.py",
                 "tests/e2e/test_continuation.py",
+                "tests/e2e/test_continuation_stalls.py",
                 "tests/e2e/test_fallback.py",
                 "tests/unit/net/test_fast_lane.py",
                 "tests/unit/net/test_translate_lane.py",
-            ]
+            ],
+            with_long=True,
         ).run,
         short_of="doubled ends and wrong models are tried on the lanes alone, not in each way in",
     ),
