@@ -34,6 +34,7 @@ _ELSEWHERE = frozenset(
         ErrorKind.NO_HEALTHY_BACKEND,
         ErrorKind.OVERLOADED,
         ErrorKind.RATE_LIMITED,
+        ErrorKind.RATE_LIMITED,
         ErrorKind.MODEL_NOT_FOUND,
         ErrorKind.LIMITS_EXCLUDE_ALL,
     )

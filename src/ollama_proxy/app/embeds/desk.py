@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ollama_proxy.app.embeds.batch import LEAST_UNITS, Batch
 from ollama_proxy.app.embeds.builtin import BuiltinVectors
 from ollama_proxy.app.embeds.deferred import Deferred
+from ollama_proxy.app.embeds.gather import Gatherer
 from ollama_proxy.app.embeds.part import restrict
 from ollama_proxy.app.embeds.spaces import Holders, Spaces
 from ollama_proxy.app.job import Job
@@ -42,6 +45,7 @@ class EmbedDesk:
         self._speeds = EmbedSpeeds()
         #: Whether batches are shared over backends.
         self.splits = True
+        self.gatherer = Gatherer(self, 0.0)
 
     def submit(self, call: Call, sink: AnswerSink, space: VectorSpace | None = None) -> Ticket:
         """Begin with a request for vectors; `space` is that of vectors which it has to go with."""
@@ -54,14 +58,39 @@ class EmbedDesk:
             return self._refuse(call, sink, error)
         batch = self._cut_up(call, sink, holders) if self.splits and call.prompt_bytes >= 2 * LEAST_UNITS else None
         if batch is None:
+            if self.gatherer.window_s and self._is_busy(call, holders):
+                single = _read_single(call)
+                if single is not None:
+                    return self.gatherer.add(call, single, holders.allowed, sink)
             call.caller = restrict(call.caller, holders.allowed)
             return dispatcher.submit(call, sink)
-        if call.caller is not ANYBODY:
-            refusal = dispatcher.take_on(call)
-            if refusal is not None:
-                return self._refuse(call, sink, refusal)
-        batch.start()
+        if self.let_in(call, sink):
+            batch.start()
         return batch
+
+    def let_in(self, call: Call, sink: AnswerSink) -> bool:
+        """Whether the limits of a request's key allow it as a whole; tells its client if not."""
+        refusal = self._dispatcher.take_on(call) if call.caller is not ANYBODY else None
+        if refusal is not None:
+            self._refuse(call, sink, refusal)
+        return refusal is None
+
+    def _is_busy(self, call: Call, holders: Holders) -> bool:
+        """Whether all who could take it have as much to do as they do at once."""
+        model, allowed, own = canonical_model(call.model), holders.allowed, call.caller.backends
+        able = [
+            view
+            for view in self._dispatcher.view().backends
+            if view.health.serves
+            and (allowed is None or view.spec.id in allowed)
+            and (own is None or view.spec.id in own)
+            and find_model(view, model) is not None
+        ]
+        return bool(able) and all(view.in_flight >= view.spec.slots for view in able)
+
+    def later(self, seconds: float, what: Callable[[], None]) -> None:
+        """Do something in a moment."""
+        asyncio.get_running_loop().call_later(seconds, what)
 
     def _is_for_builtin(self, call: Call, builtin: BuiltinVectors) -> bool:
         """Whether a request means the built-in model, since nobody else has one of that name."""
@@ -165,3 +194,13 @@ class EmbedDesk:
         if outcome is not None:
             quota.settle(call.prompt_bytes, outcome.finished.usage.prompt_tokens, 0, self.now_s())
         quota.leave()
+
+
+def _read_single(call: Call) -> Embedding | None:
+    """The request, if it is for the vector of one text and can be read."""
+    try:
+        embedding = call.typed()
+    except ProxyError:
+        return None
+    one = isinstance(embedding, Embedding) and len(embedding.inputs) == 1 and bool(embedding.inputs[0])
+    return embedding if one and isinstance(embedding, Embedding) else None

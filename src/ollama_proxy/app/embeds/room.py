@@ -27,6 +27,7 @@ class EmbedRoom:
         self._config = config.embeddings
         self._builtin.enabled = self._config.builtin == "auto"
         self.desk.splits = self._config.split
+        self.desk.gatherer.window_s = self._config.gather_ms / 1000
 
     async def stop(self) -> None:
         """End what was started."""

@@ -20,3 +20,12 @@ class Embeddings(Section, frozen=True):
         Meta(description="auto: the built-in all-minilm is started when it is asked for and no backend has it"),
     ] = "auto"
     split: Annotated[bool, Meta(description="share batches of texts over the backends that have the model")] = True
+    gather_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="while all backends with a model are busy, a single text waits so long for others, to go along "
+            "as one request; 0: never",
+        ),
+    ] = 10
