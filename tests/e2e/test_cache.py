@@ -209,11 +209,12 @@ def test_the_page_and_the_command_show_and_purge(lab_proxy: ProxyProcess, questi
     assert found["entries"] >= 1
     assert found["bytes"] > 256
     assert "Answers" in run("show")
-    assert run("purge", "--model", "another") == "0 answers are gone\n"
-    assert run("purge", "--older-than", "3600") == "0 answers are gone\n"
+    for query in ("model=another", "older_than_seconds=3600", "key=nobody"):
+        request = urllib.request.Request(f"{lab_proxy.url}/proxy/cache?{query}", method="DELETE")
+        with urllib.request.urlopen(request) as answer:
+            assert json.load(answer) == {"purged": 0}
     assert post(lab_proxy, "/api/chat", document)[0] == "hit"
     assert run("purge", "--model", MODEL) == f"{found['entries']} answers are gone\n"
-    assert json.loads(run("show", "--json"))["entries"] == 0
     assert post(lab_proxy, "/api/chat", document)[0] == "miss"
     request = urllib.request.Request(f"{lab_proxy.url}/proxy/cache?modle=x", method="DELETE")
     with pytest.raises(urllib.error.HTTPError) as refused:

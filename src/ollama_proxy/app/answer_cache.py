@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,40 +19,25 @@ if TYPE_CHECKING:
     from ollama_proxy.app.meaning import MeaningCache, Prompt
 
 from ollama_proxy.app.cache_books import CacheBooks
+from ollama_proxy.app.cache_wishes import Asked, Wishes
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.job import Job
-from ollama_proxy.app.registry import STORES, load_kind
 from ollama_proxy.cache.entry import Entry, gather, make_entry, may_be_kept, read_entry, write_entry
-from ollama_proxy.cache.key import Weights, find_key, find_weights, is_deterministic
-from ollama_proxy.cache.members import is_whole
+from ollama_proxy.cache.key import find_key, find_weights
 from ollama_proxy.cache.single_flight import Flight, Follower
 from ollama_proxy.cache.store import Item, Store, Which, find_worth
 from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.domain.answer import CacheNote, Finished, Outcome, Usage
-from ollama_proxy.domain.call import Call, Generation, Operation
+from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.caller import ANYBODY
-from ollama_proxy.domain.errors import ProxyError
-from ollama_proxy.domain.names import canonical_model, matches_pattern
 from ollama_proxy.domain.ports import AnswerSink, Ticket
-from ollama_proxy.domain.vectors import Embedder
-from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.net.task import spawn
-from ollama_proxy.observability.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE))
 #: How often it is looked how much is kept, for the metrics.
 _MEASURED_EVERY_S = 5.0
 _BYPASS, _MISS = CacheNote("bypass"), CacheNote("miss")
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """A request that the cache can answer: its key, and what that was made of."""
-
-    key: bytes
-    model: str
-    weights: Weights
-    generation: Generation
 
 
 class AnswerCache:
@@ -71,6 +55,7 @@ class AnswerCache:
         self.store = store
         self._meaning = meaning
         self._settings = settings
+        self._wishes = Wishes(settings)
         self._dispatcher = dispatcher
         self._books = books
         #: For keys of requests that are under way while the store is out of use.
@@ -94,39 +79,9 @@ class AnswerCache:
         """Leave the store as it is to be found again."""
         await self.store.close()
 
-    # -- who may use it -----------------------------------------------------------------
-
     def is_asked(self, call: Call) -> bool:
         """Whether a request is to use the cache: it says so itself, or else the configuration does."""
-        wish = call.annotations.cache_enabled
-        if wish is not None or not self.has_defaults:
-            return bool(wish)
-        return call.caller.name in self._settings.keys or any(
-            matches_pattern(canonical_model(call.model), pattern) for pattern in self._settings.models
-        )
-
-    def _read(self, call: Call) -> Asked | None:
-        """What the cache has to know of a request; None for one that it cannot answer."""
-        if not is_whole(call):
-            return None
-        try:
-            generation = call.typed()
-        except ProxyError:
-            # Whoever is asked says what is wrong with it.
-            return None
-        if not isinstance(generation, Generation) or not self._may_be_sampled(call, generation):
-            return None
-        model = canonical_model(call.model)
-        weights = find_weights(self._dispatcher.view(), model, call.caller, call.annotations.target)
-        secret = self.store.secret or self._own_secret
-        key = find_key(secret, call.caller, weights, call.operation, generation)
-        return Asked(key, model, weights, generation) if key is not None else None
-
-    def _may_be_sampled(self, call: Call, generation: Generation) -> bool:
-        rule = self._settings.sampled
-        if is_deterministic(generation.sampling) or rule == "always":
-            return True
-        return rule == "asked" and call.annotations.cache_enabled is True
+        return self._wishes.is_asked(call)
 
     # -- a request ------------------------------------------------------------------------
 
@@ -135,7 +90,7 @@ class AnswerCache:
         dispatcher = self._dispatcher
         if call.operation not in _WRITTEN or not call.prompt_bytes:
             return dispatcher.submit(call, sink)
-        asked = self._read(call)
+        asked = self._wishes.read(call, dispatcher.view(), self.store.secret or self._own_secret)
         if asked is None:
             call.cache = _BYPASS
             self._books.bypassed()
@@ -150,7 +105,7 @@ class AnswerCache:
 
     def _serve(self, call: Call, sink: AnswerSink, asked: Asked) -> Ticket:
         under_way = self._flights.get((asked.key, call.stream))
-        if under_way is not None:
+        if under_way is not None and not under_way.is_too_long:
             return under_way.join(call, sink)
         found = self.store.find(asked.key) if self.store.secret is not None else None
         if isinstance(found, bytes) and (entry := read_entry(found)) is not None:
@@ -188,7 +143,7 @@ class AnswerCache:
         if entry is None:
             self._generate(flight, call, asked)
             return
-        del self._flights[asked.key, call.stream]
+        self._flights.pop((asked.key, call.stream), None)
         for one in flight.release():
             self._replay(one.call, one.sink, entry, similarity)
 
@@ -250,9 +205,12 @@ class AnswerCache:
 
     def _settle(self, flight: Flight, call: Call, asked: Asked, prompt: Prompt | None) -> None:
         """A flight has ended: keep what it brought, if that is a good answer."""
-        self._flights.pop((asked.key, call.stream), None)
+        if self._flights.get((asked.key, call.stream)) is flight:
+            del self._flights[asked.key, call.stream]
         outcome, route = flight.outcome, flight.route
-        if outcome is None or route is None or route.stand_in or flight.was_continued or self.store.secret is None:
+        if outcome is None or route is None or route.stand_in or self.store.secret is None:
+            return
+        if flight.was_continued or flight.is_too_long:
             return
         parts = gather(flight.events)
         if parts is None or not may_be_kept(outcome.finished, parts):
@@ -291,27 +249,6 @@ async def _read_found(found: bytes | Awaitable[bytes | None] | None) -> Entry | 
     """The answer that a store has found, at once or later."""
     data = found if found is None or isinstance(found, bytes) else await found
     return read_entry(data) if data is not None else None
-
-
-def build_cache(
-    settings: Cache,
-    dispatcher: Dispatcher,
-    record: Callable[[LedgerRow], None],
-    metrics: Metrics,
-    embedder: Callable[[], Embedder],
-) -> AnswerCache | None:
-    """As configured, None for none; `record` takes rows of the ledger, `embedder` makes vectors."""
-    if not settings.enabled:
-        return None
-    store: Store = load_kind(STORES, settings.type)(settings, os.environ)
-    books = CacheBooks(dispatcher.books, dispatcher.decisions, record)
-    metrics.add(books)
-    meaning = None
-    if settings.semantic.enabled:
-        from ollama_proxy.app.meaning import MeaningCache  # noqa: PLC0415  # it takes numpy
-
-        meaning = MeaningCache(settings.semantic, embedder)
-    return AnswerCache(store, settings, dispatcher, books, meaning)
 
 
 class _Over:

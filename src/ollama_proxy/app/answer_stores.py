@@ -1,14 +1,22 @@
-"""Stores of answers, made from the configuration."""
+"""The cache and its stores, made from the configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ollama_proxy.app.answer_cache import AnswerCache
+from ollama_proxy.app.cache_books import CacheBooks
+from ollama_proxy.app.dispatch import Dispatcher
+from ollama_proxy.app.registry import STORES, load_kind
 from ollama_proxy.cache.memory import MemoryStore
 from ollama_proxy.cache.sqlite import SqliteStore
 from ollama_proxy.cache.store import Bounds, Store
 from ollama_proxy.config.sections.cache import Cache
+from ollama_proxy.domain.vectors import Embedder
+from ollama_proxy.energy.ledger.row import LedgerRow
+from ollama_proxy.observability.metrics import Metrics
 
 
 def build_memory(cache: Cache, environ: Mapping[str, str]) -> Store:
@@ -42,3 +50,24 @@ def _default_path(environ: Mapping[str, str]) -> Path:
     state = environ.get("XDG_STATE_HOME", "")
     folder = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
     return folder / "ollama-proxy" / "cache.sqlite"
+
+
+def build_cache(
+    settings: Cache,
+    dispatcher: Dispatcher,
+    record: Callable[[LedgerRow], None],
+    metrics: Metrics,
+    embedder: Callable[[], Embedder],
+) -> AnswerCache | None:
+    """As configured, None for none; `record` takes rows of the ledger, `embedder` makes vectors."""
+    if not settings.enabled:
+        return None
+    store: Store = load_kind(STORES, settings.type)(settings, os.environ)
+    books = CacheBooks(dispatcher.books, dispatcher.decisions, record)
+    metrics.add(books)
+    meaning = None
+    if settings.semantic.enabled:
+        from ollama_proxy.app.meaning import MeaningCache  # noqa: PLC0415  # it takes numpy
+
+        meaning = MeaningCache(settings.semantic, embedder)
+    return AnswerCache(store, settings, dispatcher, books, meaning)

@@ -20,7 +20,8 @@ from ollama_proxy.app.access.audit import AuditLog, audit_path
 from ollama_proxy.app.access.guard import Guard, make_limiter
 from ollama_proxy.app.access.keyring import Keyring
 from ollama_proxy.app.activation import take_activated
-from ollama_proxy.app.answer_cache import AnswerCache, build_cache
+from ollama_proxy.app.answer_cache import AnswerCache
+from ollama_proxy.app.answer_stores import build_cache
 from ollama_proxy.app.chains.room import build_pipelines
 from ollama_proxy.app.departure import Departure
 from ollama_proxy.app.dispatch import Dispatcher

@@ -11,11 +11,22 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from ollama_proxy.domain.answer import AnswerEvent, CacheNote, Outcome, Progress, Route
+from ollama_proxy.domain.answer import (
+    AnswerEvent,
+    CacheNote,
+    Outcome,
+    Progress,
+    Route,
+    TextDelta,
+    ThinkingDelta,
+    ToolCall,
+)
 from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Ticket
 
+#: Of a longer answer nothing is held but what somebody has not heard yet: nobody can join it, and it is not kept.
+MOST_CHARS = 4_000_000
 _log = logging.getLogger(__name__)
 
 #: What those hear that came while the answer was being made.
@@ -64,6 +75,7 @@ class Flight:
         self._paused = False
         #: How many of them read too slowly.
         self._slow = 0
+        self._chars = 0
         self.events: list[AnswerEvent] = []
         self.route: Route | None = None
         self.outcome: Outcome | None = None
@@ -99,6 +111,11 @@ class Flight:
             self._look_at_pace()
         else:
             self._stop()
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether its beginning is not held any more."""
+        return self._chars > MOST_CHARS
 
     @property
     def is_over(self) -> bool:
@@ -208,7 +225,13 @@ class Flight:
 
     def send_events(self, events: Sequence[AnswerEvent]) -> None:
         self.events += events
+        self._chars += sum(map(_count_chars, events))
         self._tell_all()
+        if self.is_too_long and not self._slow:
+            # Everybody has heard all of it.
+            self.events.clear()
+            for one in self._followers:
+                one.heard = 0
 
     def continued(self, route: Route) -> None:
         self.was_continued = True
@@ -242,6 +265,16 @@ class Flight:
 
     def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
         raise AssertionError(f"a raw answer ({status} {content_type!r}, {len(body)} bytes) is not kept")
+
+
+def _count_chars(event: AnswerEvent) -> int:
+    match event:
+        case TextDelta(text) | ThinkingDelta(text):
+            return len(text)
+        case ToolCall(_, _, _, arguments):
+            return len(arguments)
+        case _:
+            return 0
 
 
 def without_energy(outcome: Outcome) -> Outcome:

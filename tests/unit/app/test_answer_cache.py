@@ -258,6 +258,29 @@ def test_a_slow_reader_holds_up_nobody() -> None:
     assert (late.text, late.outcome is not None) == ("Because.", True)
 
 
+def test_of_a_very_long_answer_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_proxy.cache.single_flight.MOST_CHARS", 100)
+    scene = Scene()
+    _, first = scene.ask()
+    slow, late = scene.ask()
+    sink = scene.attempts[0].sink
+    sink.on_events([TextDelta("a" * 60)])
+    slow.pause()
+    sink.on_events([TextDelta("b" * 60)])
+    _, third = scene.ask()
+    assert len(scene.attempts) == 2, "nobody can join it"
+    assert late.text == "a" * 60
+    slow.resume()
+    sink.on_events([TextDelta("c")])
+    sink.on_events([TextDelta("d")])
+    assert first.text == late.text == "a" * 60 + "b" * 60 + "cd"
+    sink.on_end(Finished("stop", Usage(3, 2)))
+    assert late.outcome is not None
+    scene.answer()
+    assert third.text == "Because."
+    assert scene.ask()[1].text == "Because.", "the long one is not kept, the other is"
+
+
 def test_one_whose_connection_trips_does_not_stop_the_others() -> None:
     class Broken(Reader):
         def send_events(self, events: Any) -> None:

@@ -1,0 +1,60 @@
+"""Which requests use the cache, and what makes each of them the same as another."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ollama_proxy.cache.key import Weights, find_key, find_weights, is_deterministic
+from ollama_proxy.cache.members import is_whole
+from ollama_proxy.config.sections.cache import Cache
+from ollama_proxy.domain.call import Call, Generation
+from ollama_proxy.domain.device import FleetView
+from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.domain.names import canonical_model, matches_pattern
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request that the cache can answer: its key, and what that was made of."""
+
+    key: bytes
+    model: str
+    weights: Weights
+    generation: Generation
+
+
+class Wishes:
+    """What requests say, and the configuration where they say nothing."""
+
+    def __init__(self, settings: Cache) -> None:
+        self._settings = settings
+
+    def is_asked(self, call: Call) -> bool:
+        """Whether a request is to use the cache."""
+        wish = call.annotations.cache_enabled
+        if wish is not None:
+            return wish
+        return call.caller.name in self._settings.keys or any(
+            matches_pattern(canonical_model(call.model), pattern) for pattern in self._settings.models
+        )
+
+    def read(self, call: Call, view: FleetView, secret: bytes) -> Asked | None:
+        """What the cache has to know of a request; None for one that it cannot answer."""
+        if not is_whole(call):
+            return None
+        try:
+            generation = call.typed()
+        except ProxyError:
+            # Whoever is asked says what is wrong with it.
+            return None
+        if not isinstance(generation, Generation) or not self._may_be_sampled(call, generation):
+            return None
+        model = canonical_model(call.model)
+        weights = find_weights(view, model, call.caller, call.annotations.target)
+        key = find_key(secret, call.caller, weights, call.operation, generation)
+        return Asked(key, model, weights, generation) if key is not None else None
+
+    def _may_be_sampled(self, call: Call, generation: Generation) -> bool:
+        rule = self._settings.sampled
+        if is_deterministic(generation.sampling) or rule == "always":
+            return True
+        return rule == "asked" and call.annotations.cache_enabled is True
