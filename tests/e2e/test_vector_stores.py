@@ -153,3 +153,63 @@ def test_a_file_that_is_too_large_is_not_taken(work: Path, lab: LabProcess) -> N
             client.files.create(file=("big.txt", b"x" * 200_000), purpose="assistants")
         assert caught.value.status_code == 413
         assert "10000 bytes are allowed" in caught.value.message
+
+
+CHAT = "qwen2.5:0.5b"
+QUESTION = "For how many minutes is dough kneaded?"
+
+
+def _tool(store: str, **more: Any) -> Any:
+    return {"type": "file_search", "vector_store_ids": [store], "max_num_results": 2, **more}
+
+
+def test_responses_tell_what_was_found_and_cite_it(client: openai.OpenAI, kitchen: str) -> None:
+    plain = client.responses.create(model=CHAT, input=QUESTION, max_output_tokens=8)
+    answer = client.responses.create(
+        model=CHAT,
+        input=QUESTION,
+        max_output_tokens=8,
+        tools=[_tool(kitchen)],
+        include=["file_search_call.results"],
+    )
+    search, message = answer.output[0], answer.output[1]
+    assert search.type == "file_search_call"
+    assert (search.status, search.queries) == ("completed", [QUESTION])
+    assert next(one.filename for one in search.results or ()) == "bread.md"
+    assert "ten minutes" in (search.results or [])[0].text
+    assert message.type == "message"
+    cited = message.content[0].annotations  # type: ignore[union-attr]
+    assert {one.filename for one in cited} == {one.filename for one in search.results or ()}  # type: ignore[union-attr]
+    assert answer.tools[0].type == "file_search"
+    # The passages were read by the model, too.
+    assert answer.usage
+    assert plain.usage
+    assert answer.usage.input_tokens > plain.usage.input_tokens + 40
+
+
+def test_a_stream_has_the_events_of_the_search_and_goes_on_later(client: openai.OpenAI, kitchen: str) -> None:
+    with client.responses.stream(
+        model=CHAT, input=QUESTION, max_output_tokens=8, tools=[_tool(kitchen)], store=True
+    ) as stream:
+        events = list(stream)
+    kinds, final = [event.type for event in events], events[-1].response  # type: ignore[union-attr]
+    searched = [kind for kind in kinds if "file_search" in kind]
+    assert searched == [f"response.file_search_call.{word}" for word in ("in_progress", "searching", "completed")]
+    assert kinds.index("response.file_search_call.completed") < kinds.index("response.output_text.delta")
+    assert "response.output_text.annotation.added" in kinds
+    assert final.output[0].type == "file_search_call"
+    assert final.output[0].results is None
+    second = client.responses.create(
+        model=CHAT, input="And cake?", previous_response_id=final.id, max_output_tokens=8, tools=[_tool(kitchen)]
+    )
+    assert second.output[0].type == "file_search_call"
+    assert second.output[0].queries == ["And cake?"]
+    third = client.responses.create(model=CHAT, input="Thanks.", previous_response_id=second.id, max_output_tokens=8)
+    assert third.output_text
+
+
+def test_a_search_in_a_store_that_is_not_there_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="vs_none"):
+        client.responses.create(model=CHAT, input=QUESTION, tools=[_tool("vs_none")])
+    with pytest.raises(openai.BadRequestError, match="vector_store_ids"):
+        client.responses.create(model=CHAT, input=QUESTION, tools=[{"type": "file_search"}])  # type: ignore[list-item, typeddict-item]

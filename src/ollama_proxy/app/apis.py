@@ -41,7 +41,9 @@ def build_responses(proxy: Proxy) -> ResponsesApi:
     limits = proxy.config.responses
     megabyte = 1024 * 1024
     return ResponsesApi(
-        proxy, StoreLimits(limits.store_max_entries, round(limits.store_max_mb * megabyte), limits.ttl_seconds)
+        proxy,
+        StoreLimits(limits.store_max_entries, round(limits.store_max_mb * megabyte), limits.ttl_seconds),
+        lambda: proxy.vectors.library,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -45,8 +46,11 @@ def make_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(24)}"
 
 
-def new_response(body: bytes, model: str, previous: str) -> dict[str, Any]:
-    """The object of an answer that has not begun; its members stand in the order in which Ollama writes them."""
+def new_response(body: bytes, model: str, previous: str, tools: Sequence[Any] = ()) -> dict[str, Any]:
+    """The object of an answer that has not begun; its members stand in the order in which Ollama writes them.
+
+    `tools` are those that were used for it here.
+    """
     try:
         echo = _echoes.decode(body)
     except UNREADABLE:
@@ -63,7 +67,7 @@ def new_response(body: bytes, model: str, previous: str) -> dict[str, Any]:
         "instructions": echo.instructions or None,
         "output": [],
         "error": None,
-        "tools": [_echo_tool(tool) for tool in echo.tools or () if _is_function(tool)],
+        "tools": [*tools, *(_echo_tool(tool) for tool in echo.tools or () if _is_function(tool))],
         "tool_choice": _or(echo.tool_choice, "auto"),
         "truncation": _or(echo.truncation, "disabled"),
         "parallel_tool_calls": _or(echo.parallel_tool_calls, True),

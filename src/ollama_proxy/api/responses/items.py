@@ -57,6 +57,11 @@ def output_items(document: bytes) -> tuple[bytes, ...]:
     return tuple(bytes(item) for item in _outputs.decode(document).output)
 
 
+def is_search(item: bytes) -> bool:
+    """Whether an item tells of a search in files, which no model reads."""
+    return b'"file_search_call"' in item and read_item(item, 0)["type"] == "file_search_call"
+
+
 def read_item(item: bytes, index: int) -> dict[str, Any]:
     """One item as a plain object, its type always set. Raises `BadRequest` that says which and why."""
     where = f"input[{index}]"

@@ -8,7 +8,7 @@ import msgspec
 
 from ollama_proxy.api.responses.errors import BadRequest
 from ollama_proxy.api.responses.go_types import REQUEST
-from ollama_proxy.api.responses.items import as_items, check_input
+from ollama_proxy.api.responses.items import as_items, check_input, is_search
 from ollama_proxy.api.responses.store import StoredResponse
 from ollama_proxy.api.responses.typed import read_typed
 from ollama_proxy.domain.annotations import Annotations
@@ -81,7 +81,11 @@ class Asked(msgspec.Struct):
 
     def follow(self, earlier: StoredResponse) -> None:
         """Go on from an answer that was kept."""
-        self.history = earlier.history + earlier.output
+        self.history = earlier.history + tuple([item for item in earlier.output if not is_search(item)])
+
+    def rewrite(self, body: bytes) -> Asked:
+        """The same request in other words, which are all there is of it."""
+        return Asked(body, _facts.decode(body))
 
 
 def read_asked(body: bytes) -> Asked:

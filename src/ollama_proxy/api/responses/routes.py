@@ -8,15 +8,19 @@ import msgspec
 
 from ollama_proxy.api.responses.answer import Keep, ResponsesAnswer
 from ollama_proxy.api.responses.errors import BadRequest, NotStored, write_error
+from ollama_proxy.api.responses.file_search import Searched, search_files, wants_search
 from ollama_proxy.api.responses.items import output_items
 from ollama_proxy.api.responses.listing import list_items
 from ollama_proxy.api.responses.requests import Asked, make_call, read_asked
 from ollama_proxy.api.responses.store import ResponseStore, StoredResponse, StoreLimits
 from ollama_proxy.api.responses.writer import ResponsesWriter
+from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.library import Library
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_body
+from ollama_proxy.net.later import answer_later
 from ollama_proxy.net.unreadable import UNREADABLE
 
 _JSON = b"application/json"
@@ -31,8 +35,15 @@ class ResponsesApi:
 
     root = b"/v1/responses"
 
-    def __init__(self, service: Service, limits: StoreLimits = StoreLimits()) -> None:  # noqa: B008  # it is frozen
+    def __init__(
+        self,
+        service: Service,
+        limits: StoreLimits = StoreLimits(),  # noqa: B008  # it is frozen
+        library: Callable[[], Library | None] = lambda: None,
+    ) -> None:
+        """`library` is where `file_search` looks; None while there is none."""
         self._service = service
+        self._library = library
         self._store = ResponseStore(limits, service.now_s)
         self.routes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {_PATH: {b"POST": self._create}}
         self.prefixes: dict[bytes, dict[bytes, Callable[[Exchange], None]]] = {
@@ -48,15 +59,38 @@ class ResponsesApi:
     def _create(self, exchange: Exchange) -> None:
         try:
             asked = self._read_asked(exchange)
-            call = make_call(asked, exchange, exchange.request_id, self._service.now_s())
-            if (not call.model or call.model.isspace()) and not self._service.name_default(call):
-                raise ProxyError(ErrorKind.INVALID_REQUEST, "model is required")
+            if wants_search(asked):
+                answer_later(exchange, self._search_first(exchange, asked), "file search", self.refuse)
+                return
+            call = self._make_call(exchange, asked)
         except ProxyError as error:
             self.refuse(exchange, error)
             return
+        self._submit(exchange, asked, call)
 
+    async def _search_first(self, exchange: Exchange, asked: Asked) -> None:
+        """Look up what the question is about, then ask for the answer. It is written here, whoever makes it."""
+        try:
+            augmented, searched = await search_files(asked, self._library(), exchange.caller)
+            call = self._make_call(exchange, augmented)
+        except ProxyError as error:
+            self.refuse(exchange, error)
+            return
+        if not exchange.gone:
+            call.raw = None
+            self._submit(exchange, asked, call, searched)
+
+    def _make_call(self, exchange: Exchange, asked: Asked) -> Call:
+        call = make_call(asked, exchange, exchange.request_id, self._service.now_s())
+        if (not call.model or call.model.isspace()) and not self._service.name_default(call):
+            raise ProxyError(ErrorKind.INVALID_REQUEST, "model is required")
+        return call
+
+    def _submit(self, exchange: Exchange, asked: Asked, call: Call, searched: Searched | None = None) -> None:
         def make_writer() -> ResponsesWriter:
-            return ResponsesWriter(asked.body, call.model, stream=asked.stream, previous=asked.previous)
+            return ResponsesWriter(
+                asked.body, call.model, stream=asked.stream, previous=asked.previous, searched=searched
+            )
 
         keep = self._keep_for(exchange.caller.name, asked) if asked.store else None
         call.caller = exchange.caller

@@ -150,6 +150,9 @@ def _read_messages(instructions: str | None, items: Sequence[bytes]) -> list[Mes
                 messages, thinking = _with_call(messages, use, thinking), ""
             case "function_call_output":
                 messages.append(_read_result(item, where, names))
+            case "file_search_call":
+                # What it found is in the answer that follows.
+                continue
             case other:
                 raise BadRequest(f'{where}: unknown input item type: "{str(other)[:100]}"')
     if not messages:

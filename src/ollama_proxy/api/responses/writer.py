@@ -11,6 +11,7 @@ import msgspec
 
 from ollama_proxy.api.responses.document import describe_usage, make_id, new_response
 from ollama_proxy.api.responses.errors import describe_error, failure_code, missing_model, write_error
+from ollama_proxy.api.responses.file_search import Searched
 from ollama_proxy.domain.answer import AnswerEvent, Outcome, Progress, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.framing import event_data
@@ -19,6 +20,8 @@ from ollama_proxy.net.unreadable import UNREADABLE
 _encode = msgspec.json.Encoder().encode
 #: How answers end that are not complete, by the reason of their end.
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+#: What may stand in front of a message, and is none.
+_NO_ANSWERS = frozenset(("reasoning", "file_search_call"))
 _SEQUENCE = re.compile(rb'"sequence_number":\s*(\d+)')
 
 
@@ -34,10 +37,14 @@ class _Mark(msgspec.Struct):
 class ResponsesWriter:
     """One answer. Both forms go through the same states; a whole answer just keeps its events to itself."""
 
-    def __init__(self, body: bytes, model: str, *, stream: bool, previous: str = "") -> None:
-        """`body` is the request's, of which some members come back; `previous` the answer it goes on from."""
+    def __init__(
+        self, body: bytes, model: str, *, stream: bool, previous: str = "", searched: Searched | None = None
+    ) -> None:
+        """`body` is the request's, of which some members come back; `previous` the answer it goes on from; `searched`
+        what was found in files for it."""
         self.stream = stream
-        self.response = new_response(body, model, previous)
+        self.response = new_response(body, model, previous, searched.tools if searched is not None else ())
+        self._searched = searched
         self._output: list[dict[str, Any]] = self.response["output"]
         self._sequence = 0
         self._pieces: list[bytes] = []
@@ -75,6 +82,18 @@ class ResponsesWriter:
             self._begun = True
             self._emit("response.created", {"response": self.response})
             self._emit("response.in_progress", {"response": self.response})
+            if self._searched is not None:
+                self._tell_search(self._searched)
+
+    def _tell_search(self, searched: Searched) -> None:
+        item: dict[str, Any] = {"id": make_id("fs"), "type": "file_search_call", "status": "in_progress"}
+        item |= {"queries": [], "results": None}
+        place = {"item_id": item["id"], **self._add_item(item)}
+        self._emit("response.file_search_call.in_progress", place)
+        self._emit("response.file_search_call.searching", place)
+        self._emit("response.file_search_call.completed", place)
+        item["queries"], item["results"] = [searched.query] if searched.query else [], searched.results()
+        self._end_item(item, "completed")
 
     def _add_text(self, text: str, logprobs: tuple[Any, ...]) -> None:
         if self._open is None or self._open["type"] != "message":
@@ -150,6 +169,10 @@ class ResponsesWriter:
         if item["type"] == "message":
             place["content_index"] = 0
             part = _text_part(text, logprobs)
+            for number, citation in enumerate(self._searched.cite(text) if self._searched is not None else ()):
+                part["annotations"].append(citation)
+                told = {**place, "annotation_index": number, "annotation": citation}
+                self._emit("response.output_text.annotation.added", told)
             self._emit("response.output_text.done", {**place, "text": text, "logprobs": logprobs})
             self._emit("response.content_part.done", {**place, "part": part})
             item["content"] = [part]
@@ -185,7 +208,7 @@ class ResponsesWriter:
         finished, response = outcome.finished, self.response
         lack = _INCOMPLETE.get(finished.reason)
         status = "incomplete" if lack else "completed"
-        if all(item["type"] == "reasoning" for item in self._output):
+        if all(item["type"] in _NO_ANSWERS for item in self._output):
             # Clients look for the message, whatever is in it.
             self._open_message()
         self._close(status)
