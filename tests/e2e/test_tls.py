@@ -138,6 +138,34 @@ def test_a_file_that_is_no_use_is_named_and_nothing_is_served(work: Path, lab: L
     assert f"server.tls: cannot use {missing}" in proxy.child.text()
 
 
+def test_a_certificate_in_place_of_a_key(work: Path, lab: LabProcess, pems: Path) -> None:
+    """Whoever shows it is who the configuration says, over both protocols; a wrong key beside it opens nothing."""
+    auth = {"enabled": True, "api_keys": {"bob": {"certificate": "localhost", "models": ["qwen2.5:*"]}}}
+    tls = {"enabled": True, "cert_file": str(pems / "server.pem"), "key_file": str(pems / "server.key")}
+    tls["client_ca_file"] = str(pems / "client.pem")
+    mine = ["--cert", str(pems / "client.pem"), "--key", str(pems / "client.key")]
+    status = ["-o", "/dev/null", "-w", "%{http_version} %{http_code}"]
+    with ProxyProcess(work, lab.endpoints, changes={"server": {"tls": tls, "auth": auth}}, speed=lab.speed) as proxy:
+        url = f"https://127.0.0.1:{proxy.http_port}/api/generate"
+        for flag, version in (("--http2", "2"), ("--http1.1", "1.1")):
+            for model, code in (("qwen2.5:0.5b", 200), ("llama3:7b", 403)):
+                asked = ["-d", json.dumps({"model": model, "prompt": "hi", "options": {"num_predict": 2}})]
+                assert curl(pems, flag, *mine, *asked, *status, url) == (0, f"{version} {code}")
+            wrong = ["-H", "Authorization: Bearer ocp_wrong"]
+            assert curl(pems, flag, *mine, *wrong, *asked, *status, url) == (0, f"{version} 401")
+        assert '"key":"bob"' in proxy.child.text().replace(" ", "")
+
+
+def test_a_certificate_of_no_key_opens_nothing(work: Path, lab: LabProcess, pems: Path) -> None:
+    auth = {"enabled": True, "api_keys": {"bob": {"certificate": "somebody.else"}}}
+    tls = {"enabled": True, "cert_file": str(pems / "server.pem"), "key_file": str(pems / "server.key")}
+    tls["client_ca_file"] = str(pems / "client.pem")
+    mine = ["--cert", str(pems / "client.pem"), "--key", str(pems / "client.key")]
+    with ProxyProcess(work, lab.endpoints, changes={"server": {"tls": tls, "auth": auth}}, speed=lab.speed) as proxy:
+        url = f"https://127.0.0.1:{proxy.http_port}/api/tags"
+        assert curl(pems, *mine, "-o", "/dev/null", "-w", "%{http_code}", url) == (0, "401")
+
+
 def test_a_certificate_and_a_key(work: Path, lab: LabProcess, pems: Path) -> None:
     """Mutual TLS says who may connect, the key who may ask: each is needed, on both ports."""
     key = make_key()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ollama_proxy.config.key_file import KeyFileError, keys_path, load_keys, read_expiry, read_hash
@@ -12,6 +12,8 @@ from ollama_proxy.config.schema import ApiKey, Config, Grant
 
 #: A key that somebody made up: fewer characters than this can be found by trying.
 LEAST_CHARS = 20
+#: What an entry of the file is known by.
+_KINDS = ("certificate", "key_env", "key_file", "key_hash")
 _HOW = "`ollama-proxy keys add NAME` makes one"
 
 
@@ -20,9 +22,10 @@ def check_keys(config: Config, environ: Mapping[str, str], *, is_local: bool) ->
     server = config.server
     ids = frozenset(one.id for one in config.backends) | {"embedded"}
     problems = []
+    signed = server.tls.enabled and bool(server.tls.client_ca_file)
     for name, entry in server.auth.api_keys.items():
         path = f"server.auth.api_keys.{name}"
-        problems += _check_entry(entry, path, environ) if server.auth.enabled else []
+        problems += _check_entry(entry, path, environ, signed=signed) if server.auth.enabled else []
         problems += check_grant(entry, path, ids)
     try:
         there = server.auth.enabled and count_keys(config, environ) > 0
@@ -42,7 +45,7 @@ def check_keys(config: Config, environ: Mapping[str, str], *, is_local: bool) ->
 def count_keys(config: Config, environ: Mapping[str, str]) -> int:
     """Keys that can let somebody in. Raises `KeyFileError`."""
     auth = config.server.auth
-    own = sum(one.enabled and bool(one.key_hash or one.key_env or one.key_file) for one in auth.api_keys.values())
+    own = sum(one.enabled and any(getattr(one, kind) for kind in _KINDS) for one in auth.api_keys.values())
     return own + sum(not one.revoked_unix_s for one in load_keys(keys_path(auth.keys_file, environ)))
 
 
@@ -65,18 +68,23 @@ def check_grant(grant: Grant, path: str, ids: frozenset[str]) -> list[Problem]:
     return problems
 
 
-def _check_entry(entry: ApiKey, path: str, environ: Mapping[str, str]) -> list[Problem]:
-    """Where a key is to be found. Values are never shown: somebody may have written the key itself here."""
-    given = [name for name in ("key_hash", "key_env", "key_file") if getattr(entry, name)]
+def _check_entry(entry: ApiKey, path: str, environ: Mapping[str, str], *, signed: bool) -> list[Problem]:
+    """Where a key is to be found; `signed` where clients have to show certificates.
+
+    Values are never shown: somebody may have written the key itself here.
+    """
+    given = [name for name in _KINDS if getattr(entry, name)]
     if not entry.enabled:
         return []
     if len(given) != 1:
-        return [Problem(path, f"needs one of key_hash, key_env and key_file; it has {' and '.join(given) or 'none'}")]
-    fault = _find_fault(entry, environ)
+        return [Problem(path, f"needs one of {_join(_KINDS)}; it has {' and '.join(given) or 'none'}")]
+    fault = _find_fault(entry, environ, signed=signed)
     return [Problem(f"{path}.{given[0]}", fault)] if fault else []
 
 
-def _find_fault(entry: ApiKey, environ: Mapping[str, str]) -> str:
+def _find_fault(entry: ApiKey, environ: Mapping[str, str], *, signed: bool) -> str:
+    if entry.certificate:
+        return "" if signed else "takes certificates: set server.tls.enabled and server.tls.client_ca_file"
     if entry.key_hash:
         good = read_hash(entry.key_hash) is not None
         return "" if good else "must be sha256: and 64 hexadecimal digits, as `ollama-proxy keys hash` prints it"
@@ -99,5 +107,5 @@ def read_key(entry: ApiKey, environ: Mapping[str, str]) -> bytes:
     return Path(entry.key_file).read_bytes().strip() if entry.key_file else b""
 
 
-def _join(ids: frozenset[str]) -> str:
+def _join(ids: Collection[str]) -> str:
     return ", ".join(sorted(ids))

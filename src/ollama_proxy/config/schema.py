@@ -55,11 +55,18 @@ class Grant(Section, frozen=True):
 
 
 class ApiKey(Grant, frozen=True):
-    """One key of the file: its hash, or where it is; never itself."""
+    """One key of the file: its hash, or where it is, or a certificate in its place; never itself."""
 
     key_hash: Annotated[str, Meta(description="`sha256:` and 64 digits, as `ollama-proxy keys hash` prints it")] = ""
     key_env: Annotated[str, Meta(description="the variable that holds it")] = ""
     key_file: Annotated[str, Meta(description="the file that holds it and nothing else")] = ""
+    certificate: Annotated[
+        str,
+        Meta(
+            description="in place of a key: a name (DNS, URI, e-mail address, else common name) in a certificate that "
+            "`server.tls.client_ca_file` has signed"
+        ),
+    ] = ""
     enabled: bool = True
 
     def __repr__(self) -> str:

@@ -8,14 +8,14 @@ import pytest
 
 from ollama_proxy.config.checks import check_config
 from ollama_proxy.config.key_file import changing, hash_key, make_key
-from ollama_proxy.config.schema import ApiKey, Auth, Backend, Config, Server
+from ollama_proxy.config.schema import ApiKey, Auth, Backend, Config, Server, Tls
 from tests.unit.config.test_key_file import stored
 
 KEY = make_key()
 HASH = hash_key(KEY.encode())
 
 
-def places(auth: Auth, host: str = "127.0.0.1", environ: dict[str, str] | None = None, **server: bool) -> list[str]:
+def places(auth: Auth, host: str = "127.0.0.1", environ: dict[str, str] | None = None, **server: object) -> list[str]:
     backends = (Backend(id="gpu", endpoint="http://localhost:1"),)
     config = Config(server=Server(host=host, auth=auth, **server), backends=backends)
     return [one.where for one in check_config(config, {"XDG_STATE_HOME": "/nonexistent", **(environ or {})})]
@@ -32,6 +32,12 @@ def places(auth: Auth, host: str = "127.0.0.1", environ: dict[str, str] | None =
 def test_one_good_key_opens_a_public_host(entry: ApiKey, environ: dict[str, str]) -> None:
     assert places(Auth(enabled=True, api_keys={"bob": entry}), "0.0.0.0", environ) == []
     assert places(Auth(enabled=False, api_keys={"bob": entry}), "0.0.0.0", environ) == ["server.host"]
+
+
+def test_a_certificate_is_a_key_where_clients_show_them() -> None:
+    auth = Auth(enabled=True, api_keys={"bob": ApiKey(certificate="bob.example")})
+    assert places(auth, tls=Tls(enabled=True, cert_file="a", key_file="b")) == ["server.auth.api_keys.bob.certificate"]
+    assert places(auth, "0.0.0.0", tls=Tls(enabled=True, cert_file="a", key_file="b", client_ca_file="c")) == []
 
 
 def test_a_key_in_a_file_of_its_own(tmp_path: Path) -> None:
@@ -66,6 +72,8 @@ def test_a_public_host_without_keys_by_ones_own_word() -> None:
     [
         (ApiKey(), ""),
         (ApiKey(key_hash=HASH, key_env="A"), ""),
+        (ApiKey(key_hash=HASH, certificate="bob.example"), ""),
+        (ApiKey(certificate="bob.example"), ".certificate"),
         (ApiKey(key_hash=KEY), ".key_hash"),
         (ApiKey(key_hash=HASH[:-1]), ".key_hash"),
         (ApiKey(key_env=KEY), ".key_env"),

@@ -22,6 +22,7 @@ from ollama_proxy.net.grpc.route import GrpcRoute
 from ollama_proxy.net.grpc.status import PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAUTHENTICATED
 from ollama_proxy.net.http1.fields import Header
 from ollama_proxy.net.http2.head import RequestHead
+from ollama_proxy.net.peer import Peer
 
 _CODES = {
     ErrorKind.UNAUTHENTICATED: UNAUTHENTICATED,
@@ -82,7 +83,9 @@ class Guard:
         caller: Caller | None = notes.get(CALLER)
         if caller is None or not caller.is_live:
             keys = read_credentials(fields)
-            caller = self._keyring.find(keys)
+            names = () if keys or not isinstance(peer, Peer) else peer.names
+            # Heads are kept by their connection, and so is what is noted with them: nobody else's certificate counts.
+            caller = self._keyring.find_certified(names) if names else self._keyring.find(keys)
             if caller is None:
                 notes.pop(CALLER, None)
                 return ProxyError(ErrorKind.UNAUTHENTICATED, _BAD_KEY if keys else _NO_KEY)

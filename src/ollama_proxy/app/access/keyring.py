@@ -19,6 +19,7 @@ from ollama_proxy.domain.quota import Allowance, Quota
 _log = logging.getLogger(__name__)
 
 _NEVER = float("inf")
+_OF_CERTIFICATES = os.urandom(32)
 #: Name, digest and grant of every key that is not off.
 Found = list[tuple[str, bytes, Grant]]
 
@@ -62,8 +63,14 @@ class Keyring:
 
     def find(self, keys: Sequence[bytes]) -> Caller | None:
         """Whose keys these are: of the first that opens anything."""
-        for key in keys:
-            digest = hashlib.sha256(key).digest()
+        return self._find([hashlib.sha256(key).digest() for key in keys])
+
+    def find_certified(self, names: Sequence[str]) -> Caller | None:
+        """Who shows a certificate with these names: of the first that stands for a key."""
+        return self._find([_digest_name(name) for name in names])
+
+    def _find(self, digests: Sequence[bytes]) -> Caller | None:
+        for digest in digests:
             held = self._held.get(digest)
             # The look-up tells its time by digests, of which nobody can choose one; compared in constant time all the
             # same, so that it stays so whatever becomes of the look-up.
@@ -170,7 +177,14 @@ class Keyring:
         return quota
 
 
+def _digest_name(name: str) -> bytes:
+    """In the place of a key's digest, and never one: a key is hashed without this secret."""
+    return hmac.digest(_OF_CERTIFICATES, name.encode(), "sha256")
+
+
 def _digest(entry: ApiKey, environ: Mapping[str, str]) -> bytes | None:
+    if entry.certificate:
+        return _digest_name(entry.certificate)
     if entry.key_hash:
         return read_hash(entry.key_hash)
     key = read_key(entry, environ)

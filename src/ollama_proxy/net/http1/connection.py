@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, cast
 
+from ollama_proxy.net.peer import find_peer
 from ollama_proxy.net.uptake import Uptake
 
 from .body_flow import BodyFlow
@@ -55,9 +56,7 @@ class HttpConnection(BodyFlow):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         server = self._server
-        peer = transport.get_extra_info("peername")
-        name = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else "local"
-        self._reader = RequestReader(self, name, server.limits, server.streams)
+        self._reader = RequestReader(self, find_peer(transport), server.limits, server.streams)
         self.transport.set_write_buffer_limits(high=server.limits.write_high_bytes)
         if len(server.connections) + len(server.guests) >= server.limits.connections or server.draining:
             self._over = True

@@ -7,6 +7,7 @@ from typing import cast
 
 import msgspec
 
+from ollama_proxy.net.peer import find_peer
 from ollama_proxy.net.uptake import Pace
 
 from .connection import Connection, OpenStream
@@ -94,8 +95,7 @@ class Http2Protocol(asyncio.Protocol):
             return
         if server.draining:
             core.liveness.drain()
-        peer = transport.get_extra_info("peername")
-        core.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) and len(peer) >= 2 else "local"
+        core.peer = find_peer(transport)
         core.secure = transport.get_extra_info("ssl_object") is not None
         server.connections.add(self)
         self._flush()
