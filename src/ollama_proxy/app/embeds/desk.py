@@ -11,7 +11,9 @@ from ollama_proxy.app.embeds.builtin import BuiltinVectors
 from ollama_proxy.app.embeds.deferred import Deferred
 from ollama_proxy.app.embeds.gather import Gatherer
 from ollama_proxy.app.embeds.part import restrict
+from ollama_proxy.app.embeds.remembered import Remembered
 from ollama_proxy.app.embeds.spaces import Holders, Spaces
+from ollama_proxy.app.embeds.vector_store import VectorStore, make_keys
 from ollama_proxy.app.job import Job
 from ollama_proxy.domain.answer import Outcome
 from ollama_proxy.domain.call import Call, Embedding
@@ -46,16 +48,48 @@ class EmbedDesk:
         #: Whether batches are shared over backends.
         self.splits = True
         self.gatherer = Gatherer(self, 0.0)
+        #: Vectors that were made before, and who may have them: those that ask, all that do not forbid it, nobody.
+        self.store = VectorStore(0)
+        self.remembers = "never"
 
     def submit(self, call: Call, sink: AnswerSink, space: VectorSpace | None = None) -> Ticket:
         """Begin with a request for vectors; `space` is that of vectors which it has to go with."""
-        dispatcher, builtin = self._dispatcher, self._builtin
+        builtin = self._builtin
         if builtin is not None and builtin.is_wanted and self._is_for_builtin(call, builtin):
             return Deferred(builtin.ready(), lambda: self.submit(call, sink, space))
         try:
             holders = self._find_holders(call, space)
         except ProxyError as error:
             return self._refuse(call, sink, error)
+        remembered = self._remember(call, holders) if self._may_remember(call) else None
+        if remembered is None:
+            return self._begin(call, sink, holders)
+        if not remembered.is_whole:
+            remembered.ask(lambda rest, into: self._begin(rest, into, holders), sink)
+        elif self.let_in(call, sink):
+            self.batch_ended(call, remembered.answer(sink, self.now_s()))
+        return remembered
+
+    def _may_remember(self, call: Call) -> bool:
+        """Whether vectors that are kept may answer a request: as it says, or as configured."""
+        wish = call.annotations.cache_enabled
+        return self.remembers != "never" and (wish is True or (wish is None and self.remembers == "always"))
+
+    def _remember(self, call: Call, holders: Holders) -> Remembered | None:
+        """What is known of a request; None for one that cannot be read, or whose weights nobody can tell."""
+        if not holders.digest:
+            return None
+        try:
+            embedding = call.typed()
+        except ProxyError:
+            return None
+        if not isinstance(embedding, Embedding) or not embedding.inputs or not all(embedding.inputs):
+            return None
+        keys = make_keys(call.caller.name, canonical_model(call.model), holders.digest, embedding)
+        return Remembered(call, embedding, keys, self.store)
+
+    def _begin(self, call: Call, sink: AnswerSink, holders: Holders) -> Ticket:
+        """Share, gather or send a request that has to be asked."""
         batch = self._cut_up(call, sink, holders) if self.splits and call.prompt_bytes >= 2 * LEAST_UNITS else None
         if batch is None:
             if self.gatherer.window_s and self._is_busy(call, holders):
@@ -63,7 +97,7 @@ class EmbedDesk:
                 if single is not None:
                     return self.gatherer.add(call, single, holders.allowed, sink)
             call.caller = restrict(call.caller, holders.allowed)
-            return dispatcher.submit(call, sink)
+            return self._dispatcher.submit(call, sink)
         if self.let_in(call, sink):
             batch.start()
         return batch

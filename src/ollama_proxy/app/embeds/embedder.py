@@ -105,6 +105,10 @@ class DeskEmbedder:
         return Vectors(part.vectors, space, outcome.joules, outcome.energy_kind, tokens, backends)
 
     def _find_digest(self, backend: str, model: str) -> str:
-        view = next((one for one in self._fleet().backends if one.spec.id == backend), None)
-        facts = find_model(view, model) if view is not None else None
+        fleet = self._fleet()
+        view = next((one for one in fleet.backends if one.spec.id == backend), None)
+        if view is None:
+            # They were kept, and of the weights that answer for the name.
+            return self._desk.spaces.find(model, fleet).digest
+        facts = find_model(view, model)
         return facts.digest if facts is not None else ""

@@ -27,6 +27,8 @@ class EmbedRoom:
         self._config = config.embeddings
         self._builtin.enabled = self._config.builtin == "auto"
         self.desk.splits = self._config.split
+        self.desk.remembers = self._config.cache
+        self.desk.store.most_bytes = self._config.cache_mb * 1e6
         self.desk.gatherer.window_s = self._config.gather_ms / 1000
 
     async def stop(self) -> None:

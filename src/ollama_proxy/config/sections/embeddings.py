@@ -29,3 +29,8 @@ class Embeddings(Section, frozen=True):
             "as one request; 0: never",
         ),
     ] = 10
+    cache: Annotated[
+        Literal["never", "asked", "always"],
+        Meta(description="vectors that are kept answer requests that say cache_enabled, or all that do not forbid it"),
+    ] = "asked"
+    cache_mb: Annotated[float, Meta(ge=0, le=1e6, description="of vectors that are kept, in memory")] = 64
