@@ -14,6 +14,7 @@ import msgspec
 
 from ollama_proxy.app.accounting import SavedJoules
 from ollama_proxy.app.dispatch import Dispatcher
+from ollama_proxy.app.embeds.spaces import Spaces
 from ollama_proxy.config.schema import Learning
 from ollama_proxy.domain.ports import Pupil
 from ollama_proxy.energy.ledger.file import default_path
@@ -40,15 +41,18 @@ class Learned(msgspec.Struct, frozen=True):
     spent_j: float = 0.0
     #: What backends found out about models.
     lessons: dict[str, bool] = {}
+    #: The weights that answer with vectors for a name, by its canonical form.
+    spaces: dict[str, str] = {}
 
 
 class Memory:
     """Reads the file at the start, writes it now and then and at the end. A file that cannot be used is said, once."""
 
-    def __init__(self, config: Learning, dispatcher: Dispatcher) -> None:
+    def __init__(self, config: Learning, dispatcher: Dispatcher, spaces: Spaces | None = None) -> None:
         self._keep = config.keep
         self._path = Path(config.path) if config.path else default_path(os.environ).with_name("learned.json")
         self._dispatcher = dispatcher
+        self._spaces = spaces or Spaces()
         self._told = False
 
     def recall(self) -> None:
@@ -71,6 +75,7 @@ class Memory:
         dispatcher = self._dispatcher
         dispatcher.fleet_state.restore_rates(found.rates, age_s, dispatcher.clock())
         dispatcher.lengths.restore(found.lengths)
+        self._spaces.restore(found.spaces)
         dispatcher.prompts.restore(found.tokens_per_byte)
         dispatcher.accounting.restore_joules(found.joules, age_s, dispatcher.clock())
         self._recall_spending(found.spent_j, dispatcher.clock() - age_s)
@@ -131,6 +136,7 @@ class Memory:
                 dispatcher.accounting.save_joules(),
                 dispatcher.budget.spent_wh(dispatcher.clock()) * 3600,
                 self._gather_lessons(),
+                self._spaces.save(),
             )
         )
 

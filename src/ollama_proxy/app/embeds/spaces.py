@@ -7,6 +7,8 @@ backend has them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from ollama_proxy.domain.device import FleetView
@@ -31,6 +33,14 @@ class Spaces:
 
     def __init__(self) -> None:
         self._digests: dict[str, str] = {}
+
+    def save(self) -> dict[str, str]:
+        """For `restore`."""
+        return dict(self._digests)
+
+    def restore(self, digests: Mapping[str, str]) -> None:
+        """What the last run held to."""
+        self._digests = dict(digests)
 
     def find(self, model: str, fleet: FleetView, wanted: VectorSpace | None = None) -> Holders:
         """Who may answer for a model now; `wanted` is the space of vectors that are kept already.

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import uvloop
 
+from ollama_proxy.config.schema import Learning
 from ollama_proxy.config.sections.embeddings import Embeddings
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
@@ -209,3 +210,24 @@ def test_no_vector_is_made_of_nothing() -> None:
             assert (await embedder.embed([], SMALL, HURRIED)).space.dimensions == DIMENSIONS
 
     uvloop.run(run())
+
+
+def test_which_weights_answer_for_a_name_outlasts_a_restart(tmp_path: Path) -> None:
+    changes = {"learning": Learning(path=str(tmp_path / "learned.json"))}
+    specs = {name: FOUR[name] for name in ("a", "b")}
+
+    async def scene() -> None:
+        async with devices(speed=50, specs=specs, changes=changes) as stand:
+            give_other_weights(stand, "a")
+            await stand.servers["a"].set_fault(read_fault(b'{"fault": "refuse"}'))
+            await stand.proxy.refresh(("a", "b"))
+            first = await stand.proxy.embedder.embed(TEXTS[:1], SMALL, HURRIED)
+            assert first.backends == ("b",)
+        async with devices(speed=50, specs=specs, changes=changes) as stand:
+            give_other_weights(stand, "a")
+            await stand.proxy.refresh(("a", "b"))
+            second = await stand.proxy.embedder.embed(TEXTS[:1], SMALL, HURRIED)
+            assert second.space == first.space
+            assert second.backends == ("b",)
+
+    uvloop.run(scene())
