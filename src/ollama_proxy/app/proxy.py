@@ -41,6 +41,7 @@ from ollama_proxy.app.ports import Ports, Sockets, find_places
 from ollama_proxy.app.pressure import Pressure
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.reload import CannotAdopt, Reloader, Source
+from ollama_proxy.app.retrieval.augment import Augmented
 from ollama_proxy.app.retrieval.room import build_room
 from ollama_proxy.app.roster import Roster
 from ollama_proxy.app.settlement import Books
@@ -386,6 +387,8 @@ class Proxy:
     def submit(self, call: Call, sink: AnswerSink) -> Ticket:
         if call.operation is _EMBED:
             return self._embeds.desk.submit(call, sink)
+        if call.annotations.retrieve:
+            return Augmented(call, sink, self.vectors.retriever, self.submit)
         cache = self.cache
         if cache is not None and (call.annotations.cache_enabled or cache.has_defaults) and cache.is_asked(call):
             return cache.submit(call, sink)
@@ -394,7 +397,7 @@ class Proxy:
     @cached_property
     def pipelines(self) -> Pipelines | None:
         """Those of the configuration that the program began with; None where they are switched off."""
-        return build_pipelines(self.config.pipelines, self, self.embedder)
+        return build_pipelines(self.config.pipelines, self, self.embedder, lambda: self.vectors.retriever)
 
     @property
     def embedder(self) -> Embedder:

@@ -35,6 +35,7 @@ _TRUE = frozenset(("true", "1", "yes", "on"))
 _FALSE = frozenset(("false", "0", "no", "off"))
 _PRIORITIES = {word.name.lower().replace("_", "-"): word for word in Priority}
 _MAX_CUSTOM = 64
+_MOST_RETRIEVED = 50
 
 
 class Annotations(msgspec.Struct, frozen=True):
@@ -57,6 +58,9 @@ class Annotations(msgspec.Struct, frozen=True):
     continuation: str = ""
     #: Whether the answer to another prompt that means the same will do; as configured if None.
     cache_semantic: bool | None = None
+    #: Vector stores whose passages go in front of the question, joined by comma, and how many; 0 for the usual number.
+    retrieve: str = ""
+    retrieve_most: int = 0
     custom: Mapping[str, str] = {}
 
 
@@ -115,6 +119,13 @@ def _read_number(what: str, value: object) -> float:
     if not math.isfinite(number) or number < 0 or number > 1e9:
         raise _refuse(what, value, "a number from 0 to 1000000000")
     return number
+
+
+def _read_count(what: str, value: object) -> int:
+    number = _read_number(what, value)
+    if not (number.is_integer() and 1 <= number <= _MOST_RETRIEVED):
+        raise _refuse(what, value, f"a whole number from 1 to {_MOST_RETRIEVED}")
+    return int(number)
 
 
 def _read_milliseconds(what: str, value: object) -> int:
@@ -181,6 +192,8 @@ _READERS = {
     "power_scope": _read_word(POWER_SCOPES),
     "continuation": _read_word(CONTINUATION),
     "cache_semantic": _read_bool,
+    "retrieve": _read_text,
+    "retrieve_most": _read_count,
 }
 #: The contract's gRPC message has no fields for these; there they come as custom entries.
 _ALSO_CUSTOM = (
@@ -192,6 +205,8 @@ _ALSO_CUSTOM = (
     "power_scope",
     "continuation",
     "cache_semantic",
+    "retrieve",
+    "retrieve_most",
 )
 
 _HEADERS = {
@@ -210,6 +225,8 @@ _HEADERS = {
     b"x-on-infeasible": "on_infeasible",
     b"x-power-scope": "power_scope",
     b"x-continue": "continuation",
+    b"x-retrieve": "retrieve",
+    b"x-retrieve-most": "retrieve_most",
 }
 
 

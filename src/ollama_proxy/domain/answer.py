@@ -147,6 +147,8 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     stand_in: bool = False
     #: None where the request has nothing to do with the cache.
     cache: CacheNote | None = None
+    #: Passages that stood in front of the question, in the order of their numbers: `file:start-end`, joined by comma.
+    retrieved: str = ""
 
     def headers(self) -> list[tuple[str, str]]:
         """The contract's answer headers, in order."""
@@ -165,4 +167,6 @@ class Route(msgspec.Struct, frozen=True, gc=False):
             found.append(("X-Model-Used", self.model))
         if self.cache is not None:
             found += self.cache.headers()
+        if self.retrieved:
+            found.append(("X-Retrieved", self.retrieved))
         return found

@@ -199,7 +199,7 @@ class HttpAnswer:
 def route_lines(route: Route) -> bytes:
     """The contract's answer headers as the lines of a head."""
     names = _name_lines(route.backend, route.alternatives)
-    if names is None or route.stand_in or route.cache is not None:
+    if names is None or route.stand_in or route.cache is not None or route.retrieved:
         return b"".join([b"%b: %b\r\n" % (name.encode(), header_text(value)) for name, value in route.headers()])
     # The reason is printable ASCII by its making, the id by the check of the request's own.
     return (

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
 from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.library import (
@@ -22,7 +23,7 @@ from ollama_proxy.domain.library import (
     Store,
     Wanted,
 )
-from ollama_proxy.domain.vectors import Embedder
+from ollama_proxy.domain.vectors import Embedder, Vectors
 from ollama_proxy.vectors.catalogue import attachments, files, lookup, stores
 from ollama_proxy.vectors.catalogue.database import Catalogue
 from ollama_proxy.vectors.index import Index
@@ -190,6 +191,19 @@ class VectorLibrary:
 
     async def search(self, caller: Caller, store: str, query: Query) -> Sequence[Hit]:
         found = await self.store(caller, store)
-        hits, _ = await self._searcher.search(found, query, caller)
-        await self._catalogue.run(stores.touch_store, found.n, self._now())
+        hits, _ = await self._search(found, query, caller, NO_ANNOTATIONS)
         return hits
+
+    async def find(
+        self, caller: Caller, store: str, query: Query, annotations: Annotations
+    ) -> tuple[Sequence[Hit], Vectors | None]:
+        """As `search`, in a store of that id or that name, and what embedding the query took."""
+        found = await self.store(caller, store, by_name=True)
+        return await self._search(found, query, caller, annotations)
+
+    async def _search(
+        self, store: Store, query: Query, caller: Caller, annotations: Annotations
+    ) -> tuple[Sequence[Hit], Vectors | None]:
+        found = await self._searcher.search(store, query, caller, annotations)
+        await self._catalogue.run(stores.touch_store, store.n, self._now())
+        return found

@@ -14,7 +14,8 @@ def encode_route(route: Route | None, request_id: str) -> bytes:
         return encode_request_id(request_id)
     alternatives = ",".join(route.alternatives)
     free = request_id + route.backend + route.reason + alternatives + route.decision_id
-    if not route.stand_in and route.cache is None and request_id and free.isascii() and free.isprintable():
+    plain = not route.stand_in and route.cache is None and not route.retrieved
+    if plain and request_id and free.isascii() and free.isprintable():
         try:
             return _encode_plain(route, request_id, alternatives)
         except IndexError:

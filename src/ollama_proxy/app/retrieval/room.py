@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ollama_proxy.app.retrieval.indices import EMBEDDED, Indices
 from ollama_proxy.app.retrieval.pause import why_to_pause
+from ollama_proxy.app.retrieval.retriever import LibraryRetriever
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.library import Chunking
@@ -54,6 +55,11 @@ class VectorRoom:
     def library(self) -> VectorLibrary | None:
         """None while it is switched off."""
         return self._library if self._config.vectors.enabled else None
+
+    @property
+    def retriever(self) -> LibraryRetriever | None:
+        """None while it is switched off."""
+        return LibraryRetriever(self._library) if self._config.vectors.enabled else None
 
     def _rules(self) -> LibraryRules:
         vectors = self._config.vectors
