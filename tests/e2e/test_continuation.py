@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import socket
+import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -131,6 +134,49 @@ def test_a_grpc_stream_goes_on_elsewhere(lab: LabProcess, lab_proxy: ProxyProces
     metrics = http_get(lab_proxy.url + "/metrics")[1]
     assert f'ollama_proxy_continuation_gap_seconds_count{{backend="{used[-1]}"}}' in metrics
     assert "continues after 5 tokens" in trailers["x-routing-reason"]
+
+
+def read_trailers(proxy: ProxyProcess, path: str, te: str) -> tuple[bytes, dict[bytes, bytes]]:
+    """Head and trailers of a stream over HTTP/1.1."""
+    body = json.dumps({"model": MODEL, "stream": True, **PATHS[path]}).encode()
+    with socket.create_connection(("127.0.0.1", proxy.http_port), timeout=30) as one:
+        lines = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close{te}\r\nContent-Length: {len(body)}\r\n\r\n"
+        one.sendall(lines.encode() + body)
+        answer = b"".join(iter(lambda: one.recv(65536), b""))
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    _, _, tail = rest.rpartition(b"\r\n0\r\n")
+    return head, dict(line.split(b": ", 1) for line in tail.split(b"\r\n") if line)
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+def test_trailers_tell_the_seam_to_whoever_takes_them(lab: LabProcess, lab_proxy: ProxyProcess, path: str) -> None:
+    wait_until(lambda: lab_proxy.health().startswith("Status: healthy"), "all healthy")
+    wait_until(lambda: not lab_proxy.keeps_out(), "the breakers to try everybody")
+    first = ask(lab_proxy, path).backend
+    wish = ", TE\r\nTE: trailers"
+    with lab.fault(name_of(first), "cut", after_chunks=5):
+        head, found = read_trailers(lab_proxy, path, wish)
+    assert b"\r\nTrailer: X-Backend-Used, X-Routing-Reason, X-Attempts, X-Energy-Joules, X-Energy-Kind\r\n" in head
+    assert found[b"X-Attempts"] == b"2"
+    assert b"continues after 5 tokens" in found[b"X-Routing-Reason"]
+    assert b"\r\nX-Backend-Used: %b\r\n" % found[b"X-Backend-Used"] not in head
+    assert float(found[b"X-Energy-Joules"]) > 0
+    assert found[b"X-Energy-Kind"] == b"configured"
+    head, found = read_trailers(lab_proxy, path, "")
+    assert b"\r\nTrailer:" not in head
+    assert found == {}
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_trailers_come_over_http2_too(lab_proxy: ProxyProcess) -> None:
+    body = json.dumps({"model": MODEL, **PATHS["/api/chat"]})
+    command = ["curl", "-s", "--http2-prior-knowledge", "-H", "TE: trailers", "-D", "-", "-o", "/dev/null", "-d", body]
+    told = subprocess.run(
+        [*command, lab_proxy.url + "/api/chat"], capture_output=True, text=True, timeout=30, check=True
+    )
+    head, _, behind = told.stdout.replace("\r", "").partition("\n\n")
+    assert "trailer: X-Backend-Used" in head
+    assert re.search(r"^x-energy-joules: [0-9.]+$", behind, re.M)
 
 
 def test_limits_hold_for_whoever_would_go_on(lab: LabProcess, lab_proxy: ProxyProcess) -> None:

@@ -26,6 +26,9 @@ from ollama_proxy.net.http1.status import retry_after
 
 _EVENTS = (b"text/event-stream", b"application/x-ndjson")
 _DECISION = b"X-Decision-ID"
+#: What is told behind a stream.
+_TRAILERS = (b"X-Backend-Used", b"X-Routing-Reason", b"X-Attempts", b"X-Energy-Joules", b"X-Energy-Kind")
+_TRAILER_LINE = b"Trailer: %b\r\n" % b", ".join(_TRAILERS)
 
 
 class Writer(Protocol):
@@ -86,14 +89,26 @@ class Gathered:
 class HttpAnswer:
     """An `AnswerSink` over an exchange. The writer is made when the first word is not the backend's own."""
 
-    __slots__ = ("_exchange", "_make_writer", "_raw", "_route", "_takes_errors", "_written_by", "send_raw")
+    __slots__ = (
+        "_exchange",
+        "_goes_on",
+        "_make_writer",
+        "_raw",
+        "_route",
+        "_takes_errors",
+        "_trails",
+        "_written_by",
+        "send_raw",
+    )
 
     def __init__(self, exchange: Exchange, make_writer: Callable[[], Writer]) -> None:
         self._exchange = exchange
         self._make_writer = make_writer
         self._written_by: Writer | None = None
+        #: Where the stream comes from, and where what is behind a seam.
         self._route: Route | None = None
-        self._raw = False
+        self._goes_on: Route | None = None
+        self._raw = self._trails = False
         #: What has begun is a stream of events, among which an error may be told.
         self._takes_errors = True
         # The hot path of the fast lane: the upstream's callback ends in the exchange's own method.
@@ -127,13 +142,18 @@ class HttpAnswer:
         self._raw = True
         self._takes_errors = length is None and content_type.startswith(_EVENTS)
         route = self._route
-        self._exchange.start(status, content_type, length, lines=route_lines(route) if route else b"")
+        lines = route_lines(route) if route else b""
+        if length is None and self._exchange.takes_trailers:
+            self._trails = True
+            lines += _TRAILER_LINE
+        self._exchange.start(status, content_type, length, lines=lines)
 
     def relay(self) -> Callable[[bytes], None] | None:
         return self._exchange.relay()
 
     def continued(self, route: Route) -> None:
-        """The head that would tell it is gone; the decision tells it."""
+        """The head that would tell it is gone: trailers tell it, where the client takes them, and the decision."""
+        self._goes_on = route
 
     def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
         route = self._route
@@ -155,13 +175,13 @@ class HttpAnswer:
     def finish(self, outcome: Outcome) -> None:
         exchange = self._exchange
         if self._raw:
-            exchange.end()
+            exchange.end(self._trailers(outcome))
             return
         writer = self._writer
         if exchange.started or not writer.ends_whole(outcome):
             self._start_stream()
             exchange.write(writer.write_end(outcome))
-            exchange.end()
+            exchange.end(self._trailers(outcome))
         else:
             exchange.respond(200, writer.content_type(), writer.write_end(outcome), self._headers())
 
@@ -180,7 +200,19 @@ class HttpAnswer:
 
     def _start_stream(self) -> None:
         if not self._exchange.started:
-            self._exchange.start(200, self._writer.content_type(), None, self._headers())
+            headers = self._headers()
+            if self._exchange.takes_trailers:
+                self._trails = True
+                headers.append((b"Trailer", b", ".join(_TRAILERS)))
+            self._exchange.start(200, self._writer.content_type(), None, headers)
+
+    def _trailers(self, outcome: Outcome) -> Sequence[Header]:
+        """Who ended the stream and what it took: nobody knew when its head went out."""
+        route = self._goes_on or self._route
+        if not self._trails or route is None:
+            return ()
+        told = (route.backend, route.reason, str(route.attempts), _joules(outcome), outcome.energy_kind)
+        return [(name, header_text(value)) for name, value in zip(_TRAILERS, told, strict=True) if value]
 
     def _headers(self) -> list[Header]:
         if self._route is None:
@@ -194,6 +226,11 @@ class HttpAnswer:
         if error.retry_after_s > 0:
             found.append(retry_after(error.retry_after_s))
         return found
+
+
+def _joules(outcome: Outcome) -> str:
+    """Unknown is absent, not zero."""
+    return "" if outcome.joules is None else f"{outcome.joules:.3f}"
 
 
 def route_lines(route: Route) -> bytes:

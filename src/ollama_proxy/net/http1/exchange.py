@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 from ollama_proxy.domain.caller import ANYBODY, Caller
 from ollama_proxy.net.credentials import CALLER
 
-from .fields import Header, Headers
+from .fields import Header, Headers, read_tokens
 from .head import RequestHead
 from .status import date_line, head_begin, head_begins
 
@@ -158,6 +158,11 @@ class Exchange:
         return caller
 
     @property
+    def takes_trailers(self) -> bool:
+        """Whether the client wants fields behind the body, where that is chunked (RFC 9110, 6.5.1)."""
+        return b"te" in self.head.index and b"trailers" in read_tokens(self.head.fields, b"te") and not self.head.http10
+
+    @property
     def http10(self) -> bool:
         """Whether the client speaks HTTP/1.0."""
         return self.head.http10
@@ -264,8 +269,8 @@ class Exchange:
         framed = self._chunked and not self._bodiless and self._head is None
         return self._owner.transport.write if framed and not self.gone else None
 
-    def end(self) -> None:
-        """The answer is complete."""
+    def end(self, trailers: Iterable[Header] = ()) -> None:
+        """The answer is complete. `trailers` are sent behind a chunked body; only to a client that `takes_trailers`."""
         if self.ended:
             return
         self.ended = True
@@ -275,7 +280,10 @@ class Exchange:
                 self.ended = False
                 self.abort()
                 return
-            tail = b"0\r\n\r\n" if self._chunked and not self._bodiless else b""
+            tail = b""
+            if self._chunked and not self._bodiless:
+                fields = b"".join([b"%b: %b\r\n" % field for field in trailers])
+                tail = b"0\r\n%b\r\n" % fields if fields else b"0\r\n\r\n"
             head = self._head
             if head is not None:
                 self._head = None

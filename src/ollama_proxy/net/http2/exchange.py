@@ -265,8 +265,14 @@ class Http2Exchange(Stream):
     def relay(self) -> None:
         """HTTP/2 has no chunks (see `Exchange.relay`)."""
 
-    def end(self) -> None:
-        """The answer is complete."""
+    @property
+    def takes_trailers(self) -> bool:
+        """Whether the client wants fields behind the body; the one thing that TE may say here (RFC 9113, 8.2.2)."""
+        return self.header(b"te") == b"trailers"
+
+    def end(self, trailers: Iterable[Field] = ()) -> None:
+        """The answer is complete. `trailers` are sent behind a body that came in pieces; only to a client that
+        `takes_trailers`."""
         if self.ended:
             return
         if self._left and not self._bodiless:
@@ -280,6 +286,8 @@ class Http2Exchange(Stream):
             return
         if self._head_block is not None:
             self._send_head(ended=True)
+        elif block := b"".join([encode_literal(name.lower(), value) for name, value in trailers]):
+            self.send_trailers(block)
         else:
             self.send_data(b"", ended=True)
         if self._streams:
