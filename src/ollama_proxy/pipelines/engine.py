@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,6 +13,7 @@ from ollama_proxy.domain.vectors import Passage, Search
 from ollama_proxy.pipelines.account import Account
 from ollama_proxy.pipelines.condition import find_fault
 from ollama_proxy.pipelines.kept import KeptTexts, Key
+from ollama_proxy.pipelines.limits import check_inputs, find_left, refuse_unknown
 from ollama_proxy.pipelines.merge import merge_annotations
 from ollama_proxy.pipelines.stages import (
     END,
@@ -31,7 +31,6 @@ from ollama_proxy.pipelines.stages import (
 from ollama_proxy.pipelines.template import fill
 from ollama_proxy.pipelines.workers import Errand, Workers, Writing
 
-_SHOWN = 64
 _FOR_READERS = (Generate, Escalate, Retrieve, Rerank)
 
 
@@ -47,8 +46,8 @@ class Engine:
         """Run one to its end. Raises `ProxyError` before it has begun."""
         pipeline = self._pipelines.get(wish.pipeline)
         if pipeline is None:
-            raise _refuse_unknown(wish.pipeline, list(self._pipelines))
-        _check_inputs(pipeline, wish.inputs)
+            raise refuse_unknown(wish.pipeline, list(self._pipelines))
+        check_inputs(pipeline, wish.inputs)
         return await _Run(pipeline, wish, told, self._workers, self._kept).go()
 
 
@@ -209,16 +208,10 @@ class _Run:
         account, whole = errand.account, self._pipeline.budget
         spent_j = sum(one.known_joules for one in self._accounts)
         written = sum(one.tokens_out for one in self._accounts)
-        return Writing(
-            prompt,
-            fill(stage.system, self._values),
-            model,
-            stage.options,
-            round(
-                _left((stage.budget.tokens, account.tokens_out, "tokens"), (whole.tokens, written, "tokens of the run"))
-            ),
-            _left((stage.budget.joules, account.known_joules, "J"), (whole.joules, spent_j, "J of the run")),
-        )
+        own = stage.budget
+        tokens = find_left((own.tokens, account.tokens_out, "tokens"), (whole.tokens, written, "tokens of the run"))
+        joules = find_left((own.joules, account.known_joules, "J"), (whole.joules, spent_j, "J of the run"))
+        return Writing(prompt, fill(stage.system, self._values), model, stage.options, round(tokens), joules)
 
     async def _escalate(self, stage: Escalate, errand: Errand) -> tuple[str, str]:
         faults: list[str] = []
@@ -282,32 +275,3 @@ class _Run:
 
 def _be_quiet(piece: str) -> None:
     """Tell nobody."""
-
-
-def _left(*budgets: tuple[float, float, str]) -> float:
-    """The least that is left of some budgets (limit, spent, unit); 0 where there is no limit. Raises `ProxyError`."""
-    left = []
-    for limit, spent, unit in budgets:
-        if limit and spent >= limit:
-            raise ProxyError(ErrorKind.OVERLOADED, f"its budget is spent: {spent:.4g} of {limit:g} {unit}")
-        if limit:
-            left.append(limit - spent)
-    return min(left, default=0.0)
-
-
-def _check_inputs(pipeline: Pipeline, inputs: Mapping[str, str]) -> None:
-    wanted = ", ".join(pipeline.inputs) or "none"
-    for name in pipeline.inputs:
-        if name not in inputs:
-            told = f"pipeline {pipeline.id}: input {name!r} is missing; its inputs are {wanted}"
-            raise ProxyError(ErrorKind.INVALID_REQUEST, told)
-    for name in inputs:
-        if name not in pipeline.inputs:
-            told = f"pipeline {pipeline.id} has no input {name[:_SHOWN]!r}; its inputs are {wanted}"
-            raise ProxyError(ErrorKind.INVALID_REQUEST, told)
-
-
-def _refuse_unknown(name: str, known: list[str]) -> ProxyError:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known)) or 'none'}"
-    return ProxyError(ErrorKind.NOT_FOUND, f"there is no pipeline {name[:_SHOWN]!r}{hint}")
