@@ -58,8 +58,10 @@ async def devices(
     specs: Mapping[str, DeviceSpec] = DEVICES,
     changes: Mapping[str, Any] | None = None,
     text: TextSource | None = None,
+    more: tuple[Backend, ...] = (),
 ) -> AsyncIterator[Stand]:
-    """A proxy before emulated devices; `changes` are sections of its configuration, `text` is who writes."""
+    """A proxy before emulated devices; `changes` are sections of its configuration, `text` is who writes, `more` are
+    further backends."""
     servers = {name: EmulatedServer(spec, text or SyntheticText(1), speed) for name, spec in specs.items()}
     entries = []
     for name, server in servers.items():
@@ -83,7 +85,7 @@ async def devices(
         )
     sections: dict[str, Any] = {
         "server": Server(http_port=0, grpc_port=0),
-        "backends": tuple(entries),
+        "backends": (*entries, *more),
         "embedded": Embedded(enabled="never"),
         "monitoring": Monitoring(prometheus_port=0, trace_requests=False),
         "meters": Meters(enabled="never"),

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
+import yaml
 
-from ollama_proxy.config.schema import Pipelines
+from ollama_proxy.config.schema import Backend, Characteristics, Pipelines
+from ollama_proxy.config.sections.vectors import VectorStores
+from ollama_proxy.domain.caller import ANYBODY
+from ollama_proxy.domain.library import Page, Wanted
 from ollama_proxy.domain.pipelines import PipelineWish, RunReport
 from ollama_proxy.lab.device import LARGE, SMALL
+from ollama_proxy.net.http1.exchange import Exchange
+from ollama_proxy.net.http1.server import HttpServer
 from tests.support.devices import Stand, devices
+from tests.support.http1 import refuse
 from tests.support.processes import ROOT
 from tests.unit.app.chains.test_pipelines import Heard, Pupils
 
@@ -48,5 +58,96 @@ def test_digest() -> None:
             again = await run(stand, "digest", text="An easy text.")
             assert again.outputs == report.outputs
             assert again.joules == 0
+
+    uvloop.run(scene())
+
+
+TEXTS = {
+    "holidays.txt": "Every employee has thirty days of holiday a year.",
+    "cars.txt": "The company's cars are washed on Fridays.",
+    "coffee.txt": "Coffee is free; the machine is cleaned daily.",
+}
+
+
+async def fill_handbook(stand: Stand) -> None:
+    """A store of three files, read to the end."""
+    library = stand.proxy.vectors.library
+    assert library is not None
+    store = await library.add_store(ANYBODY, {"name": "handbook"})
+    for name, text in TEXTS.items():
+        file = await library.add_file(ANYBODY, name, "assistants", text.encode(), None)
+        await library.attach(ANYBODY, store.id, [Wanted(file.id)], batch=False)
+    while True:
+        found, _ = await library.attachments(ANYBODY, store.id, "", "", Page())
+        if len(found) == 3 and all(one.status == "completed" for one in found):
+            return
+        await asyncio.sleep(0.01)
+
+
+def test_handbook(tmp_path: Path) -> None:
+    async def scene() -> None:
+        kept = {"vectors": VectorStores(folder=str(tmp_path), embedding_model=SMALL)}
+        async with devices(speed=50, changes=sections("handbook") | kept, text=Pupils()) as stand:
+            await fill_handbook(stand)
+            report = await run(stand, "ask-the-handbook", question="How many days of holiday are there, easy?")
+            assert report.error == ""
+            assert report.outputs["sources"].startswith("[1] ")
+            assert TEXTS["holidays.txt"] in report.outputs["sources"]
+            assert report.outputs["answer"].startswith("It is the answer")
+            assert [stage.stage for stage in report.stages] == ["passages", "found", "answer"]
+            assert report.joules
+            # What is asked of the model has the passages in it.
+            assert report.stages[2].tokens_in > sum(map(len, TEXTS.values())) // 4
+
+    uvloop.run(scene())
+
+
+def rank(exchange: Exchange) -> None:
+    """A server that reranks: the passage with most letters `h` is the best."""
+    if exchange.method == b"GET":
+        exchange.respond(200, b"application/json", b'{"data": [{"id": "ranker"}]}')
+        return
+    asked = msgspec.json.decode(exchange.body)
+    scores = [text.count("h") for text in asked["documents"]]
+    results = [{"index": place, "relevance_score": score} for place, score in enumerate(scores)]
+    exchange.respond(200, b"application/json", msgspec.json.encode({"results": results}))
+
+
+def test_passages_are_reranked_by_a_server_that_can(tmp_path: Path) -> None:
+    stages = [
+        {"id": "found", "type": "retrieve", "store": "handbook", "query": "{{input.q}}", "most": 3},
+        {"id": "best", "type": "rerank", "of": "found", "query": "{{input.q}}", "model": "ranker", "most": 1},
+    ]
+    path = tmp_path / "rerank.yaml"
+    path.write_text(yaml.safe_dump({"pipelines": [{"id": "p", "inputs": ["q"], "stages": stages}]}))
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(HttpServer(rank, refuse).protocol_factory, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        ranker = Backend(
+            id="ranker",
+            type="openai",
+            endpoint=f"http://127.0.0.1:{port}",
+            capabilities=("rerank",),
+            characteristics=Characteristics(power_watts=5),
+        )
+        changes = {
+            "pipelines": Pipelines(enabled=True, config_file=str(path)),
+            "vectors": VectorStores(folder=str(tmp_path / "kept"), embedding_model=SMALL),
+        }
+        async with devices(speed=50, changes=changes, more=(ranker,)) as stand:
+            await fill_handbook(stand)
+            report = await run(stand, "p", q="the company's machine")
+            assert report.error == ""
+            best = max(TEXTS.values(), key=lambda text: text.count("h"))
+            assert report.outputs["output"].endswith(best)
+            assert report.stages[1].backend == "ranker"
+            # Nobody measures what is passed on as it came.
+            assert report.stages[1].joules is None
+            assert report.joules is None
+            nothing = await run(stand, "p", q="")
+            assert "empty" in nothing.error
+        server.close()
 
     uvloop.run(scene())
