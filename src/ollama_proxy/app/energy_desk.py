@@ -21,7 +21,7 @@ from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.energy.ledger.document import as_document, read_time
 from ollama_proxy.energy.ledger.file import LedgerError, default_path, open_for_reading
 from ollama_proxy.energy.ledger.row import LedgerRow
-from ollama_proxy.energy.ledger.spending import read_spending
+from ollama_proxy.energy.ledger.spending import read_spending, read_spending_by_key
 from ollama_proxy.energy.ledger.summary import Accounting as AccountingRule
 from ollama_proxy.energy.ledger.summary import By, Tariff, summarise
 from ollama_proxy.energy.ledger.writer import Ledger
@@ -37,6 +37,8 @@ _ROOT_VARIABLE = "OLLAMA_PROXY_SYSFS_ROOT"
 _STOP_S = 0.5
 #: An hour, and the piece of it by which a budget counts.
 _BUDGET_S = 3660.0
+#: The same of a day, for the limits of keys.
+_KEYS_S = 87_840.0
 
 
 def find_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -111,6 +113,19 @@ class EnergyDesk:
             return
         for unix_s, joules in spent:
             budget.spend(joules, now_s - (now_unix_s - unix_s))
+
+    def recall_spending_by_key(self, spend: Callable[[str, float, float], None], now_s: float) -> None:
+        """Tell `spend` what the ledger has of each key's last day: name, joules, and when by the clock of `now_s`."""
+        if self._ledger is None:
+            return
+        now_unix_s = time.time()
+        try:
+            spent = read_spending_by_key(self._ledger.path, now_unix_s - _KEYS_S, now_unix_s)
+        except LedgerError as error:
+            _log.warning("what keys may spend begins anew: %s", error)
+            return
+        for unix_s, key, joules in spent:
+            spend(key, joules, now_s - (now_unix_s - unix_s))
 
     def sum_up(self, by: By, since: str, until: str, accounting: AccountingRule) -> dict[str, Any]:
         """What the ledger says, as `ollama-proxy ledger --json` tells it; reads a file. Raises `ProxyError`."""

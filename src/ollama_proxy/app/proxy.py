@@ -208,6 +208,7 @@ class Proxy:
             await self.cache.open()
         self._energy.start()
         self._energy.recall_spending(self._budget, self._loop.time())
+        self.guard.recall_spending(self._energy.recall_spending_by_key)
         await self._prober.probe_all()
         self._memory.recall()
         embedded = self.config.embedded.enabled

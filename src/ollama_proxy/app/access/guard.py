@@ -66,6 +66,14 @@ class Guard:
         """Whose key has a name; None for one that is good no more, or where no keys are checked."""
         return self._keyring.find_named(name) if self._keyring.is_checked else None
 
+    def recall_spending(self, recall: Callable[[Callable[[str, float, float], None], float], None]) -> None:
+        """Have it told what keys have spent, where any key's energy is limited, so that no restart makes it anew.
+
+        `recall` takes who is to be told (name, joules, when) and the time it is.
+        """
+        if self._keyring.limits_energy:
+            recall(self._keyring.spend, self._clock())
+
     def sweep(self) -> None:
         """Take up changes of keys; call about once a second."""
         self._keyring.sweep()

@@ -87,6 +87,17 @@ class Keyring:
                 return held.caller
         return None
 
+    @property
+    def limits_energy(self) -> bool:
+        """Whether the energy of any key is limited."""
+        return any(one.allowance.wh_per_hour or one.allowance.wh_per_day for one in self._quotas.values())
+
+    def spend(self, name: str, joules: float, at_s: float) -> None:
+        """A key has taken this much energy at a time, in the past or now; nothing where it has no limits."""
+        quota = self._quotas.get(name)
+        if quota is not None:
+            quota.spend(joules, at_s)
+
     def sweep(self) -> None:
         """Take up changes of the file, and end keys whose time is over; call about once a second."""
         if not self._auth.enabled:
