@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+import openai
 import pytest
 
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
@@ -101,23 +102,73 @@ def test_an_answer_comes_back_in_every_dialect(
     assert count_requests(lab) == before
 
 
+def completion_text(body: bytes) -> str:
+    if body.startswith(b"{"):
+        text: str = json.loads(body)["choices"][0]["text"]
+        return text
+    chunks = [json.loads(line[6:]) for line in body.splitlines() if line.startswith(b"data: {")]
+    return "".join(one["choices"][0]["text"] for one in chunks if one["choices"])
+
+
+def responses_text(body: bytes) -> str:
+    if body.startswith(b"{"):
+        items = json.loads(body)["output"]
+        return "".join(part["text"] for item in items if item["type"] == "message" for part in item["content"])
+    events = [json.loads(line[6:]) for line in body.splitlines() if line.startswith(b"data: {")]
+    assert events[-1]["type"] == "response.incomplete", "it ended at its limit"
+    return "".join(one["delta"] for one in events if one["type"] == "response.output_text.delta")
+
+
+def generate_text(body: bytes) -> str:
+    return "".join(json.loads(line)["response"] for line in body.splitlines())
+
+
+def messages(question: str, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 30, **more}
+
+
 @pytest.mark.parametrize(
-    ("path", "more", "read"),
+    ("path", "write", "read"),
     [
-        ("/v1/messages", {"max_tokens": 30}, anthropic_text),
-        ("/v1/chat/completions", {"max_tokens": 30}, openai_text),
+        ("/v1/messages", messages, anthropic_text),
+        ("/v1/chat/completions", messages, openai_text),
+        ("/v1/completions", lambda text: {"prompt": text, "temperature": 0, "max_tokens": 30}, completion_text),
+        ("/v1/responses", lambda text: {"input": text, "temperature": 0, "max_output_tokens": 30}, responses_text),
+        ("/api/generate", lambda text: {"prompt": text, "options": {"num_predict": 30, "seed": 1}}, generate_text),
     ],
 )
 def test_streams_and_whole_answers_are_the_same(
-    lab_proxy: ProxyProcess, question: str, path: str, more: dict[str, Any], read: Callable[[bytes], str]
+    lab_proxy: ProxyProcess,
+    question: str,
+    path: str,
+    write: Callable[[str], dict[str, Any]],
+    read: Callable[[bytes], str],
 ) -> None:
-    messages = [{"role": "user", "content": question}]
-    document = {"model": MODEL, "messages": messages, "temperature": 0, **more}
+    document = {"model": MODEL, **write(question)}
     state, _, streamed = post(lab_proxy, path, document | {"stream": True})
-    again, _, whole = post(lab_proxy, path, document)
+    again, _, whole = post(lab_proxy, path, document | {"stream": False})
     third, _, streamed_again = post(lab_proxy, path, document | {"stream": True})
     assert (state, again, third) == ("miss", "hit", "hit")
     assert read(streamed) == read(whole) == read(streamed_again) != ""
+
+
+def test_the_official_client_reads_a_hit_as_an_answer(lab_proxy: ProxyProcess, question: str) -> None:
+    with openai.OpenAI(
+        base_url=lab_proxy.url + "/v1", api_key="x", max_retries=0, default_headers={"X-Cache-Enabled": "true"}
+    ) as client:
+        asked: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": question}], "temperature": 0}
+        whole = client.chat.completions.create(**asked, max_tokens=20)
+        again = client.chat.completions.create(**asked, max_tokens=20)
+        usage = {"include_usage": True}
+        chunks = list(client.chat.completions.create(**asked, max_tokens=20, stream=True, stream_options=usage))
+    assert again.choices[0].message.content == whole.choices[0].message.content
+    assert again.usage is not None
+    assert again.usage == whole.usage
+    assert again.id != whole.id
+    assert (
+        "".join(one.choices[0].delta.content or "" for one in chunks if one.choices) == again.choices[0].message.content
+    )
+    assert chunks[-1].usage == whole.usage
 
 
 def test_grpc_says_where_it_comes_from(lab_proxy: ProxyProcess, question: str) -> None:
