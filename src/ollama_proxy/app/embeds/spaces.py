@@ -8,6 +8,7 @@ backend has them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import is_
 
 import msgspec
 
@@ -33,6 +34,8 @@ class Spaces:
 
     def __init__(self) -> None:
         self._digests: dict[str, str] = {}
+        #: What was found last, and the facts that it follows from: it holds as long as they are the very same.
+        self._found: dict[str, tuple[list[object], Holders]] = {}
 
     def save(self) -> dict[str, str]:
         """For `restore`."""
@@ -41,12 +44,26 @@ class Spaces:
     def restore(self, digests: Mapping[str, str]) -> None:
         """What the last run held to."""
         self._digests = dict(digests)
+        self._found.clear()
 
     def find(self, model: str, fleet: FleetView, wanted: VectorSpace | None = None) -> Holders:
         """Who may answer for a model now; `wanted` is the space of vectors that are kept already.
 
         Raises `ProxyError` where all that could answer have other weights.
         """
+        if wanted is not None:
+            return self._look(model, fleet, wanted)
+        facts: list[object] = [fact for one in fleet.backends for fact in (one.spec, one.models, one.health)]
+        found = self._found.get(model)
+        if found is not None and len(found[0]) == len(facts) and all(map(is_, found[0], facts)):
+            return found[1]
+        holders = self._look(model, fleet, None)
+        if len(self._found) >= _MOST_NAMES:
+            self._found.clear()
+        self._found[model] = facts, holders
+        return holders
+
+    def _look(self, model: str, fleet: FleetView, wanted: VectorSpace | None) -> Holders:
         digests = {
             view.spec.id: facts.digest
             for view in fleet.backends
