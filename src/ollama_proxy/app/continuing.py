@@ -2,24 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ollama_proxy.domain.answer import Finished, Outcome, Progress
 from ollama_proxy.domain.call import Call, Need
-from ollama_proxy.domain.decision import Decision, RoutingRequest
+from ollama_proxy.domain.decision import RoutingRequest
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import Failure, ProxyError
-from ollama_proxy.lifecycle.continuation import Sent, join_ends
+from ollama_proxy.lifecycle.continuation import Sent, continue_call, join_ends, why_not
 from ollama_proxy.lifecycle.life import Life
 from ollama_proxy.routing.limits import find_model
-from ollama_proxy.routing.record import SEAMS, Inputs
+from ollama_proxy.routing.record import SEAMS
 
-#: Bytes that one stream may keep as they came, and all of them together in whatever form.
-MOST_KEPT_EACH = 256 * 1024
-MOST_KEPT = 64 * 1024 * 1024
+if TYPE_CHECKING:
+    from ollama_proxy.app.attempt import OpenAttempt
+    from ollama_proxy.app.dispatch import Dispatcher
+
+
+class Cut:
+    """A stream that broke off, once or several times, and what is asked of those that go on with it."""
+
+    __slots__ = ("_asked", "call", "request", "sent", "substitute", "told", "whole")
+
+    def __init__(self, whole: Call, broken: OpenAttempt) -> None:
+        """`whole` is the request as it came, of which `broken` has sent the first part."""
+        self.whole = whole
+        self._asked = broken.taken.given[0]
+        #: What the client has.
+        self.sent = Sent((broken.first_s or broken.last_s) - whole.arrived_s)
+        #: The request for what is missing, as backends and as routing read it.
+        self.call, self.request = whole, self._asked
+        #: How the next decision tells of the seam, and whether another model than the one asked for wrote what is
+        #: before it.
+        self.told, self.substitute = "", False
+
+    def go_on(
+        self, owner: Dispatcher, life: Life, broken: OpenAttempt, progress: Progress | None, failure: Failure
+    ) -> ProxyError | None:
+        """Have the next request be about what is missing behind `broken`, which came so far; or the error to end with.
+
+        `progress` is None where that cannot be told.
+        """
+        if progress is not None:
+            self.sent.add(progress.events, progress.tokens)
+        obstacle = why_not(self.whole, self.sent) if owner.continues else "routing.continuation is never"
+        obstacle = obstacle or _find_obstacle(life, broken, progress, failure)
+        if obstacle:
+            error = life.failed(failure)
+            if error is not None:
+                tell_obstacle(error, obstacle)
+            return error
+        self.sent.last_s = broken.last_s
+        self.call = continue_call(self.whole, self.sent)
+        self.request = ask_for_rest(self._asked, self.call, owner.fleet_state.view(), broken.backend)
+        self.told, self.substitute = _tell_seam(self.sent, broken.backend, failure), broken.taken.given[5]
+        life.broke(failure)
+        return None
+
+
+def _find_obstacle(life: Life, broken: OpenAttempt, progress: Progress | None, failure: Failure) -> str:
+    """Why nobody else goes on behind a last part, as the end of a sentence; "" where somebody may."""
+    if not failure.kind.retryable:
+        return "others would fail as well"
+    if broken.decision.stand_in and not broken.taken.given[5]:
+        return "a stand-in for the model wrote it"
+    if not life.may_try:
+        return "no attempt is left"
+    if progress is None:
+        return "how far it came cannot be told"
+    return "a tool was called" if progress.calling else ""
+
+
+def _tell_seam(sent: Sent, broken: str, failure: Failure) -> str:
+    """What the next decision is about, as a clause of its reason."""
+    if not sent.tokens:
+        return f"{SEAMS[1]} behind {broken}, which failed: {failure.kind.value}"
+    chars = len(sent.text) + len(sent.thinking)
+    return f"{SEAMS[0]} {sent.tokens} tokens ({chars} characters) from {broken}, which failed: {failure.kind.value}"
 
 
 def ask_for_rest(request: RoutingRequest, rest: Call, fleet: FleetView, broken: str) -> RoutingRequest:
@@ -46,70 +107,9 @@ def _with_same_model(request: RoutingRequest, fleet: FleetView, broken: str) -> 
     return same if request.allowed is None else request.allowed & same
 
 
-def find_obstacle(
-    life: Life, progress: Progress | None, failure: Failure, decision: Decision | None, given: Inputs
-) -> str:
-    """Why nobody else goes on with a stream that broke off, as the end of a sentence; "" where somebody may."""
-    if not failure.kind.retryable:
-        return "others would fail as well"
-    if decision is not None and decision.stand_in and not given[5]:
-        return "a stand-in for the model wrote it"
-    if not life.may_try:
-        return "no attempt is left"
-    if progress is None:
-        return "how far it came cannot be told"
-    return "a tool was called" if progress.calling else ""
-
-
 def tell_obstacle(error: ProxyError, obstacle: str) -> None:
     """Say in an error that ends a stream why nobody goes on with it."""
     error.message = f"{error.message}; not continued: {obstacle}"
-
-
-def tell_seam(sent: Sent, broken: str, failure: Failure) -> str:
-    """What the next decision is about, as a clause of its reason."""
-    if not sent.tokens:
-        return f"{SEAMS[1]} behind {broken}, which failed: {failure.kind.value}"
-    chars = len(sent.text) + len(sent.thinking)
-    return f"{SEAMS[0]} {sent.tokens} tokens ({chars} characters) from {broken}, which failed: {failure.kind.value}"
-
-
-class Keeper(Protocol):
-    """A request that may keep what its client was sent."""
-
-    def kept_bytes(self) -> int:
-        """How much, nearly."""
-
-    def shorten_kept(self) -> None:
-        """Keep no more of it than what it says."""
-
-    def give_up_kept(self) -> None:
-        """Keep none of it."""
-
-
-def bound_kept(requests: Iterable[Keeper], most_each: int = MOST_KEPT_EACH, most: int = MOST_KEPT) -> None:
-    """Read what long streams keep, and have the longest kept no more where all of them keep more than `most` bytes."""
-    sizes: list[tuple[int, Keeper]] = []
-    for one in requests:
-        size = one.kept_bytes()
-        if size > most_each:
-            one.shorten_kept()
-            size = one.kept_bytes()
-        sizes.append((size, one))
-    excess = sum([size for size, _ in sizes]) - most
-    if excess <= 0:
-        return
-    sizes.sort(key=lambda pair: pair[0], reverse=True)
-    for size, one in sizes:
-        if excess <= 0:
-            return
-        one.shorten_kept()
-        excess -= size - one.kept_bytes()
-    for _, one in sizes:
-        if excess <= 0:
-            return
-        excess -= one.kept_bytes()
-        one.give_up_kept()
 
 
 def end_of_nothing(finished: Finished) -> Finished:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from ollama_proxy.app.accounting import Accounting
-from ollama_proxy.app.continuing import bound_kept
-from ollama_proxy.app.job import Job, Timeouts
+from ollama_proxy.app.job import Job
+from ollama_proxy.app.kept import bound_kept
+from ollama_proxy.app.overdue import Timeouts
 from ollama_proxy.app.pressure import Stage
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.silence import Listener
@@ -112,8 +113,11 @@ class Dispatcher:
             if error is not None:
                 job.refuse(error)
                 return job
-        if self.budget.limit_j and not job.is_affordable():
-            return job
+        if self.budget.limit_j:
+            error = self.budget.refuse(call, self.clock())
+            if error is not None:
+                job.refuse(error)
+                return job
         job.advance()
         return job
 
@@ -223,10 +227,9 @@ class Dispatcher:
     def sweep(self, now_s: float) -> None:
         """Fail attempts that have been silent for too long; call about once a second."""
         self.fleet_state.move(now_s)
-        jobs = list(self.running)
-        self.listener.listen(jobs)
-        for job in jobs:
+        self.listener.listen([job.current for job in self.running if job.current is not None])
+        for job in list(self.running):
             job.check_silence(now_s)
-        bound_kept(jobs)
+        bound_kept([job.handle for job in self.running if job.handle is not None])
         if len(self.admission):
             self.plan()

@@ -10,20 +10,16 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ollama_proxy.app.bill import Bill
+from ollama_proxy.app.attempt import OpenAttempt
 from ollama_proxy.app.silence import is_warm
-from ollama_proxy.domain.answer import AnswerEvent, Finished
 from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.decision import Decision, Refusal, RoutingRequest
 from ollama_proxy.domain.device import BackendView
-from ollama_proxy.domain.errors import Failure
+from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
-from ollama_proxy.domain.ports import Attempt
-from ollama_proxy.fleet.running import Running, predict_running
-from ollama_proxy.observability.decisions import Taken
+from ollama_proxy.lifecycle.life import Life, State
 from ollama_proxy.routing.record import Inputs, decide_again
 
 if TYPE_CHECKING:
@@ -38,101 +34,80 @@ _DEVIATIONS = 1.645
 _LEAST_SAMPLES, _LEAST_S = 5, 0.3
 
 
-class Hedge:
-    """The second attempt with all that is written down of it, and its sink until it wins."""
+class Race:
+    """Two attempts at one request, until one of them begins to answer or fails."""
 
-    __slots__ = ("_head", "_job", "attempt", "backend", "bill", "decision", "opened_s", "running", "taken", "view")
+    __slots__ = ("_first", "_second")
 
-    def __init__(self, job: Job, decision: Decision, view: BackendView, opened_s: float) -> None:
-        self._job: Job = job
-        self._head: tuple[int, bytes, int | None] | None = None
-        self.backend = decision.backend
-        self.decision = decision
-        self.view = view
-        self.opened_s = opened_s
-        self.attempt: Attempt | None = None
-        self.running: Running | None = None
-        self.bill: Bill | None = None
-        self.taken: Taken | None = None
+    def __init__(self, first: OpenAttempt, second: OpenAttempt) -> None:
+        self._first = first
+        self._second = second
 
-    def _win(self) -> None:
-        job = self._job
-        if job.adopt(self) and self._head is not None:
-            job.on_head(*self._head)
+    def win(self, winner: OpenAttempt) -> None:
+        """It has begun to answer: the other is broken off."""
+        if winner is self._second:
+            _drop(self._first, "a second attempt began sooner")
+        else:
+            _drop(self._second, "the first attempt began sooner")
 
-    def close(self, owner: Dispatcher, result: str, why: str) -> None:
-        """It is over without having won."""
-        now_s = owner.clock()
-        _, one, _, prefill_s, *_ = self.decision.scored[0]
-        read_s = self.opened_s + one.load_s + prefill_s
-        owner.fleet_state.abandoned(self.backend, self.running, read_s, now_s)
-        owner.accounting.close(self.bill, result, now_s)
-        if self.taken is not None:
-            waited_s = self.opened_s - self._job.call.arrived_s
-            owner.decisions.ended(self.taken, result, why, waited_s, now_s - self.opened_s)
-        if len(owner.admission):
-            owner.plan_soon()
+    def lose(self, owner: Dispatcher, failed: OpenAttempt, failure: Failure) -> OpenAttempt:
+        """It has failed; the other, which is the only one now."""
+        is_second = failed is self._second
+        failed.close("failed", failure.message, unread=is_second or failure.kind is FailureKind.TIMEOUT)
+        owner.books.blame(failed.backend, failed.decision.model, failure, owner.clock())
+        owner.books.attempt_failed(failed.backend, failure)
+        return self._first if is_second else self._second
 
-    def on_head(self, status: int, content_type: bytes, length: int | None) -> None:
-        self._head = (status, content_type, length)
-
-    def on_raw(self, data: bytes) -> None:
-        self._win()
-        self._job.on_raw(data)
-
-    def relay(self) -> Callable[[bytes], None] | None:
-        return self._job.relay()
-
-    def on_whole(self, status: int, content_type: bytes, body: bytes, finished: Finished) -> None:
-        self._win()
-        self._job.on_whole(status, content_type, body, finished)
-
-    def on_events(self, events: Sequence[AnswerEvent]) -> None:
-        self._win()
-        self._job.on_events(events)
-
-    def on_end(self, finished: Finished) -> None:
-        self._win()
-        self._job.on_end(finished)
-
-    def on_failure(self, failure: Failure) -> None:
-        self._job.hedge_failed(self, failure)
+    def call_off(self) -> None:
+        """There is nobody left to answer; the first is for whoever says so to break off."""
+        _drop(self._second, "the client left")
 
 
-def is_late(call: Call, decision: Decision, opened: BackendView, now: BackendView, silent_s: float) -> bool:
-    """Whether 95 of 100 such requests would have their first token by now, and nothing has to be loaded for it."""
-    rates = now.rates.get(canonical_model(decision.model))
-    if rates is None or rates.ttft_samples < _LEAST_SAMPLES or not _has_loaded(call, decision, opened, now):
-        return False
-    _, one, _, prefill_s, *_ = decision.scored[0]
-    return silent_s >= max(_LEAST_S, prefill_s * math.exp(_DEVIATIONS * math.sqrt(one.ttft_var)))
+def _drop(attempt: OpenAttempt, why: str) -> None:
+    attempt.abort()
+    attempt.close("cancelled", why, unread=True)
 
 
-def start_hedge(
-    owner: Dispatcher, job: Job, request: RoutingRequest, first: Decision | None, now_s: float
-) -> Hedge | None:
-    """Send a request that was sent by the decision `first` to a second backend, if there is one for it."""
+def start_hedge(owner: Dispatcher, job: Job, request: RoutingRequest, first: OpenAttempt, now_s: float) -> Race | None:
+    """Send a request whose `first` attempt is late to a second backend, if it is worth that and there is one for it."""
     life, fleet = job.life, owner.fleet_state
+    if not _is_worth_it(job.call, life) or not _is_late(job.call, first, fleet.find(first.backend), now_s):
+        return None
     given: Inputs = (request, fleet.view_at(now_s), owner.policy, life.tried, "", False)
     decision = decide_again(given)
-    if first is None or isinstance(decision, Refusal) or decision.model != first.model:
+    if isinstance(decision, Refusal) or decision.model != first.decision.model:
         return None
     view = fleet.look(decision.backend)
     if not _is_idle(job.call, decision, view) or owner.hedges is None or not owner.hedges.take(owner.last_serial):
         return None
-    hedge = Hedge(job, decision, view, now_s)
-    life.hedged(hedge.backend)
-    hedge.taken = owner.decisions.take(job.call.request_id, life.attempts, given, decision)
-    hedge.running = predict_running(request, decision, now_s, given[2])
-    fleet.opened(hedge.backend, hedge.running, now_s)
-    hedge.bill = owner.accounting.open(view, job.call, decision, request, now_s)
+    life.hedged(decision.backend)
+    second = OpenAttempt(owner, job, decision, given, now_s)
     try:
-        hedge.attempt = owner.backends[hedge.backend].open(job.call, decision.model, hedge)
+        second.send()
     except Exception:  # noqa: BLE001  # the first attempt goes on, whatever the second trips over
         _log.exception("%s could not be sent a second time", job.call.request_id)
-        hedge.close(owner, "failed", "internal error")
+        second.close("failed", "internal error", unread=True)
         return None
-    return hedge
+    return Race(first, second)
+
+
+def _is_worth_it(call: Call, life: Life) -> bool:
+    """Whether it is one of those that are sent twice, has no token yet, and may be tried once more."""
+    wishes = call.annotations
+    if not wishes.latency_critical or wishes.target or not call.stream:
+        return False
+    return life.state is State.WAITING and life.may_try
+
+
+def _is_late(call: Call, first: OpenAttempt, now: BackendView | None, now_s: float) -> bool:
+    """Whether 95 of 100 such requests would have their first token by now, and nothing has to be loaded for it."""
+    rates = now.rates.get(canonical_model(first.decision.model)) if now is not None else None
+    if now is None or rates is None or rates.ttft_samples < _LEAST_SAMPLES:
+        return False
+    if not _has_loaded(call, first.decision, first.view, now):
+        return False
+    _, one, _, prefill_s, *_ = first.decision.scored[0]
+    return now_s - first.last_s >= max(_LEAST_S, prefill_s * math.exp(_DEVIATIONS * math.sqrt(one.ttft_var)))
 
 
 def _is_idle(call: Call, decision: Decision, view: BackendView) -> bool:

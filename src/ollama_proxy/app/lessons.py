@@ -18,25 +18,28 @@ from ollama_proxy.routing.prompt_limits import is_one_text
 if TYPE_CHECKING:
     from ollama_proxy.app.dispatch import Dispatcher
 
-#: An answer that a limit ended tells nothing of how long it would have been.
 #: What is less of a prompt is lost in the noise of speeds.
 _LEAST_HELD = 0.3
+#: An answer that a limit ended tells nothing of how long it would have been.
 _NOT_WRITTEN_OUT = ("length", "load", "unload")
 
 
 def teach(
-    owner: Dispatcher, call: Call, request: RoutingRequest, decision: Decision, timing: Timing, finished: Finished
+    owner: Dispatcher,
+    call: Call,
+    request: RoutingRequest,
+    decision: Decision,
+    timing: Timing,
+    finished: Finished,
+    *,
+    teaches: bool,
 ) -> None:
-    """Take in an answer that ended well; `request` as it was when it came."""
+    """Take in an answer that ended well, and its lessons if it `teaches`; `request` as it was when it came."""
     usage = finished.usage
     quota = call.caller.quota
     if quota is not None and call.operation not in COST_NOTHING:
         quota.settle(call.prompt_bytes, usage.prompt_tokens, usage.output_tokens, owner.clock())
-    if (
-        request.embed
-        or call.continued is not None
-        or not owner.fleet_state.wants_lessons(decision.backend, timing.ended_s)
-    ):
+    if not teaches or request.embed or call.continued is not None:
         return
     if usage.output_tokens and finished.reason not in _NOT_WRITTEN_OUT:
         owner.lengths.learn(request.model, call.way_in, call.caller.name, usage.output_tokens)

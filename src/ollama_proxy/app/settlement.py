@@ -141,10 +141,11 @@ class Books:
         self._metrics = metrics
         self._log = log
 
-    def succeeded(self, call: Call, life: Life, decision: Decision, outcome: Outcome, timing: Timing) -> None:
-        """An answer ended well."""
+    def succeeded(
+        self, call: Call, life: Life, decision: Decision, outcome: Outcome, timing: Timing, *, teaches: bool
+    ) -> None:
+        """An answer ended well; whether it has anything to teach."""
         if call.operation is not _SHOW:
-            teaches = self._fleet.wants_lessons(life.backend, timing.ended_s)
             seen = observe(outcome, timing) if teaches else NOTHING_SEEN
             self._fleet.succeeded(life.backend, decision.model, seen, timing.ended_s)
         self._metrics.succeeded(call.way_in, life.backend, outcome)

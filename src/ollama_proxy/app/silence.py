@@ -8,7 +8,7 @@ may be waiting behind others in the backend's own queue while the backend works.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from ollama_proxy.routing.silence import (
 from ollama_proxy.routing.speeds import LOADING_KINDS
 
 if TYPE_CHECKING:
-    from ollama_proxy.app.job import Job
+    from ollama_proxy.app.attempt import OpenAttempt
 
 #: Some first tokens, of prompts of different lengths, have to be seen before it is known how fast a device reads.
 _KNOWN_FROM = 8
@@ -53,15 +53,15 @@ class Listener:
         #: Asks a backend whether it is there, and says `found_dumb` if it is not.
         self.ask: Callable[[str], object] | None = None
 
-    def listen(self, jobs: Collection[Job]) -> None:
+    def listen(self, attempts: Iterable[OpenAttempt]) -> None:
         """Take in how those that run are getting on; call before a round of questions."""
         self._streams.clear()
         self._reading_s.clear()
-        for job in jobs:
-            backend = job.life.backend
-            if (heard_s := job.heard_s) is not None:
+        for one in attempts:
+            backend = one.backend
+            if (heard_s := one.heard_s) is not None:
                 self._streams[backend] = max(heard_s, self._streams.get(backend, 0.0))
-            elif reading_s := job.reading_s:
+            elif reading_s := one.reading_s:
                 self._reading_s[backend] = reading_s + self._reading_s.get(backend, 0.0)
 
     def heard(self, backend: str) -> float:

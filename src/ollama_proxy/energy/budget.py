@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ollama_proxy.domain.call import COST_NOTHING, Call, Operation
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.window import Window
 
 _HOUR_S = 3600.0
@@ -25,6 +27,16 @@ class HourlyBudget:
     def wait_s(self, now_s: float) -> float:
         """Seconds until something may be spent again; 0 while there is something left."""
         return self._window.wait_s(now_s)
+
+    def refuse(self, call: Call, now_s: float) -> ProxyError | None:
+        """What is said to a call for which nothing is left of the hour; None where there is, or it takes nothing."""
+        wait_s = self.wait_s(now_s)
+        # Nothing to read: a model is to be loaded or unloaded.
+        is_empty = call.operation in (Operation.GENERATE, Operation.CHAT) and not call.prompt_bytes
+        if not wait_s or is_empty or call.operation in COST_NOTHING:
+            return None
+        told = f"the energy budget of {self.limit_j / 3600:g} Wh an hour is spent; there is more in {wait_s:.0f} s"
+        return ProxyError(ErrorKind.OVERLOADED, told, retry_after_s=wait_s)
 
     def spent_wh(self, now_s: float) -> float:
         """Of the last hour."""

@@ -79,7 +79,8 @@ def test_what_was_learned_is_what_decisions_forecasts_and_bills_reckon_with() ->
         assert one.busy_share == pytest.approx(3**-EXPONENT * 1.06, rel=0.05)
         running = predict_running(record.request, verdict, stage.now_s, record.policy)
         assert running.s_per_token == pytest.approx(s_per_token, rel=0.05)
-        bill = job._bill
+        assert job.current is not None
+        bill = job.current.bill
         assert bill is not None
         bill.ended_s, bill.own_s = bill.begun_s + 3.0, 1.0
         assert bill.busy_share == pytest.approx(3**-EXPONENT * 1.06, rel=0.05)

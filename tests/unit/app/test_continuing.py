@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.app.continuing import ask_for_rest, bound_kept
+from ollama_proxy.app.continuing import ask_for_rest
+from ollama_proxy.app.kept import bound_kept
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.answer import Finished, Progress, TextDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, Sampling
@@ -294,7 +295,7 @@ class Long:
     def kept_bytes(self) -> int:
         return self.size
 
-    def shorten_kept(self) -> None:
+    def read_kept(self) -> None:
         self.did.append("shorten")
         self.size = self.size // 10 if len(self.did) == 1 else self.size
 

@@ -34,8 +34,8 @@ def test_one_at_once_is_one_at_once_until_it_ends() -> None:
     bob = make_caller(concurrent=1)
     ends = [
         lambda job: job.cancel(),
-        lambda job: job.on_end(Finished("stop", Usage(10, 5))),
-        lambda job: job.on_failure(Failure(FailureKind.REJECTED, "no", 400)),
+        lambda job: job.current.on_end(Finished("stop", Usage(10, 5))),
+        lambda job: job.current.on_failure(Failure(FailureKind.REJECTED, "no", 400)),
     ]
     for end in ends:
         job, client = ask(stage, bob)

@@ -102,9 +102,10 @@ class Plant:
             stage.now_s = next_s
             while self._ends and self._ends[0][0] <= next_s:
                 _, _, name, place = heapq.heappop(self._ends)
-                sink = stage.backends[name].attempts[place].sink
-                sink.on_events([TextDelta("x")])
-                sink.on_end(Finished(usage=Usage(output_tokens=1)))
+                attempt = stage.backends[name].attempts[place]
+                if not attempt.aborted:
+                    attempt.sink.on_events([TextDelta("x")])
+                    attempt.sink.on_end(Finished(usage=Usage(output_tokens=1)))
             while upcoming and start_s + upcoming[0].at_s <= next_s:
                 self._submit(upcoming.pop(0))
             self._steer()
@@ -130,8 +131,8 @@ class Plant:
         """What has begun, and when it will end; all that run are within the cap."""
         for name, backend in self.stage.backends.items():
             for place in range(self._seen[name], len(backend.attempts)):
-                job = backend.attempts[place].sink
-                number = int(job.call.request_id)  # type: ignore[attr-defined]
+                attempt = backend.attempts[place].sink
+                number = int(attempt.taken.request_id)  # type: ignore[attr-defined]
                 self.begun[number] = (self.stage.now_s, name)
                 lasts_s = sorted(asks, key=lambda one: one.at_s)[number].lasts_s
                 heapq.heappush(self._ends, (self.stage.now_s + lasts_s, next(self._order), name, place))

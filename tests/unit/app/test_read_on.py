@@ -9,6 +9,7 @@ import pytest
 
 from ollama_proxy.domain.answer import TextDelta
 from ollama_proxy.domain.call import Call, Dialect, Generation, Operation
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import ProbeReport
 from tests.unit.app.test_dispatch import MODEL, Client, Job, Stage
 
@@ -92,3 +93,15 @@ def test_a_backend_that_leaves_takes_its_load_along() -> None:
     assert stage.view("a").in_flight == 1
     stage.fleet.closed("a")
     assert stage.view("a").in_flight == 0
+
+
+def test_what_could_not_be_sent_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage("a")
+
+    def refuse(*_: object) -> None:
+        raise ProxyError(ErrorKind.INVALID_REQUEST, "the request cannot be translated")
+
+    monkeypatch.setattr(stage.backends["a"], "open", refuse)
+    submit(stage)
+    assert stage.view("a").in_flight == 0
+    assert not stage.dispatcher.running

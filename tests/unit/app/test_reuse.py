@@ -59,8 +59,9 @@ def test_the_next_turn_goes_where_the_last_one_was_though_another_would_do_as_we
         assert write_record(replay(read_record(written))) == written
         assert f"Tokens of the prompt held from before: {shown.request.held[first]:.0f} at {first}\n" in tell(shown)
         # Nor is it billed for reading what was held.
-        assert follow_up._bill is not None
-        assert follow_up._bill.prompt_tokens == round(shown.request.prompt_tokens - shown.request.held[first])
+        assert follow_up.current is not None
+        assert follow_up.current.bill is not None
+        assert follow_up.current.bill.prompt_tokens == round(shown.request.prompt_tokens - shown.request.held[first])
         assert "tokens of its prompt are held there" in shown.verdict.reason
 
 
