@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ollama_proxy.domain.answer import Finished, Progress, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, Sampling
+from ollama_proxy.domain.caller import Caller
 from ollama_proxy.lifecycle.continuation import Sent, continue_call, find_end, join_ends, why_not
 from ollama_proxy.net.seam import EchoCutter
 
@@ -114,5 +115,8 @@ def test_what_cannot_be_taken_up_in_the_middle_is_named() -> None:
         assert why_not(call)
         assert not why_not(call, sent_of([], []))
     assert not why_not(make_call(needs=frozenset((Need.TOOLS,))), sent)
+    of_key = make_call()
+    of_key.caller = Caller("ada", continues=False)
+    assert why_not(of_key, sent) == "the key ada does not wish it"
     sent.add([ToolCall(0, "c", "look", "{}")], 0)
     assert why_not(make_call(), sent) == "a tool was called"

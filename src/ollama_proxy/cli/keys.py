@@ -36,6 +36,9 @@ def add(
     wh_per_hour: Annotated[float, typer.Option(min=0, help="Energy; 0: no limit.")] = 0,
     wh_per_day: Annotated[float, typer.Option(min=0, help="Energy; 0: no limit.")] = 0,
     concurrent: Annotated[int, typer.Option(min=0, help="Requests at once; 0: no limit.")] = 0,
+    continuation: Annotated[
+        str, typer.Option(help="never: a stream that breaks off is not gone on with.", metavar="auto|never")
+    ] = "auto",
     expires: Annotated[str, typer.Option(help="A day such as 2027-01-31, in UTC; else never.", metavar="DAY")] = "",
     config: ConfigFlag = None,
 ) -> None:
@@ -52,6 +55,7 @@ def add(
         "wh_per_hour": wh_per_hour,
         "wh_per_day": wh_per_day,
         "concurrent": concurrent,
+        "continuation": continuation,
         "expires": expires,
     }
     settings = _read_config(config)
@@ -222,6 +226,8 @@ def _describe_grant(name: str, grant: Any) -> dict[str, Any]:
     for field in ("requests_per_minute", "tokens_per_minute", "wh_per_hour", "wh_per_day", "concurrent", "expires"):
         if read(field):
             found[field] = read(field)
+    if read("continuation") != "auto":
+        found["continuation"] = read("continuation")
     return found
 
 

@@ -45,6 +45,10 @@ class Grant(Section, frozen=True):
     wh_per_hour: WattHours = 0
     wh_per_day: WattHours = 0
     concurrent: Annotated[Count, Meta(description="requests at once; 0 = no limit")] = 0
+    continuation: Annotated[
+        Literal["auto", "never"],
+        Meta(description="whether another backend goes on with its streams that break off; never: an error ends them"),
+    ] = "auto"
     expires: Annotated[
         str,
         Meta(

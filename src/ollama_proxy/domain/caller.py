@@ -25,7 +25,7 @@ class Caller:
     `models` are patterns of names, empty for all; `backends` ids, None for all. They are limits of every attempt.
     """
 
-    __slots__ = ("backends", "is_free", "is_live", "models", "name", "permissions", "quota")
+    __slots__ = ("backends", "continues", "is_free", "is_live", "models", "name", "permissions", "quota")
 
     def __init__(
         self,
@@ -34,6 +34,8 @@ class Caller:
         models: tuple[str, ...] = (),
         backends: frozenset[str] | None = None,
         quota: Quota | None = None,
+        *,
+        continues: bool = True,
     ) -> None:
         #: The key's, never the key itself; "" for anybody.
         self.name = name
@@ -41,6 +43,8 @@ class Caller:
         self.models = models
         self.backends = backends
         self.quota = quota
+        #: Whether a stream of its may go on at another backend, as far as the key says.
+        self.continues = continues
         #: False from the moment on that the key is revoked, over or changed.
         self.is_live = True
         #: Keys are not checked any more: whoever had this one may do what everybody may.
@@ -50,6 +54,7 @@ class Caller:
         """From now on keys are not checked. When they are again, this one is looked up anew."""
         self.is_live, self.is_free = False, True
         self.permissions, self.models, self.backends, self.quota = EVERYTHING, (), None, None
+        self.continues = True
 
     def may_use(self, model: str) -> bool:
         """Whether a model, however it is written, is one of those that are allowed."""

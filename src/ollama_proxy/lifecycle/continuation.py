@@ -82,6 +82,8 @@ def why_not(call: Call, sent: Sent | None = None) -> str:
         return "only text can be continued"
     if call.annotations.continuation == "never":
         return "the request does not wish it"
+    if not call.caller.continues:
+        return f"the key {call.caller.name} does not wish it"
     if sent is not None and sent.called:
         return "a tool was called"
     if sent is not None and 0 < call.max_tokens <= sent.tokens:

@@ -174,6 +174,7 @@ class Keyring:
             grant.models,
             frozenset(grant.backends) or None,
             self._make_quota(name, grant),
+            continues=grant.continuation == "auto",
         )
 
     def _make_quota(self, name: str, grant: Grant) -> Quota | None:

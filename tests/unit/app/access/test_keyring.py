@@ -81,6 +81,13 @@ def test_a_changed_key_is_another_caller_with_the_same_books(stage: Stage) -> No
     assert stage.status(KEY, "admin") == 200
 
 
+def test_a_key_says_whether_its_streams_go_on_elsewhere(stage: Stage) -> None:
+    stage.store()
+    stage.store(name="ada", key_hash=hash_key(OTHER), continuation="never")
+    found = [stage.keyring.find([key]) for key in (KEY, OTHER)]
+    assert [one.continues for one in found if one is not None] == [True, False]
+
+
 def test_somebody_elses_key_changes_nothing_for_others(stage: Stage) -> None:
     stage.store()
     mine = stage.keyring.find([KEY])
