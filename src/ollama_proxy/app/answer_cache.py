@@ -168,6 +168,7 @@ class AnswerCache:
         generation = asked.generation
         made = msgspec.structs.replace(call, raw=None, typed=lambda: generation, counted=False, cache=_MISS)
         self._books.missed()
+        flight.has_begun = True
         flight.set_ticket(self._dispatcher.submit(made, flight, taken_on=True))
 
     def _replay(self, call: Call, sink: AnswerSink, entry: Entry, similarity: float | None = None) -> Ticket:
@@ -200,8 +201,14 @@ class AnswerCache:
     def _leave(self, flight: Flight, one: Follower) -> None:
         """One request is over: answered, failed, or left by its client."""
         self._release(one.call)
-        if not one.is_first and flight.outcome is not None and flight.route is not None:
+        if one.is_first and flight.has_begun:
+            return
+        if flight.outcome is not None and flight.route is not None:
             self._books.joined(one.call, flight.route, flight.outcome)
+        elif flight.error is not None:
+            self._books.failed(one.call, flight.error)
+        else:
+            self._books.left(one.call)
 
     def _settle(self, flight: Flight, call: Call, asked: Asked, prompt: Prompt | None) -> None:
         """A flight has ended: keep what it brought, if that is a good answer."""

@@ -18,12 +18,17 @@ from ollama_proxy.cache.single_flight import without_energy
 from ollama_proxy.cache.store import Holdings
 from ollama_proxy.domain.answer import CacheNote, Outcome, Route
 from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.energy.ledger.row import LedgerRow
+from ollama_proxy.lifecycle.life import Life
 from ollama_proxy.observability.decisions import Decisions, Served
 
 #: What the ledger and the metrics call the backend of such answers.
 BACKEND = "cache"
 _MAX_MODEL_CHARS = 200
+#: The life of a request that no backend was asked for.
+_NOBODY = Life(0)
+_NOBODY.backend = BACKEND
 
 
 class CacheBooks(Collector):
@@ -97,6 +102,14 @@ class CacheBooks(Collector):
         self._requests["joined"] += 1
         reason = f"with an equal request that {route.backend} was answering"
         self._book(call, without_energy(outcome), reason, outcome.joules, outcome.energy_kind)
+
+    def failed(self, call: Call, error: ProxyError) -> None:
+        """The request that made the answer failed, and with it one that waited for the same."""
+        self._books.failed(call, _NOBODY, error)
+
+    def left(self, call: Call) -> None:
+        """A client left while it waited for what another request was getting, or for a look into the store."""
+        self._books.cancelled(call, _NOBODY)
 
     def _book(self, call: Call, outcome: Outcome, reason: str, saved_j: float | None, kind: str) -> None:
         if saved_j is not None:

@@ -79,7 +79,9 @@ class Flight:
         self.events: list[AnswerEvent] = []
         self.route: Route | None = None
         self.outcome: Outcome | None = None
-        self._error: ProxyError | None = None
+        self.error: ProxyError | None = None
+        #: The work was begun for the first that asked, whose books are the work's.
+        self.has_begun = False
         #: More than one backend wrote it: it is a good answer, and not one to keep.
         self.was_continued = False
         self._call: Call | None = None
@@ -99,7 +101,7 @@ class Flight:
         """There is no need of it: whoever listens is told by somebody else, and nobody hears of an end."""
         found = tuple(self._followers)
         self._followers.clear()
-        self._error = ProxyError(ErrorKind.INTERNAL, "it was answered otherwise")
+        self.error = ProxyError(ErrorKind.INTERNAL, "it was answered otherwise")
         return found
 
     def set_ticket(self, ticket: Ticket) -> None:
@@ -120,7 +122,7 @@ class Flight:
     @property
     def is_over(self) -> bool:
         """Whether nothing more will come."""
-        return self.outcome is not None or self._error is not None
+        return self.outcome is not None or self.error is not None
 
     def leave(self, one: Follower) -> None:
         """One client has gone."""
@@ -157,7 +159,7 @@ class Flight:
     def _stop(self) -> None:
         """Nobody listens any more."""
         ticket, self._ticket = self._ticket, None
-        self._error = ProxyError(ErrorKind.INTERNAL, "everybody has left")
+        self.error = ProxyError(ErrorKind.INTERNAL, "everybody has left")
         self._ended(self)
         if ticket is not None:
             ticket.cancel()
@@ -188,9 +190,9 @@ class Flight:
                 self._fail(one, ProxyError(ErrorKind.INTERNAL, "internal error"))
 
     def _tell(self, one: Follower) -> None:
-        if self._error is not None:
+        if self.error is not None:
             self._let_go(one)
-            self._fail(one, self._error)
+            self._fail(one, self.error)
             return
         if self.route is None:
             return
@@ -207,7 +209,10 @@ class Flight:
 
     def _fail(self, one: Follower, error: ProxyError) -> None:
         self._over(self, one)
-        one.sink.fail(_tell_in(one.call, self._call, error))
+        try:
+            one.sink.fail(_tell_in(one.call, self._call, error))
+        except Exception:  # noqa: BLE001  # as above
+            _log.exception("the end of %s could not be written", one.call.request_id)
 
     def _route_for(self, one: Follower) -> Route:
         assert self.route is not None
@@ -246,7 +251,7 @@ class Flight:
         self._ended(self)
 
     def fail(self, error: ProxyError) -> None:
-        self._error = error
+        self.error = error
         self._ticket = None
         self._tell_all()
         self._ended(self)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,8 @@ _WAIT_S = 2.0
 _GO_AT_ONCE = 64
 #: Lookups that wait for the file at most; beyond that, it has nothing.
 _MOST_WAITING = 256
+#: Answers that wait to be written; beyond that they are not kept.
+_MOST_KEEPING = 64
 _TABLES = (
     """CREATE TABLE answers (
         key BLOB PRIMARY KEY, data BLOB NOT NULL, model TEXT NOT NULL, owner TEXT NOT NULL, made_unix_s REAL NOT NULL,
@@ -56,6 +60,7 @@ class SqliteStore:
         self._file: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, "answer-cache")
         self._waiting = 0
+        self._room = threading.Semaphore(_MOST_KEEPING)
         self._floor = 0.0
         self._evicted = 0
         self._problem = ""
@@ -73,14 +78,17 @@ class SqliteStore:
         return self._run(lambda: self._find(key), None)
 
     def keep(self, item: Item) -> None:
-        if self._bounds.takes(item) and self._secret is not None:
-            self._thread.submit(self._guard, lambda: self._keep(item), None)
+        if self._bounds.takes(item) and self._secret is not None and self._room.acquire(blocking=False):
+            self._thread.submit(self._guard, lambda: self._keep(item), None).add_done_callback(
+                lambda _: self._room.release()
+            )
 
     async def purge(self, which: Which) -> int:
         return await self._run(lambda: self._purge(which), 0)
 
     async def measure(self) -> Holdings:
-        return await self._run(self._measure, Holdings(evicted=self._evicted, problem=self._problem))
+        found = await self._run(self._measure, None)
+        return found or Holdings(evicted=self._evicted, problem=self._problem or "it is not open")
 
     async def close(self) -> None:
         self._secret = None
@@ -105,7 +113,6 @@ class SqliteStore:
                 _log.warning("the cache %s cannot be used: %s", self.path, error)
             self._problem = str(error)
             return otherwise
-        self._problem = ""
         return found
 
     def _open(self) -> bytes:
@@ -134,7 +141,9 @@ class SqliteStore:
         if row is None:
             return None
         data, size_bytes, worth_j, times = row
-        file.execute(_TOUCH, (times + 1, rank(worth_j, size_bytes, times + 1, self._floor), key))
+        # A full disk is no reason not to give what is there.
+        with contextlib.suppress(sqlite3.Error):
+            file.execute(_TOUCH, (times + 1, rank(worth_j, size_bytes, times + 1, self._floor), key))
         return bytes(data)
 
     def _keep(self, item: Item) -> None:
@@ -147,6 +156,7 @@ class SqliteStore:
             file.execute(_KEEP, (*row, rank(item.worth_j, size_bytes, 1, self._floor)))
             self._make_room(file)
             file.execute("COMMIT")
+            self._problem = ""
         finally:
             if file.in_transaction:
                 file.execute("ROLLBACK")
@@ -168,11 +178,13 @@ class SqliteStore:
     def _measure(self) -> Holdings:
         file = self._use()
         file.execute(_FORGET_OLD, (self._oldest(),))
+        self._problem = ""
         [[entries, size_bytes]] = file.execute("SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM answers").fetchall()
         return Holdings(entries, size_bytes, self._evicted)
 
     def _close(self) -> None:
         file, self._file = self._file, None
+        self._problem = ""
         if file is not None:
             file.close()
 
@@ -182,27 +194,33 @@ class SqliteStore:
 
 def _prepare(file: sqlite3.Connection, path: Path) -> None:
     """Make the tables, or look whether they are ours. Raises `sqlite3.Error`."""
-    [[application]] = file.execute("PRAGMA application_id").fetchall()
-    [[version]] = file.execute("PRAGMA user_version").fetchall()
-    [[tables]] = file.execute("SELECT COUNT(*) FROM sqlite_master").fetchall()
-    if tables and application != _APPLICATION_ID:
-        raise sqlite3.DatabaseError(f"{path} is a database of another program; name another file in cache.path")
+    _look_at(file, path)  # before anything is changed
     file.execute("PRAGMA journal_mode=WAL")
     file.execute("PRAGMA synchronous=NORMAL")
     # Two programs may make the same new file at once; the second finds it made.
     file.execute("BEGIN IMMEDIATE")
     try:
-        [[tables]] = file.execute("SELECT COUNT(*) FROM sqlite_master").fetchall()
-        if tables and version != VERSION:
+        version = _look_at(file, path)
+        if version not in (0, VERSION):
             for [name] in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 file.execute(f"DROP TABLE {name}")
-            tables = 0
-        if not tables:
+        if version != VERSION:
             _make_tables(file)
         file.execute("COMMIT")
     finally:
         if file.in_transaction:
             file.execute("ROLLBACK")
+
+
+def _look_at(file: sqlite3.Connection, path: Path) -> int:
+    """The version of a cache's tables, 0 for an empty file. Raises `sqlite3.Error` for what is another's."""
+    # The tables first: whoever makes them sets the rest in the same step.
+    [[tables]] = file.execute("SELECT COUNT(*) FROM sqlite_master").fetchall()
+    [[application]] = file.execute("PRAGMA application_id").fetchall()
+    [[version]] = file.execute("PRAGMA user_version").fetchall()
+    if tables and application != _APPLICATION_ID:
+        raise sqlite3.DatabaseError(f"{path} is a database of another program; name another file in cache.path")
+    return int(version) if tables else 0
 
 
 def _make_tables(file: sqlite3.Connection) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -25,6 +27,7 @@ from ollama_proxy.domain.ports import ProbeReport, Ticket
 from ollama_proxy.domain.quota import Allowance, Quota
 from ollama_proxy.domain.vectors import Embedder, EmbedWish, Vectors, VectorSpace
 from ollama_proxy.energy.ledger.row import LedgerRow
+from ollama_proxy.observability.logs import RequestLog
 from tests.support.http1 import until
 from tests.unit.app.test_dispatch import MODEL, Client, ScriptedAttempt, Stage
 
@@ -279,6 +282,43 @@ def test_of_a_very_long_answer_nothing_is_held(monkeypatch: pytest.MonkeyPatch) 
     scene.answer()
     assert third.text == "Because."
     assert scene.ask()[1].text == "Because.", "the long one is not kept, the other is"
+
+
+def test_each_leaves_one_line_however_it_ends() -> None:
+    scene = Scene()
+    stream = io.StringIO()
+    scene.stage.dispatcher.books._log = RequestLog(stream)
+
+    async def play() -> None:
+        tickets = [scene.ask()[0] for _ in range(4)]
+        tickets[0].cancel()
+        tickets[1].cancel()
+        scene.answer()
+        scene.ask()
+        for _ in range(3):
+            scene.ask("Whence?")
+        scene.attempts[-1].sink.on_failure(Failure(FailureKind.REJECTED, "no", 400))
+        last = [scene.ask("Whither?")[0] for _ in range(2)]
+        for ticket in last:
+            ticket.cancel()
+        scene.stage.dispatcher.books._log.flush()
+
+    asyncio.run(play())
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    found = sorted((one["request_id"], one["result"]) for one in lines)
+    # The work goes on for the others when the first leaves, and is its line.
+    assert found == [
+        ("r1", "ok"),
+        ("r10", "left"),
+        ("r2", "left"),
+        ("r3", "ok"),
+        ("r4", "ok"),
+        ("r5", "ok"),
+        ("r6", "failed"),
+        ("r7", "failed"),
+        ("r8", "failed"),
+        ("r9", "left"),
+    ]
 
 
 def test_one_whose_connection_trips_does_not_stop_the_others() -> None:
