@@ -14,6 +14,8 @@ import msgspec
 #: Ends that are compared, from the soonest there is to that of the slowest alone.
 _ENDS = 48
 _HALVINGS = 40
+#: Of more texts than these none weighs much: they are dealt out in order, which takes a moment and not a second.
+_MOST_WEIGHED = 2000
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -121,6 +123,8 @@ def _fill(total: float, lanes: Sequence[Lane], order: Sequence[int], end_s: floa
 
 def _deal_out(weights: Sequence[float], shares: Sequence[tuple[Lane, float]]) -> list[Piece]:
     """Whole texts for shares: the heaviest first, each to whoever would be done soonest and has room for it."""
+    if len(weights) > _MOST_WEIGHED:
+        return _deal_in_order(weights, shares)
     places: list[list[int]] = [[] for _ in shares]
     units = [0.0] * len(shares)
     for place in sorted(range(len(weights)), key=lambda one: -weights[one]):
@@ -134,3 +138,22 @@ def _deal_out(weights: Sequence[float], shares: Sequence[tuple[Lane, float]]) ->
         for (lane, _), mine, weight in zip(shares, places, units, strict=True)
         if mine
     ]
+
+
+def _deal_in_order(weights: Sequence[float], shares: Sequence[tuple[Lane, float]]) -> list[Piece]:
+    """Each lane a run of texts, up to its share."""
+    pieces: list[Piece] = []
+    begin, due = 0, 0.0
+    total = 0.0
+    for number, (lane, share) in enumerate(shares):
+        due += share
+        end, units = begin, 0.0
+        is_last = number == len(shares) - 1
+        while end < len(weights) and (is_last or total + weights[end] / 2 <= due):
+            units += weights[end]
+            total += weights[end]
+            end += 1
+        if end > begin:
+            pieces.append(Piece(lane, tuple(range(begin, end)), units))
+        begin = end
+    return pieces

@@ -48,6 +48,17 @@ def test_no_piece_is_less_than_the_least() -> None:
     assert spread([1.0], [], DEAR, 1) == []
 
 
+def test_very_many_texts_are_dealt_out_in_order_and_in_their_shares() -> None:
+    lanes = [Lane("slow", 0, 0, 0.03), Lane("fast", 0, 0, 0.01)]
+    weights = [float(5 + number % 10) for number in range(20_000)]
+    pieces = spread(weights, lanes, DEAR, 100)
+    assert [place for piece in pieces for place in piece.places] == list(range(20_000))
+    assert {piece.lane.backend: round(piece.units / sum(weights), 3) for piece in pieces} == {
+        "slow": 0.25,
+        "fast": 0.75,
+    }
+
+
 lanes_of_any_kind = st.lists(
     st.tuples(*[st.floats(0, 10)] * 2, st.floats(1e-4, 1), *[st.floats(0, 100)] * 2), min_size=1, max_size=8
 ).map(lambda rows: [Lane(str(place), *row) for place, row in enumerate(rows)])

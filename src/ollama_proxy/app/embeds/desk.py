@@ -10,7 +10,7 @@ from ollama_proxy.app.embeds.batch import LEAST_UNITS, Batch
 from ollama_proxy.app.embeds.builtin import BuiltinVectors
 from ollama_proxy.app.embeds.deferred import Deferred
 from ollama_proxy.app.embeds.gather import Gatherer
-from ollama_proxy.app.embeds.part import restrict
+from ollama_proxy.app.embeds.part import restrict, without_limit
 from ollama_proxy.app.embeds.remembered import Remembered
 from ollama_proxy.app.embeds.spaces import Holders, Spaces
 from ollama_proxy.app.embeds.vector_store import VectorStore, make_keys
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: A prior tells seconds a token; a token is about so many bytes.
 _BYTES_PER_TOKEN = 4.0
+#: How much later than predicted the last piece may be of a batch that has to be in time.
+_SPARE = 1.25
 
 
 class EmbedDesk:
@@ -92,7 +94,9 @@ class EmbedDesk:
         """Share, gather or send a request that has to be asked."""
         batch = self._cut_up(call, sink, holders) if self.splits and call.prompt_bytes >= 2 * LEAST_UNITS else None
         if batch is None:
-            if self.gatherer.window_s and self._is_busy(call, holders):
+            wishes = call.annotations
+            hurried = wishes.latency_critical or wishes.max_latency_ms
+            if self.gatherer.window_s and not hurried and self._is_busy(call, holders):
                 single = _read_single(call)
                 if single is not None:
                     return self.gatherer.add(call, single, holders.allowed, sink)
@@ -161,7 +165,11 @@ class EmbedDesk:
             return None
         weights = [float(weigh(text)) for text in embedding.inputs]
         price_watts = price_of_seconds(call.annotations, self._dispatcher.policy)
-        if len(spread(weights, list(lanes.values()), price_watts, LEAST_UNITS)) < 2:
+        pieces = spread(weights, list(lanes.values()), price_watts, LEAST_UNITS)
+        limit_s = call.annotations.max_latency_ms / 1000
+        late = limit_s and _SPARE * max(piece.lane.end_s(piece.units) for piece in pieces) > limit_s
+        if len(pieces) < 2 or late:
+            # Where not even all of them are in time, the request is decided like any other.
             return None
         return Batch(self, call, embedding, weights, frozenset(lanes), price_watts, sink)
 
@@ -181,7 +189,8 @@ class EmbedDesk:
             model,
             call.model,
             call.needs,
-            call.annotations,
+            # Who would be late with all of it may be in time with a part.
+            without_limit(call.annotations),
             dispatcher.prompts.expect(model, call.prompt_bytes),
             embed=True,
             allowed=allowed,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Progress, Route
 from ollama_proxy.domain.call import Call, Embedding
 from ollama_proxy.domain.caller import Caller
@@ -84,12 +85,18 @@ def make_part(whole: Call, name: str, embedding: Embedding, caller: Caller) -> C
         False,
         whole.arrived_s,
         lambda: embedding,
-        whole.annotations,
+        # The whole is in time, by what is known of vectors; a part is not judged by the reading of prompts again.
+        without_limit(whole.annotations),
         whole.needs,
         sum(len(text.encode("utf-8", "replace")) for text in embedding.inputs),
         way_in=whole.way_in,
         caller=caller,
     )
+
+
+def without_limit(annotations: Annotations) -> Annotations:
+    """The same without a limit of latency."""
+    return msgspec.structs.replace(annotations, max_latency_ms=0) if annotations.max_latency_ms else annotations
 
 
 def restrict(caller: Caller, allowed: frozenset[str] | None) -> Caller:

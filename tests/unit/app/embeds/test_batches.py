@@ -113,6 +113,25 @@ def test_both_dialects_answer_a_batch_from_several_devices_in_order() -> None:
     uvloop.run(run())
 
 
+def test_many_hands_keep_a_limit_that_one_alone_cannot() -> None:
+    async def run() -> None:
+        async with devices(speed=10, specs=FOUR) as stand:
+            await warm_up(stand)
+            # One of them alone would take twice as long and more.
+            alone_s = tokens_of(TEXTS) / FOUR["d"].prefill_tps / 10
+            ideal_s = tokens_of(TEXTS) / sum(spec.prefill_tps for spec in FOUR.values()) / 10
+            limit_ms = round(1000 * (alone_s + ideal_s) / 2)
+            strict = Annotations(max_latency_ms=limit_ms, on_infeasible="reject", latency_critical=True)
+            found = await stand.proxy.embedder.embed(TEXTS, SMALL, msgspec.structs.replace(HURRIED, annotations=strict))
+            assert len(found.backends) > 1
+            hopeless = Annotations(max_latency_ms=1, on_infeasible="reject")
+            with pytest.raises(ProxyError) as caught:
+                await stand.proxy.embedder.embed(TEXTS, SMALL, msgspec.structs.replace(HURRIED, annotations=hopeless))
+            assert caught.value.kind is ErrorKind.LIMITS_EXCLUDE_ALL
+
+    uvloop.run(run())
+
+
 def test_a_device_that_costs_too_much_is_left_out() -> None:
     async def run() -> None:
         async with devices(speed=50) as stand:

@@ -11,6 +11,7 @@ import uvloop
 
 from ollama_proxy.app.embeds.gather import _share
 from ollama_proxy.config.sections.embeddings import Embeddings
+from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.answer import Finished, Outcome, Usage
 from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
@@ -88,6 +89,18 @@ def test_those_that_differ_do_not_go_together() -> None:
             assert stand.servers["nvidia"].counts["requests"] == 4
             lengths = [[len(one.vectors[0]) for one in row if isinstance(one, Vectors)] for row in found]
             assert lengths == [[4] * 3, [8] * 3, [4] * 3]
+            await busy
+
+    uvloop.run(scene())
+
+
+@pytest.mark.parametrize("wishes", [Annotations(latency_critical=True), Annotations(max_latency_ms=60_000)])
+def test_nobody_waits_who_is_in_a_hurry(wishes: Annotations) -> None:
+    async def scene() -> None:
+        async with devices(speed=20, specs=ONE) as stand:
+            busy = await keep_busy(stand)
+            await ask_many(stand, 3, msgspec.structs.replace(WISH, annotations=wishes))
+            assert stand.servers["nvidia"].counts["requests"] == 4
             await busy
 
     uvloop.run(scene())
