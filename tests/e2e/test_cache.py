@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -207,6 +208,33 @@ def test_equal_requests_at_once_reach_one_device_once(lab_proxy: ProxyProcess, l
     assert count_requests(lab) == before + 1
     assert len({ollama_text(body) for _, _, body in found}) == 1
     assert sorted(state or "" for state, _, _ in found).count("miss") == 1
+
+
+def test_a_thousand_equal_requests_at_once_are_one_generation(
+    lab_proxy: ProxyProcess, lab: LabProcess, question: str
+) -> None:
+    body = json.dumps(chat(question, True)).encode()
+    head = f"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nX-Cache-Enabled: true\r\nContent-Length: {len(body)}\r\n"
+    request = head.encode() + b"Connection: close\r\n\r\n" + body
+
+    async def ask() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", lab_proxy.http_port)
+        writer.write(request)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    async def ask_all() -> list[bytes]:
+        async with asyncio.timeout(100):
+            return await asyncio.gather(*[ask() for _ in range(1000)])
+
+    before = count_requests(lab)
+    answers = asyncio.run(ask_all())
+    assert count_requests(lab) == before + 1
+    states = [answer.partition(b"X-Cache: ")[2].partition(b"\r\n")[0] for answer in answers]
+    assert states.count(b"miss") == 1
+    assert states.count(b"hit") == 999
+    assert all(b'"done":true' in answer for answer in answers)
 
 
 def test_what_repeats_cost_is_saved(lab_proxy: ProxyProcess) -> None:

@@ -59,6 +59,12 @@ def test_other_words_get_the_answer_and_another_question_does_not(proxy: ProxyPr
     assert "x-cache-similarity" not in head
 
 
+def test_the_page_tells_how_many_prompts_are_remembered(proxy: ProxyProcess) -> None:
+    ask(proxy, "What makes bees buzz?")
+    with urllib.request.urlopen(f"{proxy.url}/proxy/cache") as answer:
+        assert json.load(answer)["prompts_remembered"] >= 1
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["pairs.jsonl", "held-out.jsonl"])
 def test_the_shipped_threshold_keeps_wrong_hits_to_one_in_a_hundred(proxy: ProxyProcess, name: str) -> None:

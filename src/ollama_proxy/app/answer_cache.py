@@ -245,6 +245,8 @@ class AnswerCache:
             "evicted": held.evicted,
             **self._books.count(),
         }
+        if self._meaning is not None:
+            found["prompts_remembered"] = len(self._meaning)
         return found | {"problem": held.problem} if held.problem else found
 
     async def let_go(self, model: str | None, key: str | None, older_than_s: float | None) -> int:

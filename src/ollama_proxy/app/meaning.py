@@ -42,6 +42,10 @@ class MeaningCache:
         self._known = Meanings(settings.max_entries)
         self._failing = False
 
+    def __len__(self) -> int:
+        """How many prompts are remembered."""
+        return len(self._known)
+
     def read(self, call: Call, asked: Generation) -> Prompt | None:
         """The prompt of a request, if it may have another's answer."""
         if call.annotations.cache_semantic is False or not self._has_one_turn(asked):
