@@ -20,7 +20,7 @@ from tests.support.proxy import ProxyProcess
 
 pytestmark = pytest.mark.e2e
 
-CHAT, MODEL = "qwen2.5:0.5b", "all-minilm:latest"
+CHAT, MODEL = "qwen2.5:0.5b", "qwen2.5:0.5b"
 QUESTION = "What did the river do in spring?"
 PLACES = re.compile(r"file-[0-9a-f]+:\d+-\d+(,file-[0-9a-f]+:\d+-\d+)*")
 

@@ -17,7 +17,7 @@ from tests.support.proxy import ProxyProcess
 
 pytestmark = pytest.mark.e2e
 
-MODEL = "all-minilm:latest"
+MODEL = "qwen2.5:0.5b"
 FILES, PARAGRAPHS = 3, 24
 
 

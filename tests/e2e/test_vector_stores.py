@@ -15,7 +15,7 @@ from tests.support.proxy import ProxyProcess
 
 pytestmark = pytest.mark.e2e
 
-#: Any of the lab's models makes vectors.
+#: Nobody in the lab has it: the built-in model of that name makes the vectors.
 MODEL = "all-minilm:latest"
 DISHES = {
     "bread.md": "# Bread\n\nFlour, water and salt. Knead the dough for ten minutes.",
