@@ -41,6 +41,7 @@ class OpenAttempt:
         "last_s",
         "opened_s",
         "relayed",
+        "resent",
         "running",
         "taken",
         "view",
@@ -77,6 +78,8 @@ class OpenAttempt:
         self.first_s: float | None = None
         #: How much of its relaying was seen by the last look at its silence.
         self.relayed = 0
+        #: Whether the backend was asked twice, since the first connection was lost at once.
+        self.resent = False
         self.taken: Taken = owner.decisions.take(call.request_id, job.life.attempts, given, decision)
         request = given[0]
         #: What is predicted of it. Whoever takes no slot is not counted among those that keep one.
@@ -127,6 +130,15 @@ class OpenAttempt:
 
     def on_failure(self, failure: Failure) -> None:
         self._job.attempt_failed(self, failure)
+
+    def may_resend(self) -> bool:
+        owner, life = self._owner, self._job.life
+        if self.resent or not life.may_resend or not owner.retries.allows(self._clock()):
+            return False
+        self.resent = True
+        life.resent()
+        owner.retries.opened(self._clock(), again=True)
+        return True
 
     # -- what is known of it -------------------------------------------------------
 

@@ -46,6 +46,9 @@ def blame(
     """Book the failure as the backend's; what it is for the request."""
     backend, model = attempt.backend, attempt.decision.model
     owner.books.blame(backend, model, failure, owner.clock())
+    if attempt.resent:
+        # It was not the connection, then: the backend has failed it twice.
+        owner.books.blame(backend, model, failure, owner.clock())
     if failure.kind is FailureKind.PROMPT_TOO_LONG:
         return learn_limit(owner, request, backend, model, failure, tried)
     return failure

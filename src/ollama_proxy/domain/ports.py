@@ -255,6 +255,10 @@ class AttemptSink(Protocol):
     def on_failure(self, failure: Failure) -> None:
         """The answer did not begin, or broke off."""
 
+    def may_resend(self) -> bool:
+        """Whether a request that its connection lost as it was sent may be sent to the same backend once more. The
+        backend may have read it all the same, so that it counts."""
+
 
 class Attempt(Protocol):
     """A running attempt."""

@@ -42,13 +42,15 @@ _NO_MORE = f"; not tried again, since too much is: {SHARE:.0%} of requests and {
 class Life:
     """The attempts of one request."""
 
-    __slots__ = ("_max_attempts", "attempts", "backend", "failures", "state", "tried")
+    __slots__ = ("_max_attempts", "attempts", "backend", "failures", "resends", "state", "tried")
 
     def __init__(self, max_attempts: int = MAX_ATTEMPTS) -> None:
         self._max_attempts = max_attempts
         self.state = _DECIDING
         self.tried = _NOBODY
         self.attempts = 0
+        #: How often an attempt was sent once more over another connection.
+        self.resends = 0
         self.backend = ""
         self.failures: tuple[tuple[str, Failure], ...] = ()
 
@@ -92,7 +94,17 @@ class Life:
     @property
     def may_try(self) -> bool:
         """Whether there is an attempt left."""
-        return self.attempts < self._max_attempts
+        return self.attempts + self.resends < self._max_attempts
+
+    @property
+    def may_resend(self) -> bool:
+        """Whether the attempt may be sent once more: also where nobody else is to be asked, for a connection may be
+        closed at any time."""
+        return self.attempts + self.resends < max(2, self._max_attempts)
+
+    def resent(self) -> None:
+        """The attempt was sent once more, over another connection."""
+        self.resends += 1
 
     def refused(self, refusal: Refusal) -> ProxyError:
         """Nobody can take it. After failed attempts the last failure tells the client more than an empty list."""

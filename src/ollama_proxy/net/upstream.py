@@ -64,6 +64,9 @@ class HttpAttempt(Upload):
         pool.start(self)
         return self
 
+    def may_resend(self) -> bool:
+        return self._owner.may_resend()
+
     def abort(self) -> None:
         self._over = True
         super().abort()

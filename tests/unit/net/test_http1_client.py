@@ -74,6 +74,33 @@ def test_a_connection_closed_while_idle_is_replaced_without_a_word() -> None:
     ask([answer] * 5, scene)
 
 
+@pytest.mark.parametrize("may_resend", [True, False])
+def test_what_a_connection_loses_is_sent_again_where_that_may_be(may_resend: bool) -> None:
+    asked = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        nonlocal asked
+        while await reader.read(65536):
+            asked += 1
+            if asked == 2:
+                writer.transport.abort()
+                return
+            writer.write(ANSWER)
+
+    class Asked(Upload):
+        def may_resend(self) -> bool:
+            return may_resend
+
+    async def scene(pool: OriginPool) -> None:
+        assert await ask_once(pool) == (200, b"x", ["complete"])
+        sink = Gathered()
+        pool.start(Asked(REQUEST, sink))
+        await sink.over.wait()
+        assert (sink.ends, asked) == ((["complete"], 3) if may_resend else ([FailureKind.RESET], 2))
+
+    talk_to(talk, scene)
+
+
 def test_bytes_after_the_answer_are_never_the_next_one() -> None:
     evil = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
     good = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ny"

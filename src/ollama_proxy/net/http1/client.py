@@ -68,6 +68,11 @@ class Upload:
         """Who hears the answer."""
         return self._sink
 
+    def may_resend(self) -> bool:
+        """Asked when the connection was closed as the request was sent, so that it is probably safe to send it again;
+        whoever says yes has it sent once more, and no more than that."""
+        return True
+
     def on_chunk(self, chunk: bytes, begin: int) -> None:
         """A whole chunk of the body with its framing; the body begins at an offset."""
         self.sink.on_body(chunk[begin:-2])

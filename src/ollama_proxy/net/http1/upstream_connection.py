@@ -175,7 +175,7 @@ class UpstreamConnection(asyncio.Protocol):
         upload.detach()
         if self._head_done and self._reader.by_close and exc is None:
             upload.sink.on_complete()
-        elif self._reused and not self._begun and upload.attempts == 1 and self._is_stale():
+        elif self._reused and not self._begun and upload.attempts == 1 and self._is_stale() and upload.may_resend():
             # The server closed an idle connection as we used it: nothing was read of the request, a fresh one is safe.
             self._pool.start(upload)
         elif self._head_done:
