@@ -72,8 +72,10 @@ class Spaces:
             and (facts := find_model(view, model)) is not None
         }
         if not digests:
+            held = self._digests.get(model) if wanted is None else wanted.digest
+            # Who stands in has another space, and must not take the place of one that vectors are kept of.
             real = frozenset([view.spec.id for view in fleet.backends if not view.spec.stand_in_model])
-            return Holders("", None) if wanted is None else Holders(wanted.digest, real)
+            return Holders("", None) if held is None else Holders(held, real)
         digest = self._choose(model, digests, fleet) if wanted is None else wanted.digest
         allowed = frozenset([name for name, one in digests.items() if one == digest])
         serving = [view.spec.id for view in fleet.backends if view.health.serves]
