@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE))
 #: How often it is looked how much is kept, for the metrics.
 _MEASURED_EVERY_S = 5.0
-_BYPASS, _MISS = CacheNote("bypass"), CacheNote("miss")
+_MISS = CacheNote("miss")
 
 
 class AnswerCache:
@@ -91,8 +91,8 @@ class AnswerCache:
         if call.operation not in _WRITTEN or not call.prompt_bytes:
             return dispatcher.submit(call, sink)
         asked = self._wishes.read(call, dispatcher.view(), self.store.secret or self._own_secret)
-        if asked is None:
-            call.cache = _BYPASS
+        if isinstance(asked, str):
+            call.cache = CacheNote("bypass", reason=asked)
             self._books.bypassed()
             return dispatcher.submit(call, sink)
         if call.caller is not ANYBODY:

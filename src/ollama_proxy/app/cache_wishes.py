@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ollama_proxy.cache.key import Weights, find_key, find_weights, is_deterministic
-from ollama_proxy.cache.members import is_whole
+from ollama_proxy.cache.members import find_loss
 from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.domain.call import Call, Generation
 from ollama_proxy.domain.device import FleetView
@@ -37,21 +37,24 @@ class Wishes:
             matches_pattern(canonical_model(call.model), pattern) for pattern in self._settings.models
         )
 
-    def read(self, call: Call, view: FleetView, secret: bytes) -> Asked | None:
-        """What the cache has to know of a request; None for one that it cannot answer."""
-        if not is_whole(call):
-            return None
+    def read(self, call: Call, view: FleetView, secret: bytes) -> Asked | str:
+        """What the cache has to know of a request; why it cannot answer it otherwise, as a clause."""
+        loss = find_loss(call)
+        if loss:
+            return loss
         try:
             generation = call.typed()
         except ProxyError:
             # Whoever is asked says what is wrong with it.
-            return None
-        if not isinstance(generation, Generation) or not self._may_be_sampled(call, generation):
-            return None
+            return "it is not understood"
+        if not isinstance(generation, Generation):
+            return "it asks for no text"
+        if not self._may_be_sampled(call, generation):
+            return "its answer is drawn anew each time: it has neither temperature 0 nor a seed"
         model = canonical_model(call.model)
         weights = find_weights(view, model, call.caller, call.annotations.target)
         key = find_key(secret, call.caller, weights, call.operation, generation)
-        return Asked(key, model, weights, generation) if key is not None else None
+        return Asked(key, model, weights, generation) if key is not None else "it holds what no key can be made of"
 
     def _may_be_sampled(self, call: Call, generation: Generation) -> bool:
         rule = self._settings.sampled

@@ -56,18 +56,23 @@ _BEYOND = frozenset(
 )
 
 
-def is_whole(call: Call) -> bool:
-    """Whether the typed form of a call has all that its body says."""
-    if not (call.needs.isdisjoint(_BEYOND) and call.wants.isdisjoint(_BEYOND)):
-        return False
+def find_loss(call: Call) -> str:
+    """What of a call's body its typed form would lose, as a clause; "" for nothing."""
+    beyond = sorted(need.value for need in _BEYOND & (call.needs | call.wants))
+    if beyond:
+        return f"it asks for {beyond[0]}"
     known = _READ.get(call.dialect)
     if call.raw is None or known is None:
-        return True
+        return ""
     try:
         members = _body.decode(call.raw.body)
         messages = _messages.decode(members["messages"]) if "messages" in members else ()
     except UNREADABLE:
-        return False
-    if any(not message.keys() <= _OF_A_MESSAGE for message in messages):
-        return False
-    return all(name in known or name in _OF_NO_MATTER or bytes(value) == b"null" for name, value in members.items())
+        return "its body is written in an unusual way"
+    odd = [name for message in messages for name in message.keys() - _OF_A_MESSAGE]
+    odd += [
+        name
+        for name, value in members.items()
+        if name not in known and name not in _OF_NO_MATTER and bytes(value) != b"null"
+    ]
+    return f"only its server can read the member {odd[0][:40]!r}" if odd else ""

@@ -121,10 +121,14 @@ class CacheNote(msgspec.Struct, frozen=True, gc=False):
     state: str
     age_s: float | None = None
     similarity: float | None = None
+    #: Of a bypass: why, as a clause.
+    reason: str = ""
 
     def headers(self) -> list[tuple[str, str]]:
         """The answer headers that say so."""
         found = [("X-Cache", self.state)]
+        if self.reason:
+            found.append(("X-Cache-Reason", self.reason))
         if self.age_s is not None:
             found.append(("X-Cache-Age", str(int(self.age_s))))
         if self.similarity is not None:

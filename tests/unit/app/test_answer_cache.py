@@ -433,6 +433,8 @@ def test_what_only_the_server_can_read_goes_past() -> None:
     _, reader = scene.ask(dialect=Dialect.OPENAI, operation=Operation.COMPLETE, raw=raw)
     scene.answer()
     assert reader.state == "bypass"
+    assert reader.route is not None
+    assert "'logit_bias'" in dict(reader.route.headers())["X-Cache-Reason"]
     plain = RawRequest(raw.head, body.replace(b'"logit_bias": {"1": -100}, ', b""))
     _, reader = scene.ask(dialect=Dialect.OPENAI, operation=Operation.COMPLETE, raw=plain)
     scene.answer()
