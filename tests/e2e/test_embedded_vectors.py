@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -12,8 +13,12 @@ from typing import Any
 
 import psutil
 import pytest
+import uvloop
 
+from ollama_proxy.app.embeds.builtin import BuiltinVectors
 from ollama_proxy.backends.embedded.minilm import find_weights, prepare
+from ollama_proxy.domain.ports import Backend
+from tests.support.http1 import until
 from tests.support.proxy import ProxyProcess
 
 pytestmark = pytest.mark.e2e
@@ -106,3 +111,27 @@ def test_its_file_is_made_once_and_is_whole(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no weights"):
         prepare(tmp_path / "empty", tmp_path / "out")
     assert os.listdir(tmp_path / "out") == []
+
+
+def test_it_goes_when_nobody_asks_and_comes_back(tmp_path: Path) -> None:
+    async def scene() -> None:
+        there: list[str] = []
+
+        async def join(backend: Backend) -> None:
+            there.append(backend.spec.id)
+
+        builtin = BuiltinVectors(1, join, there.remove, idle_s=0.3)
+        children = psutil.Process().children
+        before = len(children(recursive=True))
+        for _ in range(2):
+            assert builtin.is_called("all-minilm:latest")
+            assert not builtin.is_called("m:1")
+            await asyncio.gather(builtin.ready(), builtin.ready())
+            assert there == ["embedded-vectors"]
+            assert len(children(recursive=True)) == before + 1
+            async with asyncio.timeout(20):
+                await until(lambda: not there and len(children(recursive=True)) == before)
+            assert builtin.is_wanted
+        await builtin.stop()
+
+    uvloop.run(scene())

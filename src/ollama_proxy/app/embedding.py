@@ -70,6 +70,11 @@ class EmbeddedBackend:
         if self._supervisor is not None:
             await self._supervisor.stop()
 
+    async def retire(self) -> None:
+        """Leave the fleet, then end the child."""
+        self._leave(self._name)
+        await self.stop()
+
     def _up(self, host: str, port: int) -> None:
         spawn(self._enter(host, port), "embedded model joins")
 

@@ -21,6 +21,8 @@ from ollama_proxy.net.task import spawn
 NAME = "all-minilm"
 _CANONICAL = canonical_model(NAME)
 _DIMENSIONS = 384
+#: It takes a quarter of a gigabyte and is back in a second.
+_IDLE_S = 900.0
 #: A little less than fits, for words that are counted in another way.
 _MOST_TOKENS = 480
 
@@ -43,36 +45,65 @@ def find_vectors() -> Found:
 
 
 class BuiltinVectors:
-    """At most one start, however many wait for it."""
+    """Started by the first who asks, however many wait for it; ended when nobody has asked for a while."""
 
-    def __init__(self, threads: int, join: Callable[[Backend], Awaitable[None]], leave: Callable[[str], None]) -> None:
-        self._backend = EmbeddedBackend(find_vectors, threads, join, leave)
+    def __init__(
+        self,
+        threads: int,
+        join: Callable[[Backend], Awaitable[None]],
+        leave: Callable[[str], None],
+        idle_s: float = _IDLE_S,
+    ) -> None:
+        self._make = partial(EmbeddedBackend, find_vectors, threads, join, leave)
+        self._idle_s = idle_s
+        self._backend: EmbeddedBackend | None = None
         self._start: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._used_s = 0.0
         #: Whether it may be started.
         self.enabled = True
 
     def is_called(self, model: str) -> bool:
-        """Whether a canonical name is its name."""
-        return model == _CANONICAL
+        """Whether a canonical name is its name, which is then taken as asked for."""
+        if model != _CANONICAL:
+            return False
+        self._used_s = asyncio.get_running_loop().time()
+        return True
 
     @property
     def is_wanted(self) -> bool:
         """Whether it may be started and was not yet."""
         return self.enabled and (self._start is None or not self._start.done())
 
-    @property
-    def problem(self) -> str:
-        """Why it is not there, or ""."""
-        return self._backend.problem
-
     async def ready(self) -> None:
         """Start it if nobody has, and wait until it serves or cannot."""
         if self._start is None:
-            self._start = spawn(self._backend.start(), "start the built-in model for vectors")
+            self._backend = backend = self._make()
+            self._start = start = spawn(backend.start(), "start the built-in model for vectors")
+            self._keeper = spawn(self._keep(backend, start), "keep the built-in model for vectors")
         await asyncio.shield(self._start)
+
+    async def _keep(self, backend: EmbeddedBackend, start: asyncio.Task[None]) -> None:
+        """Let it go when it has been idle for long."""
+        await asyncio.wait([start])
+        loop = asyncio.get_running_loop()
+        left_s = self._idle_s
+        while left_s > 0:
+            await asyncio.sleep(left_s)
+            left_s = self._used_s + self._idle_s - loop.time()
+        if backend.problem:
+            # It never came: whoever asks is told so at once.
+            return
+        self._start = self._backend = None
+        await backend.retire()
 
     async def stop(self) -> None:
         """End it."""
-        if self._start is not None:
+        if self._start is not None and self._backend is not None:
+            if self._keeper is not None:
+                self._keeper.cancel()
             await asyncio.wait([self._start])
             await self._backend.stop()
+        elif self._keeper is not None:
+            # It is being let go.
+            await asyncio.wait([self._keeper])

@@ -57,7 +57,8 @@ class EmbedDesk:
     def submit(self, call: Call, sink: AnswerSink, space: VectorSpace | None = None) -> Ticket:
         """Begin with a request for vectors; `space` is that of vectors which it has to go with."""
         builtin = self._builtin
-        if builtin is not None and builtin.is_wanted and self._is_for_builtin(call, builtin):
+        model = canonical_model(call.model)
+        if builtin is not None and builtin.is_called(model) and builtin.is_wanted and self._has_nobody(call, model):
             return Deferred(builtin.ready(), lambda: self.submit(call, sink, space))
         try:
             holders = self._find_holders(call, space)
@@ -130,13 +131,12 @@ class EmbedDesk:
         """Do something in a moment."""
         asyncio.get_running_loop().call_later(seconds, what)
 
-    def _is_for_builtin(self, call: Call, builtin: BuiltinVectors) -> bool:
-        """Whether a request means the built-in model, since nobody else has one of that name."""
-        model = canonical_model(call.model)
-        if not builtin.is_called(model) or call.annotations.target:
-            return False
+    def _has_nobody(self, call: Call, model: str) -> bool:
+        """Whether a request's model is nobody's, and it means no certain backend."""
         fleet = self._dispatcher.view()
-        return all(one.spec.stand_in_model or find_model(one, model) is None for one in fleet.backends)
+        return not call.annotations.target and all(
+            one.spec.stand_in_model or find_model(one, model) is None for one in fleet.backends
+        )
 
     def _find_holders(self, call: Call, space: VectorSpace | None) -> Holders:
         """Who may answer. Raises `ProxyError` where only other weights could."""

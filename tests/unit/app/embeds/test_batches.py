@@ -187,7 +187,9 @@ def test_vectors_of_two_weights_never_meet() -> None:
                 await stand.servers[name].set_fault(read_fault(b'{"fault": "refuse"}'))
             with pytest.raises(ProxyError) as caught:
                 await stand.proxy.embedder.embed(TEXTS[:1], SMALL, HURRIED)
-            assert caught.value.kind in (ErrorKind.LIMITS_EXCLUDE_ALL, ErrorKind.NO_HEALTHY_BACKEND)
+            # Depending on whether their breakdown was noticed before; what counts is that nobody else answers.
+            failed = (ErrorKind.BACKEND_FAILED, ErrorKind.LIMITS_EXCLUDE_ALL, ErrorKind.NO_HEALTHY_BACKEND)
+            assert caught.value.kind in failed
             # Whoever keeps vectors of the others asks for them.
             kept = msgspec.structs.replace(HURRIED, space=VectorSpace(SMALL, "f" * 64, DIMENSIONS))
             assert set((await stand.proxy.embedder.embed(TEXTS, SMALL, kept)).backends) <= {"c", "d"}
