@@ -76,7 +76,7 @@ class PipelineAnswer:
             self._send(compute_pb2.PipelineStreamResponse(done=True, final_result=answer))
             call.finish(trailers=metadata)
         else:
-            call.respond(answer.SerializeToString(), metadata)
+            call.respond(answer.SerializeToString(), metadata, metadata)
 
     def _tell(self, stage: str, what: str | StageReport) -> None:
         if not self._stream or self._call.finished or self._call.cancelled:
