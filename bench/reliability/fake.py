@@ -28,9 +28,9 @@ class _Asked(msgspec.Struct):
 class Fake:
     """Streams `tokens` words, one each `pace_s`; `on_left` hears prompt and time of clients that go before the end."""
 
-    def __init__(self, tokens: int = 20, pace_s: float = 0.01, width: int = 0) -> None:
-        """`width`: how many characters a word has besides; 0 for short ones."""
-        self.tokens, self.pace_s, self.width = tokens, pace_s, width
+    def __init__(self, tokens: int = 20, pace_s: float = 0.01, width: int = 0, first_s: float = 0.0) -> None:
+        """`width`: how many characters a word has besides; 0 for short ones. `first_s`: until the first word."""
+        self.tokens, self.pace_s, self.width, self.first_s = tokens, pace_s, width, first_s
         self.port = 0
         self.asked = self.running = self.most_running = self.finished = self.left = self.bytes_written = 0
         #: Every head that came, for whoever looks for what should not be in it.
@@ -94,7 +94,7 @@ class Fake:
             return
         self.running += 1
         self.most_running = max(self.most_running, self.running)
-        _Answer(self, exchange, asked).step()
+        _Answer(self, exchange, asked).begin()
 
 
 class _Answer:
@@ -107,6 +107,13 @@ class _Answer:
         exchange.on_pause, exchange.on_resume = self._pause, self._resume
         if asked.stream:
             exchange.start(200, _LINES)
+
+    def begin(self) -> None:
+        """Send the first word, at once or later."""
+        if self._fake.first_s:
+            self._timer = self._fake._loop.call_later(self._fake.first_s, self.step)
+        else:
+            self.step()
 
     def step(self) -> None:
         """Send the next word, and the end behind the last."""

@@ -16,6 +16,7 @@ from bench.reliability.fake import Fake
 from bench.reliability.row import NotRun, Outcome, Row, Setting, judge
 from bench.reliability.stage import descriptors, in_flight, over, rss_mb
 from bench.reliability.tested import ProvenByTests
+from ollama_proxy.fleet.breaker import FIRST_OUT_S
 from tests.support.processes import http_get
 from tests.support.proxy import ProxyProcess
 
@@ -28,7 +29,7 @@ def breaker(setting: Setting) -> Outcome:
     """Two backends; the one that is preferred breaks every request off, then is well again."""
 
     async def play() -> Outcome:
-        bad, good = Fake(tokens=3, pace_s=0.002), Fake(tokens=3, pace_s=0.03)
+        bad, good = Fake(tokens=3, pace_s=0.002), Fake(tokens=3, pace_s=0.002, first_s=0.15)
         await bad.start()
         await good.start()
         async with over(setting.work, [bad.url, good.url]) as proxy:
@@ -54,7 +55,7 @@ def breaker(setting: Setting) -> Outcome:
             f" {last_s:.1f} s); traffic back {back_s:.1f} s after it was well"
         )
         figures = {"hits": hits, "lost": lost, "back_s": round(back_s, 2)}
-        return judge(words, figures, not lost, hits <= 5 + seconds / _PROBE_S, back_s <= 2.0)
+        return judge(words, figures, not lost, hits <= 6 + seconds / FIRST_OUT_S, back_s <= 2.0)
 
     return asyncio.run(play())
 
@@ -263,7 +264,8 @@ ROWS = (
         "D4",
         "breaker: open, one probe, close",
         "opens in <= 5 failures or 1 s; <= 1 probe an interval; traffic back <= 2 s after recovery",
-        "Two backends, the preferred one breaks off every request, beside urgent requests one after the other",
+        "Two backends; the preferred one, with its first word a sixth of a second sooner, breaks off every request, under"
+        " urgent requests one after the other; an interval is how long a breaker is open at first",
         breaker,
         "a flapping backend",
     ),

@@ -133,7 +133,8 @@ class OpenAttempt:
 
     def may_resend(self) -> bool:
         owner, life = self._owner, self._job.life
-        if self.resent or not life.may_resend or not owner.retries.allows(self._clock()):
+        # Who is tried after failures is asked once.
+        if self.resent or self.view.kept_out or not life.may_resend or not owner.retries.allows(self._clock()):
             return False
         self.resent = True
         life.resent()
