@@ -139,7 +139,7 @@ class Proxy:
         self.cache: AnswerCache | None = build_cache(
             config.cache, self._dispatcher, self._energy.record, self._metrics, lambda: self.embedder
         )
-        self._embeds = EmbedRoom(config, self._dispatcher, self._roster)
+        self._embeds = EmbedRoom(config, self._dispatcher, self._roster, self._metrics)
         #: Files, vector stores, and what is found in them.
         self.vectors = build_room(
             config, self.embedder, lambda: self._steering.supply is Supply.MAINS, self.guard.find_named

@@ -104,6 +104,11 @@ class Batch:
         self._error: ProxyError | None = None
         self.over = False
 
+    @property
+    def size(self) -> int:
+        """How many texts it has."""
+        return len(self._weights)
+
     def start(self) -> None:
         """Hand out the first pieces."""
         self._hand_out()

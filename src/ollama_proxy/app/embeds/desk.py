@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ollama_proxy.app.embeds.batch import LEAST_UNITS, Batch
 from ollama_proxy.app.embeds.builtin import BuiltinVectors
+from ollama_proxy.app.embeds.counts import EmbedCounts
 from ollama_proxy.app.embeds.deferred import Deferred
 from ollama_proxy.app.embeds.gather import Gatherer
 from ollama_proxy.app.embeds.part import restrict, without_limit
@@ -53,6 +54,7 @@ class EmbedDesk:
         #: Vectors that were made before, and who may have them: those that ask, all that do not forbid it, nobody.
         self.store = VectorStore(0)
         self.remembers = "never"
+        self.counts = EmbedCounts(lambda: self.store.size_bytes)
 
     def submit(self, call: Call, sink: AnswerSink, space: VectorSpace | None = None) -> Ticket:
         """Begin with a request for vectors; `space` is that of vectors which it has to go with."""
@@ -67,6 +69,7 @@ class EmbedDesk:
         remembered = self._remember(call, holders) if self._may_remember(call) else None
         if remembered is None:
             return self._begin(call, sink, holders)
+        self.counts.kept += remembered.found
         if not remembered.is_whole:
             remembered.ask(lambda rest, into: self._begin(rest, into, holders), sink)
         elif self.let_in(call, sink):
@@ -104,6 +107,7 @@ class EmbedDesk:
             call.caller = restrict(call.caller, holders.allowed)
             return self._dispatcher.submit(call, sink)
         if self.let_in(call, sink):
+            self.counts.spread += batch.size
             batch.start()
         return batch
 
@@ -126,6 +130,10 @@ class EmbedDesk:
             and find_model(view, model) is not None
         ]
         return bool(able) and all(view.in_flight >= view.spec.slots for view in able)
+
+    def gathered(self, texts: int) -> None:
+        """So many went as one request."""
+        self.counts.gathered += texts
 
     def later(self, seconds: float, what: Callable[[], None]) -> None:
         """Do something in a moment."""

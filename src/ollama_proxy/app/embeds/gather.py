@@ -33,6 +33,9 @@ class Sender(Protocol):
     def open_part(self, call: Call, sink: AnswerSink) -> Ticket:
         """Send one on its way."""
 
+    def gathered(self, texts: int) -> None:
+        """So many go as one request."""
+
     def later(self, seconds: float, what: Callable[[], None]) -> None:
         """Do something in a moment."""
 
@@ -110,6 +113,7 @@ class _Group:
     def _send_together(self) -> None:
         if self._singles:
             embedding = msgspec.structs.replace(self._embedding, inputs=tuple(self._texts))
+            self._owner.sender.gathered(len(self._texts))
             call = make_part(self._singles[0].call, f"x{len(self._texts)}", embedding, self._caller)
             self._ticket = self._owner.sender.open_part(call, PartSink(len(self._texts), self._done, self._failed))
 

@@ -35,6 +35,11 @@ class Remembered:
                 self._missing[key] = text
 
     @property
+    def found(self) -> int:
+        """Of how many texts the vector is known."""
+        return sum(key in self._found for key in self._keys)
+
+    @property
     def is_whole(self) -> bool:
         """Whether nothing has to be asked for."""
         return not self._missing

@@ -8,18 +8,20 @@ from ollama_proxy.app.embeds.desk import EmbedDesk
 from ollama_proxy.app.embeds.embedder import DeskEmbedder
 from ollama_proxy.app.roster import Roster
 from ollama_proxy.config.schema import Config
+from ollama_proxy.observability.metrics import Metrics
 
 
 class EmbedRoom:
     """Built once; a configuration is adopted as often as it changes."""
 
-    def __init__(self, config: Config, dispatcher: Dispatcher, roster: Roster) -> None:
+    def __init__(self, config: Config, dispatcher: Dispatcher, roster: Roster, metrics: Metrics) -> None:
         self._builtin = BuiltinVectors(config.embedded.threads, roster.join, roster.leave)
         self._config = config.embeddings
         self.desk = EmbedDesk(dispatcher, self._builtin)
         self.embedder = DeskEmbedder(
             self.desk, dispatcher.view, dispatcher.make_request_id, lambda: self._config.default_model
         )
+        metrics.add(self.desk.counts)
         self.adopt(config)
 
     def adopt(self, config: Config) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import sqlite3
+import struct
 from pathlib import Path
 
 import msgspec
@@ -55,6 +57,8 @@ def test_four_devices_share_a_batch_as_they_are_fast_and_the_order_is_exact() ->
             took_s = (loop.time() - began_s) * 10
             assert found.vectors == tuple(embed_text(text, DIMENSIONS) for text in TEXTS)
             assert set(found.backends) == set(FOUR)
+            page, _ = stand.proxy.metrics()
+            assert b'ollama_proxy_embedded_texts_total{how="spread"} 320.0' in page
             ideal_s = tokens_of(TEXTS) / sum(spec.prefill_tps for spec in FOUR.values())
             # What each device was at work, in its own seconds: the last one sets the time of the whole.
             busy_s = [(server.joules - before[name]) / server.device.watts for name, server in stand.servers.items()]
@@ -106,6 +110,9 @@ def test_both_dialects_answer_a_batch_from_several_devices_in_order() -> None:
             assert [one["embedding"] for one in theirs["data"]] == expected
             assert [one["index"] for one in theirs["data"]] == list(range(len(TEXTS)))
             assert len(headers["x-backend-used"].split(",")) > 1
+            status, _, packed = await stand.ask("/v1/embeddings", {**asked, "encoding_format": "base64"}, **hurry)
+            raw = base64.b64decode(packed["data"][7]["embedding"])
+            assert struct.unpack(f"<{DIMENSIONS}f", raw) == pytest.approx(expected[7])
             # What is small goes to one of them, and what is not hurried to those that take few joules a token.
             status, headers, _ = await stand.ask("/api/embed", {**asked, "input": TEXTS[:2]}, **hurry)
             assert headers["x-backend-used"] in FOUR

@@ -48,6 +48,9 @@ def test_only_what_is_not_known_is_asked_for_and_each_text_once() -> None:
             assert known.joules == 0
             assert known.backends == ("cache",)
             assert known.space == first.space
+            page, _ = stand.proxy.metrics()
+            assert b'ollama_proxy_embedded_texts_total{how="kept"} 4.0' in page
+            assert b"ollama_proxy_kept_vectors_bytes 696.0" in page
             assert asked_of(stand) == 2
 
     uvloop.run(scene())
