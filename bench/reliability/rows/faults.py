@@ -264,8 +264,8 @@ ROWS = (
         "D4",
         "breaker: open, one probe, close",
         "opens in <= 5 failures or 1 s; <= 1 probe an interval; traffic back <= 2 s after recovery",
-        "Two backends; the preferred one, with its first word a sixth of a second sooner, breaks off every request, under"
-        " urgent requests one after the other; an interval is how long a breaker is open at first",
+        "Two backends; the preferred one, with its first word a sixth of a second sooner, breaks off every request,"
+        " under urgent requests one after the other; an interval is how long a breaker is open at first",
         breaker,
         "a flapping backend",
     ),

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ollama_proxy.app.attempt import OpenAttempt
+from ollama_proxy.config.sections.timeouts import Timeouts as TimeoutsConfig
 from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.decision import RoutingRequest
-from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.names import canonical_model, matches_pattern
 from ollama_proxy.lifecycle.life import State
 
 if TYPE_CHECKING:
@@ -36,9 +37,19 @@ class Timeouts(msgspec.Struct, frozen=True):
     first_byte_cold_s: float = 300.0
     whole_answer_s: float = 600.0
     idle_s: float = 120.0
+    #: Of models whose names match a pattern; the first that does counts.
+    of_models: tuple[tuple[str, Timeouts], ...] = ()
 
     def find_limit(self, call: Call, attempt: OpenAttempt, state: State) -> float:
         """How long the backend may say nothing as things stand; inf while nothing is asked of it."""
+        if self.of_models:
+            return self._of(canonical_model(attempt.decision.model))._find_limit(call, attempt, state)
+        return self._find_limit(call, attempt, state)
+
+    def _of(self, model: str) -> Timeouts:
+        return next((one for pattern, one in self.of_models if matches_pattern(model, pattern)), self)
+
+    def _find_limit(self, call: Call, attempt: OpenAttempt, state: State) -> float:
         if state is State.STREAMING:
             return self.idle_s
         if state is not State.WAITING:
@@ -47,6 +58,23 @@ class Timeouts(msgspec.Struct, frozen=True):
             return self.whole_answer_s
         loaded = canonical_model(attempt.decision.model) in attempt.view.loaded
         return self.first_byte_loaded_s if loaded else self.first_byte_cold_s
+
+
+def make_timeouts(config: TimeoutsConfig) -> Timeouts:
+    """As configured."""
+    general = Timeouts(
+        config.first_byte_seconds, config.loading_seconds, config.whole_answer_seconds, config.between_seconds
+    )
+    own = [
+        Timeouts(
+            one.first_byte_seconds or general.first_byte_loaded_s,
+            one.loading_seconds or general.first_byte_cold_s,
+            one.whole_answer_seconds or general.whole_answer_s,
+            one.between_seconds or general.idle_s,
+        )
+        for one in config.models.values()
+    ]
+    return msgspec.structs.replace(general, of_models=tuple(zip(config.models, own, strict=True)))
 
 
 def find_overdue(

@@ -35,6 +35,7 @@ from ollama_proxy.app.handover import ControlSocket, Heritage, Offer, control_pa
 from ollama_proxy.app.inquiry import Desk
 from ollama_proxy.app.learned import Memory
 from ollama_proxy.app.notify import READY, STOPPING, notify
+from ollama_proxy.app.overdue import make_timeouts
 from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports, Sockets, find_places
@@ -130,6 +131,7 @@ class Proxy:
             bounds=_bounds(config),
             budget=self._budget,
             max_attempts=_max_attempts(config),
+            timeouts=make_timeouts(config.timeouts),
             decisions=Decisions(self._decision_file.add if self._decision_file is not None else None),
             accounting=self._energy.accounting,
             prefixes=PrefixBook() if config.routing.prefix_affinity else None,
@@ -370,6 +372,7 @@ class Proxy:
         self._pressure = _pressure(config)
         self._dispatcher.max_attempts = _max_attempts(config)
         self._dispatcher.continues = config.routing.continuation == "auto"
+        self._dispatcher.timeouts = make_timeouts(config.timeouts)
         if config.routing.prefix_affinity != before.routing.prefix_affinity:
             self._dispatcher.prefixes = PrefixBook() if config.routing.prefix_affinity else None
 

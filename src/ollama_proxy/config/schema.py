@@ -11,6 +11,7 @@ from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.config.sections.embeddings import Embeddings
 from ollama_proxy.config.sections.section import Seconds, Section
 from ollama_proxy.config.sections.slow_readers import SlowReaders
+from ollama_proxy.config.sections.timeouts import Timeouts
 from ollama_proxy.config.sections.vectors import VectorStores
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 takes any free one")]
@@ -503,6 +504,7 @@ class Config(Section, frozen=True):
     models: Models = Models()
     embeddings: Embeddings = Embeddings()
     routing: Routing = Routing()
+    timeouts: Timeouts = Timeouts()
     cache: Cache = Cache()
     vectors: VectorStores = VectorStores()
     responses: Responses = Responses()

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from ollama_proxy.app.dispatch import Dispatcher, Job, Timeouts
+from ollama_proxy.app.overdue import make_timeouts
 from ollama_proxy.app.settlement import Books, Timing, observe, sum_up
+from ollama_proxy.config.sections.timeouts import ModelTimeouts
+from ollama_proxy.config.sections.timeouts import Timeouts as TimeoutsConfig
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Progress, Route, TextDelta, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation
 from ollama_proxy.domain.decision import Policy
@@ -321,6 +324,20 @@ def test_a_stream_that_is_relayed_is_not_silent() -> None:
         stage.pass_time(Timeouts().idle_s - 1)
         assert not attempt.aborted
     stage.pass_time(Timeouts().idle_s + 1)
+    assert attempt.aborted
+
+
+@pytest.mark.parametrize(("pattern", "limit_s"), [("other:*", 40.0), (f"{MODEL.partition(':')[0]}:*", 300.0)])
+def test_models_have_timeouts_of_their_own(pattern: str, limit_s: float) -> None:
+    stage = Stage("a")
+    of_models = {pattern: ModelTimeouts(between_seconds=300), "*": ModelTimeouts()}
+    stage.dispatcher.timeouts = make_timeouts(TimeoutsConfig(between_seconds=40, models=of_models))
+    stage.submit()
+    attempt = stage.attempt
+    attempt.sink.on_raw(b"{}\n")
+    stage.pass_time(limit_s - 1)
+    assert not attempt.aborted
+    stage.pass_time(2)
     assert attempt.aborted
 
 

@@ -89,6 +89,7 @@ APPLIED = (
     "server.rate_limit",
     "server.slow_readers",
     "server.tls",
+    "timeouts",
     "vectors.backend",
     "vectors.chunk_overlap_tokens",
     "vectors.chunk_tokens",
