@@ -132,7 +132,8 @@ def may_be_kept(finished: Finished, parts: Sequence[_Part]) -> bool:
     """Whether an answer is a whole one: it ended by itself or at its limit, said something, and calls what it ends
     with calling."""
     calls = any(isinstance(part, _Use) for part in parts)
-    return bool(parts) and finished.reason in _REASONS and (finished.reason != "tool_calls" or calls)
+    says = calls or any(part.text for part in parts if not isinstance(part, _Use))
+    return says and finished.reason in _REASONS and (finished.reason != "tool_calls" or calls)
 
 
 def _cut(text: str) -> list[str]:

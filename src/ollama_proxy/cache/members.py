@@ -23,8 +23,24 @@ _OF_A_MESSAGE = _words(
 )
 #: What clients say for themselves, or for the way of the answer: no server's answer depends on it.
 _OF_NO_MATTER = _words(
-    "model stream stream_options user metadata store routing safety_identifier prompt_cache_key keep_alive"
+    "model stream stream_options user metadata store routing safety_identifier prompt_cache_key prompt_cache_retention "
+    "keep_alive service_tier"
 )
+#: Values that are what a server does anyway.
+_ORDINARY = {
+    "n": (b"1",),
+    "best_of": (b"1",),
+    "echo": (b"false",),
+    "logit_bias": (b"{}",),
+    "logprobs": (b"false",),
+    "top_logprobs": (b"0",),
+    "include": (b"[]",),
+    "truncation": (b'"disabled"',),
+    "background": (b"false",),
+    "truncate": (b"true",),
+    "shift": (b"true",),
+    "thinking": (b'{"type":"disabled"}', b'{"type": "disabled"}'),
+}
 _READ = {
     Dialect.OLLAMA: _words(
         "prompt suffix system template raw images context messages tools format think options logprobs top_logprobs"
@@ -73,6 +89,10 @@ def find_loss(call: Call) -> str:
     odd += [
         name
         for name, value in members.items()
-        if name not in known and name not in _OF_NO_MATTER and bytes(value) != b"null"
+        if name not in known and name not in _OF_NO_MATTER and not _is_ordinary(name, bytes(value))
     ]
     return f"only its server can read the member {odd[0][:40]!r}" if odd else ""
+
+
+def _is_ordinary(name: str, value: bytes) -> bool:
+    return value == b"null" or value in _ORDINARY.get(name, ())

@@ -1,0 +1,125 @@
+"""Two requests have one key if, and only if, nothing that may change the answer tells them apart."""
+
+import dataclasses
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_proxy.cache.key import KEY_BYTES, Weights, find_key, find_weights, is_deterministic, without_prompt
+from ollama_proxy.domain.call import Generation, Message, Operation, Sampling
+from ollama_proxy.domain.caller import Caller
+from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts
+
+SECRET, WEIGHTS, ANN = bytes(range(32)), Weights(("d",)), Caller("ann")
+TEXTS = st.text("ab\x00é", max_size=3)
+OPTIONS = st.builds(
+    Sampling,
+    num_predict=st.sampled_from([None, 1, 2]),
+    temperature=st.sampled_from([None, 0.0, 0.5]),
+    top_p=st.sampled_from([None, 0.5]),
+    seed=st.sampled_from([None, 0, 1]),
+    stop=st.sampled_from([None, (), ("a",), ("a", ""), ("", "a")]),
+    extra=st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from([0, 1, "1", None, True]), max_size=2),
+)
+MESSAGES = st.lists(
+    st.builds(Message, role=st.sampled_from(["user", "system"]), content=TEXTS, images=st.sampled_from([(), ("a",)])),
+    max_size=2,
+).map(tuple)
+REQUESTS = st.builds(
+    Generation,
+    prompt=TEXTS,
+    suffix=TEXTS,
+    system=TEXTS,
+    raw=st.booleans(),
+    context=st.sampled_from([(), (1,), (1, 2)]),
+    messages=MESSAGES,
+    sampling=OPTIONS,
+    format=st.sampled_from([None, "json", {"a": 1, "b": 2}, {"b": 2, "a": 1}]),
+    think=st.sampled_from([None, True, False, "low"]),
+    keep_alive=st.sampled_from([None, 0, "5m"]),
+)
+
+
+def tell(asked: Generation) -> Any:
+    """All that matters of a request, so that values which Python takes for equal are told apart as JSON tells them."""
+    settled = msgspec.structs.replace(asked, keep_alive=None)
+    document = msgspec.to_builtins(settled)
+    document["sampling"]["extra"] = dict(sorted(asked.sampling.extra.items()))
+    return msgspec.json.encode(document)
+
+
+@given(one=REQUESTS, other=REQUESTS)
+def test_keys_are_equal_when_requests_are(one: Generation, other: Generation) -> None:
+    keys = [find_key(SECRET, ANN, WEIGHTS, Operation.GENERATE, asked) for asked in (one, other)]
+    assert (keys[0] == keys[1]) is (tell(one) == tell(other))
+    assert keys[0] is not None
+    assert len(keys[0]) == KEY_BYTES
+
+
+def test_everything_around_the_request_is_part_of_the_key() -> None:
+    asked = Generation("x")
+    keys = {
+        find_key(SECRET, ANN, WEIGHTS, Operation.GENERATE, asked),
+        find_key(bytes(32), ANN, WEIGHTS, Operation.GENERATE, asked),
+        find_key(SECRET, Caller("bob"), WEIGHTS, Operation.GENERATE, asked),
+        find_key(SECRET, Caller("ann", frozenset({"infer"})), WEIGHTS, Operation.GENERATE, asked),
+        find_key(SECRET, Caller("ann", models=("m",)), WEIGHTS, Operation.GENERATE, asked),
+        find_key(SECRET, Caller("ann", backends=frozenset({"b"})), WEIGHTS, Operation.GENERATE, asked),
+        find_key(SECRET, ANN, Weights(("e",)), Operation.GENERATE, asked),
+        find_key(SECRET, ANN, Weights(("d",), "name"), Operation.GENERATE, asked),
+        find_key(SECRET, ANN, WEIGHTS, Operation.CHAT, asked),
+    }
+    assert len(keys) == 9
+
+
+def fleet(**digests: str | None) -> FleetView:
+    """Backends by id with the digest of the model `m:1b` on each; None for one that does not have it."""
+    views = []
+    for name, digest in digests.items():
+        spec = BackendSpec(name, "ollama", name, "cpu")
+        models = {} if digest is None else {"m:1b": ModelFacts("m:1b", digest)}
+        views.append(BackendView(spec, Health.HEALTHY, models=models))
+    return FleetView(1, tuple(views))
+
+
+@dataclasses.dataclass
+class Case:
+    """A fleet, and the weights that it has of the model."""
+
+    view: FleetView
+    weights: Weights
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(fleet(a="d1", b="d1", c=None), Weights(("d1",))),
+        Case(fleet(a="d1", b="d2"), Weights(("d1", "d2"), "m:1b", "a")),
+        Case(fleet(a="d1", b=""), Weights(("", "d1"), "m:1b", "a")),
+        Case(fleet(a="", b=""), Weights(("",), "m:1b", "a")),
+        Case(fleet(a=None), Weights((), "m:1b", "a")),
+    ],
+)
+def test_the_weights_of_a_model(case: Case) -> None:
+    assert find_weights(case.view, "m:1b", ANN, "a") == case.weights
+
+
+def test_only_the_callers_backends_count() -> None:
+    tied = Caller("ann", backends=frozenset({"b"}))
+    assert find_weights(fleet(a="d1", b="d2"), "m:1b", tied) == Weights(("d2",))
+
+
+def test_what_is_deterministic() -> None:
+    assert is_deterministic(Sampling(temperature=0.0))
+    assert is_deterministic(Sampling(temperature=1.0, seed=0))
+    assert not is_deterministic(Sampling())
+    assert not is_deterministic(Sampling(temperature=0.01))
+
+
+def test_without_its_prompt() -> None:
+    assert without_prompt(Generation("x", system="s")) == Generation(system="s")
+    turns = (Message("system", "s"), Message("user", "x", images=("i",)))
+    assert without_prompt(Generation(messages=turns)) == Generation(messages=(turns[0], Message("user", images=("i",))))
