@@ -180,6 +180,20 @@ def test_branches_skip_and_kept_texts_spare_the_work(tmp_path: Path) -> None:
     uvloop.run(scene())
 
 
+def test_a_stage_may_ask_the_response_cache(tmp_path: Path) -> None:
+    async def scene() -> None:
+        stage = generate("a", "{{input.q}}", annotations={"cache_enabled": True}, options={"temperature": 0})
+        async with devices(speed=SPEED, changes=sections(tmp_path, stage), text=Pupils()) as stand:
+            first = await run(stand)
+            again = await run(stand)
+            assert again.outputs == first.outputs
+            assert first.joules
+            assert again.joules == 0
+            assert sum(server.counts["requests"] for server in stand.servers.values()) == 1
+
+    uvloop.run(scene())
+
+
 def test_a_vector_is_a_text_as_well(tmp_path: Path) -> None:
     async def scene() -> None:
         stage = {"id": "vector", "type": "embed", "model": SMALL, "text": "{{input.q}}"}
