@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,33 @@ def test_every_way_in_falls_back(
     # The power limit leaves NPU and iGPU; the NPU answers, whichever of the two was asked first.
     assert status == 200, text
     assert headers["X-Backend-Used"] == "ollama-npu"
+
+
+#: A limit that leaves the two small devices.
+SMALL = {"X-Max-Power-Watts": "15"}
+ANTHROPIC = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+
+
+def test_an_open_breaker_is_not_the_requests_fault(fleet: tuple[LabProcess, ProxyProcess]) -> None:
+    """Within the limit there are only two, and both have just failed: clients are told to come again."""
+    lab, proxy = fleet
+    asked = {"model": "qwen2.5:0.5b", "stream": False}
+    answers: list[tuple[int, dict[str, str], str]] = []
+
+    def is_told(path: str) -> bool:
+        document = {**asked, **(ANTHROPIC if "messages" in path else PATHS[path])}
+        answers.append(post(proxy, path, document, SMALL))
+        return "breaker open" in answers[-1][2]
+
+    with lab.fault("npu", "status", status=503), lab.fault("igpu", "status", status=503):
+        for path in ("/api/chat", "/v1/chat/completions", "/v1/messages"):
+            # Now and then one of them is tried.
+            wait_until(partial(is_told, path), "both breakers")
+            status, headers, _ = answers[-1]
+            assert (status, int(headers["Retry-After"]) >= 1) == (503, True)
+        with pytest.raises(grpc.RpcError) as caught:
+            generate(proxy, annotations=compute_pb2.JobAnnotations(max_power_watts=15))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_limits_hold_on_the_fallback(fleet: tuple[LabProcess, ProxyProcess]) -> None:
