@@ -9,7 +9,7 @@ from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendSpec, FleetView, ModelFacts
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
-from ollama_proxy.fleet import state
+from ollama_proxy.fleet import views as fleet_views
 from ollama_proxy.fleet.rates import Observation
 from ollama_proxy.fleet.running import Running, forecast_wait
 from ollama_proxy.fleet.state import Fleet
@@ -89,8 +89,8 @@ def assert_told(before: FleetView, now: FleetView) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(ACTS), st.sampled_from(NAMES)), min_size=5, max_size=60))
 def test_a_view_is_what_looking_at_everybody_gives(acts: list[tuple[str, str]]) -> None:
-    story, most = Story(), state._MOST_MOVES
-    state._MOST_MOVES = 7
+    story, most = Story(), fleet_views.MOST_MOVES
+    fleet_views.MOST_MOVES = 7
     try:
         views = [story.fleet.view_at(story.now_s)]
         for what, name in acts:
@@ -101,7 +101,7 @@ def test_a_view_is_what_looking_at_everybody_gives(acts: list[tuple[str, str]]) 
                 for before in views[-6:]:
                     assert_told(before, views[-1])
     finally:
-        state._MOST_MOVES = most
+        fleet_views.MOST_MOVES = most
 
 
 def test_what_is_told_of_moves_is_no_longer_than_it_must_be() -> None:

@@ -19,7 +19,7 @@ from ollama_proxy.config.schema import Learning
 from ollama_proxy.domain.ports import Pupil
 from ollama_proxy.energy.ledger.file import default_path
 from ollama_proxy.fleet.lengths import SavedLengths
-from ollama_proxy.fleet.state import SavedBackend
+from ollama_proxy.fleet.saved import SavedBackend
 
 _log = logging.getLogger(__name__)
 

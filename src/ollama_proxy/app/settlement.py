@@ -71,15 +71,9 @@ def describe_route(call: Call, life: Life, decision: Decision, view: BackendView
 def believe(finished: Finished) -> Finished:
     """The same without counts and times that no answer has: a server's mistake must not reach sums and filters."""
     usage = finished.usage
-    if (
-        0 <= (usage.prompt_tokens or 0) <= _MOST_TOKENS
-        and 0 <= (usage.output_tokens or 0) <= _MOST_TOKENS
-        and 0 <= (usage.cached_tokens or 0) <= _MOST_TOKENS
-        and 0 <= (usage.decode_ns or 0) <= _MOST_NS
-        and 0 <= (usage.load_ns or 0) <= _MOST_NS
-        and 0 <= (usage.prompt_ns or 0) <= _MOST_NS
-        and 0 <= (usage.total_ns or 0) <= _MOST_NS
-    ):
+    tokens = (usage.prompt_tokens or 0, usage.output_tokens or 0, usage.cached_tokens or 0)
+    spans_ns = (usage.total_ns or 0, usage.load_ns or 0, usage.prompt_ns or 0, usage.decode_ns or 0)
+    if min(tokens) >= 0 and max(tokens) <= _MOST_TOKENS and min(spans_ns) >= 0 and max(spans_ns) <= _MOST_NS:
         return finished
     absurd = {name: None for name, limit in _MOST.items() if not 0 <= (getattr(usage, name) or 0) <= limit}
     return msgspec.structs.replace(finished, usage=msgspec.structs.replace(usage, **absurd))
