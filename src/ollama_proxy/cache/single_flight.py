@@ -107,6 +107,7 @@ class Flight:
     def set_ticket(self, ticket: Ticket) -> None:
         """The work has begun; everybody may have left already."""
         if self.is_over:
+            ticket.cancel()
             return
         self._ticket = ticket
         if self._followers:
@@ -129,6 +130,9 @@ class Flight:
         if not self._let_go(one):
             return
         self._over(self, one)
+        self._look_who_is_left()
+
+    def _look_who_is_left(self) -> None:
         if self._followers:
             self._look_at_pace()
         elif not self.is_over:
@@ -188,6 +192,7 @@ class Flight:
             _log.exception("the answer of %s could not be written", one.call.request_id)
             if self._let_go(one):
                 self._fail(one, ProxyError(ErrorKind.INTERNAL, "internal error"))
+                self._look_who_is_left()
 
     def _tell(self, one: Follower) -> None:
         if self.error is not None:
