@@ -53,8 +53,8 @@ def test_nothing_is_lost_and_nothing_doubled(lab: LabProcess, work: Path, tmp_pa
             proxy.child.kill_group()
             proxy.start()
             # What is found now is all of a file or nothing of it.
-            done = client.vector_stores.files.list(store, filter="completed").data
             found = client.vector_stores.search(store, query="paragraph says something", max_num_results=50).data
+            done = client.vector_stores.files.list(store, filter="completed").data
             assert {one.file_id for one in found} <= {one.id for one in done}
         wait_until(lambda: client.vector_stores.retrieve(store).file_counts.completed == FILES, "the end")
         passages = 0

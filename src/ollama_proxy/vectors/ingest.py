@@ -1,4 +1,4 @@
-"""Files become vectors: a job in the background, one file at a time, each step kept before the next begins.
+"""Files become vectors: a job in the background, one step at a time, each kept before the next begins.
 
 A file's stages are in the catalogue (`catalogue/work.py`). Whatever ends the program, the job goes on where it was: at
 the first passage without a vector, or by writing a file into its index once more, which changes nothing that is there.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -20,7 +20,7 @@ from ollama_proxy.domain.vectors import Embedder, EmbedWish, VectorSpace
 from ollama_proxy.net.task import spawn
 from ollama_proxy.vectors.catalogue import files, stores, work
 from ollama_proxy.vectors.catalogue.database import Catalogue
-from ollama_proxy.vectors.catalogue.work import Task
+from ollama_proxy.vectors.catalogue.work import Task, Text
 from ollama_proxy.vectors.chunking import cut
 from ollama_proxy.vectors.index import Index, IndexProblem
 from ollama_proxy.vectors.readers.child import read_safely
@@ -113,7 +113,7 @@ class Ingest:
     async def step(self) -> bool:
         """Do the next thing; whether there was any. Raises `ProxyError` or `IndexProblem` for what may go away."""
         await self._clear_out()
-        task = await self._catalogue.run(work.next_task)
+        task = await self._catalogue.run(work.next_task, self.rules.batch)
         if task is None:
             self.waits_for = ""
             return False
@@ -147,11 +147,18 @@ class Ingest:
             if task.passages is None:
                 await self._read(task)
                 return
-            texts = await self._catalogue.run(work.next_texts, task, self.rules.batch)
-            if texts:
-                await self._embed(task, store, texts)
-            elif await self._catalogue.run(work.begin_publishing, task):
+            if await self._catalogue.run(work.begin_publishing, task):
                 await self._publish(task, store)
+                return
+            texts = await self._catalogue.run(work.next_texts, task, self.rules.batch, alone=False)
+            try:
+                await self._embed(task, store, texts)
+            except ProxyError as error:
+                if error.kind not in _FINAL or all(text.n == task.n for text in texts):
+                    raise
+                # One of several files is at fault: let this one stand or fall by itself.
+                alone = await self._catalogue.run(work.next_texts, task, self.rules.batch, alone=True)
+                await self._embed(task, store, alone)
         except Unreadable as error:
             await self._catalogue.run(work.fail, task, error.code, error.message)
         except ProxyError as error:
@@ -165,16 +172,18 @@ class Ingest:
         spans = await asyncio.to_thread(cut, text, task.chunking)
         await self._catalogue.run(work.keep_passages, task, text, spans)
 
-    async def _embed(self, task: Task, store: Store, texts: list[tuple[int, str]]) -> None:
+    async def _embed(self, task: Task, store: Store, texts: Sequence[Text]) -> None:
+        if not texts:
+            return
         space = VectorSpace(store.model, store.digest, store.dimensions) if store.dimensions else None
         annotations = Annotations(target=self.rules.target) if self.rules.target else NO_ANNOTATIONS
         caller = self._caller_of(task.owner) or ANYBODY
         wish = EmbedWish(_WAY_IN, caller, annotations, space)
-        made = await self._embedder.embed([text for _, text in texts], store.model, wish)
+        made = await self._embedder.embed([text.text for text in texts], store.model, wish)
         found = made.space
         if not store.dimensions:
             await self._catalogue.run(stores.settle_space, store.n, found.model, found.digest, found.dimensions)
-        await self._catalogue.run(work.keep_vectors, task, [place for place, _ in texts], made.vectors)
+        await self._catalogue.run(work.keep_vectors, texts, made.vectors)
 
     async def _publish(self, task: Task, store: Store) -> None:
         """Write a file into its index: in pieces, seen by nobody before the last is there."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ollama_proxy.domain.caller import Caller
-from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.library import Attached, Chunking, Wanted
 from ollama_proxy.domain.vectors import EmbedWish, Vectors, VectorSpace
 from ollama_proxy.vectors.catalogue.database import Catalogue
@@ -26,12 +26,16 @@ class WordEmbedder:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.sizes: list[int] = []
         self.fault: ProxyError | None = None
         self.space = VectorSpace("words", "sha256:1", len(WORDS))
 
     async def embed(self, texts: Sequence[str], model: str, wish: EmbedWish) -> Vectors:
         if self.fault is not None:
             raise self.fault
+        if any("poison" in text for text in texts):
+            raise ProxyError(ErrorKind.INVALID_REQUEST, "this text cannot be embedded")
+        self.sizes.append(len(texts))
         self.asked += texts
         vectors = tuple(tuple(float(text.lower().count(word)) + 0.01 for word in WORDS) for text in texts)
         return Vectors(vectors, self.space, 0.5, "modelled", len(texts), ("npu",))

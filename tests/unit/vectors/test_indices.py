@@ -167,6 +167,32 @@ def test_what_is_put_again_takes_the_place_of_what_was_there(make: Callable[[], 
     run(ask())
 
 
+def test_what_comes_and_goes_between_searches_is_seen(make: Callable[[], Index], name: str) -> None:
+    async def ask() -> None:
+        index = make()
+        held: list[Point] = []
+        for turn in range(20, 30):
+            added = points(6, turn, group=turn)
+            await index.put(name, DIMENSIONS, added)
+            held += added
+            if turn % 3 == 0:
+                await index.delete(name, [turn - 1])
+                held = [one for one in held if one.group != turn - 1]
+            if turn == 27:
+                await index.put(name, DIMENSIONS, [Point(held[0].id, 1, added[0].vector)])
+                held[0] = Point(held[0].id, 1, added[0].vector)
+            asked = points(1, turn + 100)[0].vector
+            found = await index.search(name, asked, 200, None, ())
+            truth = {point.id: cosine(point.vector, asked) for point in held}
+            assert {near.id for near in found} == set(truth)
+            assert all(abs(near.cosine - truth[near.id]) < 1e-4 for near in found)
+        assert await index.count(name) == len(held)
+        await index.drop(name)
+        await index.close()
+
+    run(ask())
+
+
 def test_it_is_all_there_after_a_restart(make: Callable[[], Index], name: str) -> None:
     async def ask() -> None:
         held, [asked] = points(50, 8), points(1, 9)

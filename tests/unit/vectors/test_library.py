@@ -247,6 +247,25 @@ def test_faults_that_may_go_away_are_waited_for_and_others_fail_the_file(tmp_pat
     run(ask())
 
 
+def test_small_files_share_a_request_and_one_that_is_at_fault_fails_alone(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = (await shop.library.add_store(ANN, {})).id
+        await shop.bring(store, {f"{n}.txt": f"bread {n}" for n in range(8)})
+        await shop.work()
+        assert shop.embedder.sizes == [4, 4]
+        await shop.bring(store, {"a.txt": "wine", "b.txt": "poison", "c.txt": "cheese"})
+        await shop.work()
+        counts = (await shop.library.store(ANN, store)).counts
+        assert (counts.completed, counts.failed) == (10, 1)
+        [failed], _ = await shop.library.attachments(ANN, store, "failed", "", Page())
+        assert (failed.name, failed.error) == ("b.txt", "this text cannot be embedded")
+        assert await shop.index.count(store) == 10
+        await shop.close()
+
+    run(ask())
+
+
 def test_the_job_pauses_and_batches_are_cancelled(tmp_path: Path) -> None:
     async def ask() -> None:
         shop = Shop(tmp_path)
@@ -259,7 +278,7 @@ def test_the_job_pauses_and_batches_are_cancelled(tmp_path: Path) -> None:
         assert not shop.embedder.asked
         assert (await shop.library.batch(ANN, store, batch)).counts.in_progress == 3
         shop.paused = ""
-        await shop.work(3)
+        await shop.work(3 + 1 + 1)
         cancelled = await shop.library.cancel_batch(ANN, store, batch)
         await shop.work()
         assert (cancelled.status, cancelled.counts.completed, cancelled.counts.cancelled) == ("cancelled", 1, 2)

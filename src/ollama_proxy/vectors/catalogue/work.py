@@ -33,15 +33,23 @@ class Task(msgspec.Struct, frozen=True):
 _TASK = (
     "SELECT attached.n, attached.store, attached.file, COALESCE(files.name, ''), stores.owner, attached.stage, "
     "attached.size, attached.overlap, attached.passages FROM attached JOIN stores ON stores.n = attached.store "
-    "LEFT JOIN files ON files.id = attached.file WHERE attached.stage = ? AND NOT stores.leaving ORDER BY attached.n "
-    "LIMIT 1"
+    "LEFT JOIN files ON files.id = attached.file WHERE NOT stores.leaving AND "
+)
+#: In this order: to take away, to finish, to begin. So much is read ahead that requests for vectors are full.
+_ORDER = (
+    "attached.stage = 'leaving'",
+    "attached.stage = 'publishing'",
+    "attached.stage = 'waiting' AND attached.passages = attached.done",
+    "attached.stage = 'waiting' AND attached.passages IS NULL AND (SELECT COALESCE(SUM(ahead.passages - ahead.done), "
+    "0) FROM attached AS ahead WHERE ahead.stage = 'waiting' AND ahead.store = attached.store) < ?",
+    "attached.stage = 'waiting' AND attached.passages IS NOT NULL",
 )
 
 
-def next_task(connection: sqlite3.Connection) -> Task | None:
-    """What comes first: to take away, to finish, to begin."""
-    for stage in ("leaving", "publishing", "waiting"):
-        rows = fetch(connection, _TASK, stage)
+def next_task(connection: sqlite3.Connection, batch: int) -> Task | None:
+    """What comes first, where vectors are made for so many passages at a time."""
+    for condition in _ORDER:
+        rows = fetch(connection, f"{_TASK} {condition} ORDER BY attached.n LIMIT 1", *([batch] * condition.count("?")))
         if rows:
             n, store_n, file, name, owner, stage, size, overlap, passages = rows[0]
             return Task(n, store_n, file, name, owner, stage, Chunking(size, overlap), passages)
@@ -70,29 +78,39 @@ def keep_passages(connection: sqlite3.Connection, task: Task, text: str, spans: 
     return True
 
 
-def next_texts(connection: sqlite3.Connection, task: Task, most: int) -> list[tuple[int, str]]:
-    """Passages without a vector, by id; none when all have theirs, or the file is not wanted any more."""
+class Text(msgspec.Struct, frozen=True):
+    """A passage without a vector, and the number of its file in its store."""
+
+    id: int
+    n: int
+    text: str
+
+
+def next_texts(connection: sqlite3.Connection, task: Task, most: int, *, alone: bool) -> list[Text]:
+    """Passages without a vector, those of the file first, then (unless `alone`) those of others in the same store;
+    none when the file is not wanted any more."""
     if not is_stage(connection, task.n, "waiting"):
         return []
     texts = texts_of(task.store_n)
+    among = "attached.n = ?" if alone else "attached.n >= ? AND attached.store = ?"
     rows = fetch(
         connection,
-        f"SELECT passages.id, {texts}.text FROM passages JOIN {texts} ON {texts}.rowid = passages.id "
-        "WHERE attached = ? AND vector IS NULL ORDER BY passages.id LIMIT ?",
-        *(task.n, most),
+        f"SELECT passages.id, attached.n, {texts}.text FROM attached JOIN passages ON passages.attached = attached.n "
+        f"JOIN {texts} ON {texts}.rowid = passages.id WHERE {among} AND attached.stage = 'waiting' "
+        "AND passages.vector IS NULL ORDER BY attached.n, passages.id LIMIT ?",
+        *((task.n, most) if alone else (task.n, task.store_n, most)),
     )
-    return [(row[0], row[1]) for row in rows]
+    return [Text(*row) for row in rows]
 
 
-def keep_vectors(
-    connection: sqlite3.Connection, task: Task, ids: Sequence[int], vectors: Sequence[Sequence[float]]
-) -> None:
-    """Vectors that were made; they wait here until all of the file are there."""
-    if not is_stage(connection, task.n, "waiting"):
-        return
-    rows = [(array("f", vector).tobytes(), place) for place, vector in zip(ids, vectors, strict=True)]
-    connection.executemany("UPDATE passages SET vector = ? WHERE id = ?", rows)
-    connection.execute("UPDATE attached SET done = done + ? WHERE n = ?", (len(rows), task.n))
+def keep_vectors(connection: sqlite3.Connection, texts: Sequence[Text], vectors: Sequence[Sequence[float]]) -> None:
+    """Vectors that were made; they wait here until all of their files are there. Those of files that are not wanted any
+    more have nowhere to go."""
+    for text, vector in zip(texts, vectors, strict=True):
+        if is_stage(connection, text.n, "waiting"):
+            sql = "UPDATE passages SET vector = ? WHERE id = ? AND attached = ? AND vector IS NULL"
+            changed = connection.execute(sql, (array("f", vector).tobytes(), text.id, text.n)).rowcount
+            connection.execute("UPDATE attached SET done = done + ? WHERE n = ?", (changed, text.n))
 
 
 def begin_publishing(connection: sqlite3.Connection, task: Task) -> bool:

@@ -1,7 +1,8 @@
 """Vectors in a SQLite file, compared by arrays: exact, and with nothing to run beside the proxy.
 
-A collection is read into one matrix when it is first searched, and stays while there is room (`memory_bytes` for all
-together). One that is larger than that is read through, block by block, for each search.
+A collection is read into memory when it is first searched, and stays while there is room (`memory_bytes` for all
+together); what is put and deleted meanwhile is put and deleted there, too. One that is larger than that is read
+through, block by block, for each search.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _TABLES = (
     "CREATE INDEX points_by_part ON points (collection, part)",
 )
 _BLOCK = 4096
+#: As many pieces are compared one after the other before they are made one.
+_MOST_BLOCKS = 32
 
 
 class _Matrix(msgspec.Struct):
@@ -49,7 +52,7 @@ class EmbeddedIndex:
         self._path = path
         self._memory_bytes = memory_bytes
         self._database: sqlite3.Connection | None = None
-        self._kept: dict[str, _Matrix] = {}
+        self._kept: dict[str, list[_Matrix]] = {}
         # One thread for rows and arrays alike: what is read is never half of what is written.
         self._thread = ThreadPoolExecutor(1, "vectors")
 
@@ -126,7 +129,7 @@ class EmbeddedIndex:
                 "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?)",
                 ((place, point.id, point.group, vector.tobytes()) for point, vector in rows),
             )
-        self._kept.pop(collection, None)
+        self._keep(collection, _Matrix(_column(points, "id"), _column(points, "group"), vectors.astype("<f4")))
 
     def _search(
         self,
@@ -154,18 +157,39 @@ class EmbeddedIndex:
         kept = self._kept.pop(collection, None)
         if kept is not None:
             self._kept[collection] = kept
-            yield kept
+            yield from kept
             return
         [[count]] = self._open().execute("SELECT COUNT(*) FROM points WHERE collection = ?", (place,))
         need = count * (4 * dimensions + 16)
         if need > self._memory_bytes:
             yield from self._read(place, dimensions)
             return
-        while self._kept and need + sum(map(_size_of, self._kept.values())) > self._memory_bytes:
-            # The one that was not searched for longest stands first.
+        self._make_room(need)
+        self._kept[collection] = [_join(list(self._read(place, dimensions)), dimensions)]
+        yield from self._kept[collection]
+
+    def _make_room(self, bytes_: int) -> None:
+        """Let go of collections, first of the one that was not searched for longest, until so much more has room."""
+        while self._kept and bytes_ + sum(_size_of(one) for kept in self._kept.values() for one in kept) > (
+            self._memory_bytes
+        ):
             del self._kept[next(iter(self._kept))]
-        matrix = self._kept[collection] = _join(list(self._read(place, dimensions)), dimensions)
-        yield matrix
+
+    def _keep(self, collection: str, added: _Matrix) -> None:
+        """Put points into memory that were put into the file, if their collection is there."""
+        kept = self._kept.get(collection)
+        if kept is None or not len(added.ids):
+            return
+        newest = max((int(one.ids[-1]) for one in kept if len(one.ids)), default=-1)
+        if int(added.ids.min()) <= newest or len(set(added.ids.tolist())) < len(added.ids):
+            # It takes the place of others: read it all anew.
+            del self._kept[collection]
+            return
+        order = added.ids.argsort()
+        kept.append(_Matrix(added.ids[order], added.groups[order], added.vectors[order]))
+        if len(kept) > _MOST_BLOCKS:
+            self._kept[collection] = [_join(kept, added.vectors.shape[1])]
+        self._make_room(0)
 
     def _read(self, place: int, dimensions: int) -> Iterator[_Matrix]:
         np = _numpy()
@@ -184,7 +208,8 @@ class EmbeddedIndex:
         with self._open() as database:
             rows = [(found[0], group) for group in groups]
             database.executemany("DELETE FROM points WHERE collection = ? AND part = ?", rows)
-        self._kept.pop(collection, None)
+        if collection in self._kept:
+            self._kept[collection] = [_without(one, groups) for one in self._kept[collection]]
 
     def _count(self, collection: str) -> int:
         found = self._find(collection)
@@ -227,6 +252,18 @@ def _unit(vectors: np.ndarray[Any, Any]) -> Any:
 
 def _size_of(matrix: _Matrix) -> int:
     return int(matrix.ids.nbytes + matrix.groups.nbytes + matrix.vectors.nbytes)
+
+
+def _column(points: Sequence[Point], name: str) -> Any:
+    return _numpy().array([getattr(point, name) for point in points], dtype="i8")
+
+
+def _without(matrix: _Matrix, groups: Collection[int]) -> _Matrix:
+    np = _numpy()
+    stays = ~np.isin(matrix.groups, np.fromiter(groups, np.int64, len(groups)))
+    if stays.all():
+        return matrix
+    return _Matrix(matrix.ids[stays], matrix.groups[stays], matrix.vectors[stays])
 
 
 def _join(blocks: list[_Matrix], dimensions: int) -> _Matrix:
