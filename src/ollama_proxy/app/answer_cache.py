@@ -72,8 +72,14 @@ class AnswerCache:
     async def run(self) -> None:
         """Look at what is held, for ever."""
         while True:
+            self.look_after()
             self._books.holdings = await self.store.measure()
             await asyncio.sleep(_MEASURED_EVERY_S)
+
+    def look_after(self) -> None:
+        """Give memory back while there is so little that requests are refused for it."""
+        if self._dispatcher.pressure:
+            self.store.relieve()
 
     async def close(self) -> None:
         """Leave the store as it is to be found again."""

@@ -83,6 +83,12 @@ class MemoryStore:
         self._drop_old()
         return Holdings(len(self._kept), self._size_bytes, self._evicted)
 
+    def relieve(self) -> None:
+        """Let half of it go, those first that would go first anyway."""
+        half = self._size_bytes // 2
+        while self._size_bytes > half:
+            self._evict()
+
     async def close(self) -> None:
         self._kept.clear()
         self._heap.clear()

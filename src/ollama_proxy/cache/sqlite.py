@@ -90,6 +90,9 @@ class SqliteStore:
         found = await self._run(self._measure, None)
         return found or Holdings(evicted=self._evicted, problem=self._problem or "it is not open")
 
+    def relieve(self) -> None:
+        """The answers are not in this process."""
+
     async def close(self) -> None:
         self._secret = None
         await self._run(self._close, None)

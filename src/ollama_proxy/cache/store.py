@@ -95,6 +95,9 @@ class Store(Protocol):
     async def measure(self) -> Holdings:
         """What is held."""
 
+    def relieve(self) -> None:
+        """This process is short of memory: hold less of it."""
+
     async def close(self) -> None:
         """The end; what was to be kept is."""
 

@@ -13,6 +13,7 @@ import pytest
 from ollama_proxy.app.answer_cache import AnswerCache
 from ollama_proxy.app.cache_books import CacheBooks
 from ollama_proxy.app.meaning import MeaningCache
+from ollama_proxy.app.pressure import Stage as Shedding
 from ollama_proxy.cache.key import Weights, find_key
 from ollama_proxy.cache.memory import MemoryStore
 from ollama_proxy.cache.store import Bounds
@@ -545,6 +546,23 @@ def test_a_lookup_that_takes_time_is_waited_for_once() -> None:
         assert len(scene.attempts) == 1, "nobody waits any more"
 
     asyncio.run(scene_of())
+
+
+def test_it_holds_less_while_memory_is_short() -> None:
+    scene = Scene()
+    for number in range(20):
+        scene.ask(f"Question {number}")
+        scene.answer(TextDelta("x" * 1000))
+    held = asyncio.run(scene.store.measure())
+    scene.cache.look_after()
+    assert asyncio.run(scene.store.measure()) == held
+    scene.stage.dispatcher.pressure = Shedding.NOTHING
+    scene.cache.look_after()
+    left = asyncio.run(scene.store.measure())
+    assert 0 < left.size_bytes <= held.size_bytes / 2
+    for _ in range(10):
+        scene.cache.look_after()
+    assert asyncio.run(scene.store.measure()).entries == 0
 
 
 def test_purging_lets_go() -> None:
