@@ -144,7 +144,7 @@ class Proxy:
         self._embeds = EmbedRoom(config, self._dispatcher, self._roster, self._metrics)
         #: Files, vector stores, and what is found in them.
         self.vectors = build_room(
-            config, self.embedder, lambda: self._steering.supply is Supply.MAINS, self.guard.find_named
+            config, self.embedder, lambda: self._steering.supply is Supply.MAINS, self.guard.find_named, self
         )
         self._pressure = _pressure(config)
         self._dispatcher.hedges = _hedges(config)

@@ -28,7 +28,7 @@ from ollama_proxy.vectors.catalogue import attachments, files, lookup, stores
 from ollama_proxy.vectors.catalogue.database import Catalogue
 from ollama_proxy.vectors.index import Index
 from ollama_proxy.vectors.ingest import Ingest
-from ollama_proxy.vectors.search import Searcher
+from ollama_proxy.vectors.search import Reranker, Searcher
 from ollama_proxy.vectors.shelf import Shelf
 
 
@@ -59,13 +59,15 @@ class VectorLibrary:
         ingest: Ingest,
         now_s: Callable[[], float],
         rules: LibraryRules,
+        reranker: Reranker | None = None,
     ) -> None:
+        """Without a `reranker`, or while that is not there, results are in the order of their ranks."""
         self._catalogue = catalogue
         self._shelf = shelf
         self._ingest = ingest
         self._now_s = now_s
         self.rules = rules
-        self._searcher = Searcher(catalogue, index_of, embedder)
+        self._searcher = Searcher(catalogue, index_of, embedder, reranker)
 
     @property
     def max_file_bytes(self) -> int:

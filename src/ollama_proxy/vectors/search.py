@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
 
 from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
 from ollama_proxy.domain.caller import Caller
@@ -17,17 +21,33 @@ from ollama_proxy.vectors.catalogue.stores import collection_of
 from ollama_proxy.vectors.fusion import fuse
 from ollama_proxy.vectors.index import Index, IndexProblem, Near
 
+_log = logging.getLogger(__name__)
+_NO_RANKER = "none"
 _WAY_IN = "vector store search"
 #: Each ranking is looked at so many times as deep as the answer, and at least so deep.
 _DEEPER = 4
 _LEAST_DEPTH = 40
 
 
+class Reranker(Protocol):
+    """Reads passages and says how well they answer."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it can be asked."""
+
+    async def score(self, query: str, texts: Sequence[str], caller: Caller) -> Sequence[float]:
+        """Of each text, from 0 to 1. Raises `ProxyError`."""
+
+
 class Searcher:
     """Searches, over the catalogue and the indices."""
 
-    def __init__(self, catalogue: Catalogue, index_of: Callable[[Store], Index], embedder: Embedder) -> None:
+    def __init__(
+        self, catalogue: Catalogue, index_of: Callable[[Store], Index], embedder: Embedder, reranker: Reranker | None
+    ) -> None:
         self._catalogue = catalogue
+        self._reranker = reranker
         self._index_of = index_of
         self._embedder = embedder
 
@@ -58,8 +78,27 @@ class Searcher:
                 rankings.append(found)
                 weights.append(query.text)
         scores = _score(rankings, weights, cosines, hybrid=query.text > 0)
-        best = dict([pair for pair in scores.items() if pair[1] >= query.least_score][: query.most])
-        return await self._catalogue.run(lookup.read_hits, store, best) if best else (), made
+        if self._reranker is not None and self._reranker.is_there and query.ranker != _NO_RANKER and scores:
+            hits = await self._rerank(self._reranker, store, query, scores, caller)
+        else:
+            hits = await self._catalogue.run(lookup.read_hits, store, dict([*scores.items()][: query.most]))
+        return [hit for hit in hits if hit.score >= query.least_score], made
+
+    async def _rerank(
+        self, reranker: Reranker, store: Store, query: Query, scores: dict[int, float], caller: Caller
+    ) -> Sequence[Hit]:
+        """The best by a model that reads them; by their ranks where no such model answers."""
+        deep = dict([*scores.items()][: max(_DEEPER * query.most, query.most)])
+        hits = await self._catalogue.run(lookup.read_hits, store, deep)
+        try:
+            told = await reranker.score("\n".join(query.texts), [hit.text for hit in hits], caller)
+        except ProxyError as error:
+            if error.kind is ErrorKind.PERMISSION_DENIED:
+                raise
+            _log.warning("passages are not reranked: %s", error)
+            return hits[: query.most]
+        scored = [msgspec.structs.replace(hit, score=score) for hit, score in zip(hits, told, strict=True)]
+        return sorted(scored, key=lambda hit: -hit.score)[: query.most]
 
     async def _near(self, store: Store, vector: Sequence[float], depth: int, scope: Scope) -> Sequence[Near]:
         try:

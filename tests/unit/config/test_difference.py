@@ -98,6 +98,7 @@ APPLIED = (
     "vectors.ingest",
     "vectors.max_file_mb",
     "vectors.max_mb_per_key",
+    "vectors.rerank_model",
 )
 
 

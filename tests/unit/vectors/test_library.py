@@ -29,7 +29,7 @@ def test_a_text_is_found_by_meaning_and_by_words_once_it_is_completed(tmp_path: 
         shop = Shop(tmp_path)
         store = await shop.library.add_store(ANN, {"name": "notes"})
         await shop.bring(store.id, TEXTS)
-        assert await shop.library.search(ANN, store.id, Query(("bread",))) == ()
+        assert not await shop.library.search(ANN, store.id, Query(("bread",)))
         await shop.work()
         dense = await shop.library.search(ANN, store.id, Query(("river storm",), text=0))
         assert next(hit.name for hit in dense) == "weather.md"
@@ -208,7 +208,7 @@ def test_a_file_that_is_half_written_into_its_index_is_not_found_and_written_aga
         with pytest.raises(RuntimeError):
             await shop.work()
         assert await shop.index.count(store) > 0
-        assert await shop.library.search(ANN, store, Query(("bread river piano",))) == ()
+        assert not await shop.library.search(ANN, store, Query(("bread river piano",)))
         shop.index.put = kept  # type: ignore[method-assign]
         await shop.work()
         assert await shop.index.count(store) == 3

@@ -104,7 +104,7 @@ async def _look_up(retriever: Retriever, call: Call, question: str) -> list[Pass
     most = wishes.retrieve_most or _USUAL
     limits = Annotations(priority=wishes.priority, latency_critical=wishes.latency_critical)
     wish = EmbedWish(_WAY_IN, call.caller, limits)
-    asked = [Search(store, question[-_MOST_QUERY_CHARS:], most) for store in stores]
+    asked = [Search(store, question[-_MOST_QUERY_CHARS:], most, rerank=True) for store in stores]
     found = await asyncio.gather(*(retriever.retrieve(one, wish) for one in asked))
     passages = [passage for one in found for passage in one.passages]
     return sorted(passages, key=lambda passage: -passage.score)[:most]

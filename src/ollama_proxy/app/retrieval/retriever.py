@@ -17,7 +17,8 @@ class LibraryRetriever:
     async def retrieve(self, search: Search, wish: EmbedWish) -> Found:
         if not search.query.strip():
             raise ProxyError(ErrorKind.INVALID_REQUEST, "there is no text to look up")
-        query = Query((search.query,), search.most, search.filters, search.least_score)
+        ranker = "auto" if search.rerank else "none"
+        query = Query((search.query,), search.most, search.filters, search.least_score, ranker)
         hits, made = await self._library.find(wish.caller, search.store, query, wish.annotations)
         passages = tuple(
             Passage(hit.text, hit.score, hit.file, hit.name, hit.start, hit.end, hit.attributes) for hit in hits

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from ollama_proxy.app.retrieval.indices import EMBEDDED, Indices
 from ollama_proxy.app.retrieval.pause import why_to_pause
+from ollama_proxy.app.retrieval.reranker import ServiceReranker
 from ollama_proxy.app.retrieval.retriever import LibraryRetriever
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.library import Chunking
+from ollama_proxy.domain.ports import Service
 from ollama_proxy.domain.vectors import Embedder
 from ollama_proxy.vectors.catalogue.database import Catalogue
 from ollama_proxy.vectors.ingest import Ingest, IngestRules
@@ -30,6 +32,7 @@ class VectorRoom:
         on_mains: Callable[[], bool],
         caller_of: Callable[[str], Caller | None],
         environ: Mapping[str, str],
+        service: Service,
     ) -> None:
         """`caller_of` is the key of a name; files are read at the expense of the key that brought them."""
         self._config = config
@@ -48,7 +51,8 @@ class VectorRoom:
             caller_of,
         )
         self._library = VectorLibrary(
-            self._catalogue, shelf, self._indices.of, embedder, self._ingest, time.time, self._rules()
+            *(self._catalogue, shelf, self._indices.of, embedder, self._ingest, time.time, self._rules()),
+            ServiceReranker(service, lambda: self._config.vectors.rerank_model),
         )
 
     @property
@@ -102,7 +106,11 @@ def find_folder(config: Config, environ: Mapping[str, str]) -> Path:
 
 
 def build_room(
-    config: Config, embedder: Embedder, on_mains: Callable[[], bool], caller_of: Callable[[str], Caller | None]
+    config: Config,
+    embedder: Embedder,
+    on_mains: Callable[[], bool],
+    caller_of: Callable[[str], Caller | None],
+    service: Service,
 ) -> VectorRoom:
     """The room of this process."""
-    return VectorRoom(config, embedder, on_mains, caller_of, os.environ)
+    return VectorRoom(config, embedder, on_mains, caller_of, os.environ, service)

@@ -45,6 +45,13 @@ class VectorStores(Section, frozen=True):
         ),
     ] = ""
     embedding_model: Annotated[str, Meta(description="for new stores; empty takes embeddings.default_model")] = ""
+    rerank_model: Annotated[
+        str,
+        Meta(
+            description="a model of a backend with the capability rerank that puts results in order, unless a request "
+            "says `ranker: none`; empty: results are in the order of their ranks"
+        ),
+    ] = ""
     chunk_tokens: Annotated[int, Meta(ge=16, le=4096, description="of a passage, where a request does not say")] = 256
     chunk_overlap_tokens: Annotated[int, Meta(ge=0, le=2048, description="at most half of it")] = 64
     max_file_mb: Annotated[float, Meta(gt=0, le=4096)] = 64
