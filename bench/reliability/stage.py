@@ -45,3 +45,9 @@ def descriptors(proxy: ProxyProcess) -> int:
 def in_flight(proxy: ProxyProcess) -> float:
     """Attempts that the proxy believes to be running, by its own metrics."""
     return sum(map(float, _IN_FLIGHT.findall(http_get(proxy.url + "/metrics")[1])))
+
+
+def clients(proxy: ProxyProcess) -> int:
+    """Connections of clients to its HTTP port."""
+    found = psutil.Process(proxy.child.pid).net_connections("tcp")
+    return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == proxy.http_port for one in found)

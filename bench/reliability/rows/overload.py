@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import shutil
 import socket
 import subprocess
+import time
 from typing import Any
 
 from bench.reliability.clients import ask, write_request
 from bench.reliability.fake import Fake
 from bench.reliability.loads import run_load, start_load
 from bench.reliability.row import NotRun, Outcome, Row, Setting, judge
-from bench.reliability.stage import over, rss_mb
+from bench.reliability.stage import clients, over, rss_mb
 from tests.support.lab import LabProcess
 from tests.support.proxy import ProxyProcess
 
@@ -103,6 +103,8 @@ _MODES = {
     "slow bodies": ("-B", "-t", "POST"),
     "slow readers": ("-X", "-w", "512", "-y", "1024", "-z", "32", "-n", "5"),
 }
+#: Connections of the good client that may be open at a look.
+_GOOD_AT_ONCE = 20
 _PAGES = {"slow readers": "/openapi.json"}
 
 
@@ -121,42 +123,35 @@ def slow_peers(setting: Setting) -> Outcome:
         run_load(proxy.url, 10, 3, setting.work, *good)
         quiet = run_load(proxy.url, 10, min(seconds, 20), setting.work, *good)
         figures["quiet"], before_mb = quiet, rss_mb(proxy)
-        most_mb = 0.0
+        most_mb, left = 0.0, dict.fromkeys(_MODES, 0)
         for name, flags in _MODES.items():
             command = [
                 *(program, *flags, "-c", str(connections), "-r", "200", "-l", str(seconds), "-i", "5", "-x", "10"),
                 *("-p", "3", "-u", proxy.url + _PAGES.get(name, "/api/generate")),
             ]
             with start_load(proxy.url, 10, seconds, setting.work, *good) as load:
-                done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=setting.work)
-                most_mb = max(most_mb, rss_mb(proxy) - before_mb)
-                figures[name] = load.finish() | {"slow": _read_slow(done.stdout)}
-            setting.say(
-                f"{name}: {figures[name]['answered']} of {figures[name]['sent']} good ones, {figures[name]['slow']}"
-            )
+                with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=setting.work) as slow:
+                    held = 0
+                    while slow.poll() is None:
+                        time.sleep(2.0)
+                        most_mb = max(most_mb, rss_mb(proxy) - before_mb)
+                        # What the proxy holds: a client that hardly reads hears last that it was cut off.
+                        left[name], held = held, clients(proxy)
+                figures[name] = load.finish() | {"held": left[name]}
+            setting.say(f"{name}: {figures[name]['answered']} of {figures[name]['sent']} good ones, {left[name]} held")
     figures["grown_mb"] = round(most_mb, 1)
     served = all(figures[name]["answered"] == figures[name]["sent"] for name in _MODES)
     worst_ms = max(figures[name]["whole_ms"]["p99"] for name in _MODES)
     quiet_ms = quiet["whole_ms"]["p99"]
-    left = {name: figures[name]["slow"].get("connected", 0) for name in _MODES}
     return judge(
         f"{connections} connections, {seconds} s a mode; good client {'all' if served else 'NOT all'} served, p99"
-        f" {worst_ms:.0f} ms (quiet {quiet_ms:.0f}); still open at the end: {left}; memory + {most_mb:.1f} MB",
+        f" {worst_ms:.0f} ms (quiet {quiet_ms:.0f}); still held at the end: {left}; memory + {most_mb:.1f} MB",
         figures,
         served,
         worst_ms <= 2 * quiet_ms,
         most_mb <= 64,
-        not any(left.values()),
+        max(left.values()) <= _GOOD_AT_ONCE,
     )
-
-
-def _read_slow(said: str) -> dict[str, int]:
-    """The last status that slowhttptest printed: initializing, pending, connected, error, closed."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
-    if "No open connections left" in plain:
-        return {"connected": 0}
-    found = re.findall(r"^(initializing|pending|connected|error|closed):\s+(\d+)", plain, re.MULTILINE)
-    return {name: int(count) for name, count in found}
 
 
 def slow_readers(setting: Setting) -> Outcome:

@@ -7,6 +7,7 @@ send buffer, which is right while nothing is added to it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 
@@ -15,6 +16,7 @@ import msgspec
 #: Where `tcpi_bytes_acked` stands in Linux's `struct tcp_info`; older kernels tell less.
 _ACKED_OFFSET = 120
 _ACKED = struct.Struct("=Q")
+_AT_ONCE = struct.pack("ii", 1, 0)
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
 
 
@@ -78,3 +80,14 @@ def count_acknowledged(transport: asyncio.Transport) -> int | None:
             acked: int = _ACKED.unpack_from(info, _ACKED_OFFSET)[0]
             return acked
     return None
+
+
+def forget_unsent(transport: asyncio.Transport) -> None:
+    """Have the system drop what it still holds when the connection is closed, and reset it (RST).
+
+    Else it would go on to send that to a client that reads hardly at all, and the connection would be there for hours.
+    """
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        with contextlib.suppress(OSError):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)

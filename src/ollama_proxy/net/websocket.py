@@ -20,7 +20,7 @@ from websockets.utils import accept_key
 
 from .credentials import choose_subprotocol
 from .http1.exchange import Exchange
-from .uptake import Pace, Uptake
+from .uptake import Pace, Uptake, forget_unsent
 
 _log = logging.getLogger(__name__)
 
@@ -257,6 +257,7 @@ class WebSocket(asyncio.Protocol):
         limits = self._limits
         if self._write_paused:
             if self._uptake.is_too_slow(self.transport, limits.pace, now_s):
+                forget_unsent(self.transport)
                 self.transport.abort()
             return
         self._uptake.caught_up()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 
 import pytest
 
@@ -20,6 +21,8 @@ from tests.support.wire import serve_bytes
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
 
+#: As `tcp_info` has it, where an orderly end would be 8 (CLOSE_WAIT).
+_CLOSED = 7
 GET = b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /p HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -245,9 +248,12 @@ def test_a_client_that_reads_nothing_is_cut_off() -> None:
         server.sweep(now_s)
         server.sweep(now_s + 29)
         assert server.connections
+        raw = writer.get_extra_info("socket")
         server.sweep(now_s + 31)
         await until(lambda: not server.connections)
         assert gone == [True]
+        # By a reset: else the system would go on with what it holds, for as long as the client drips.
+        await until(lambda: raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _CLOSED)
 
     serve(client, handle, HttpLimits(pace=Pace(window_s=30)))
 
@@ -357,3 +363,23 @@ def test_no_more_connections_than_the_limit() -> None:
         assert await read_answers(reader, 1) == [(200, b"GET /good ")]
 
     serve(client, limits=HttpLimits(connections=1))
+
+
+def test_a_large_page_for_many_who_do_not_read_is_there_once() -> None:
+    page = b"x" * 20_000_000
+    held: list[Exchange] = []
+
+    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(GET)
+        await until(lambda: held)
+        before = sys.getrefcount(page)
+        held.pop().respond(200, b"text/plain", page)
+        await asyncio.sleep(0)
+        assert only(server).transport.get_write_buffer_size() > 1_000_000
+        assert sys.getrefcount(page) > before  # what waits is the page itself, and no copy of it
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        [(status, body)] = await read_answers(reader, 1)
+        assert (status, body == page) == (200, True)
+
+    serve(client, held.append)

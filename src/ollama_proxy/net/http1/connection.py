@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, cast
 
 from ollama_proxy.net.peer import find_peer
-from ollama_proxy.net.uptake import Uptake
+from ollama_proxy.net.uptake import Uptake, forget_unsent
 
 from .body_flow import BodyFlow
 from .exchange import Exchange
@@ -264,4 +264,5 @@ class HttpConnection(BodyFlow):
             self._uptake = Uptake()
         if self._uptake.is_too_slow(self.transport, self._server.limits.pace, now_s, growing=not self._write_paused):
             _log.info("a client takes its answer too slowly, and is cut off")
+            forget_unsent(self.transport)
             self.transport.abort()

@@ -7,13 +7,12 @@ once or later, in pieces or whole. Back-pressure and the client's leaving come a
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from ollama_proxy.domain.caller import ANYBODY, Caller
 from ollama_proxy.net.credentials import CALLER
+from ollama_proxy.net.uptake import forget_unsent
 
 from .fields import Header, Headers, read_tokens
 from .head import RequestHead
@@ -27,6 +26,8 @@ __all__ = ["BodySink", "Exchange", "ExchangeOwner", "Header", "Headers", "Upgrad
 
 
 _BODILESS = frozenset((204, 304))
+#: Larger bodies are not copied behind their head: the same page may wait for many clients.
+_COPIED_BYTES = 64 * 1024
 
 
 class UpgradeNotAsked(RuntimeError):
@@ -192,9 +193,13 @@ class Exchange:
             for header in headers:
                 lines += b"%b: %b\r\n" % header
             begin = head_begins.get((200, content_type)) or head_begin(200, content_type)
+            with_body = body if len(body) <= _COPIED_BYTES else b""
             self._owner.transport.write(
-                b"%b%b%b%bContent-Length: %d\r\n\r\n%b" % (begin, lines, self.fixed_lines, date_line(), len(body), body)
+                b"%b%b%b%bContent-Length: %d\r\n\r\n%b"
+                % (begin, lines, self.fixed_lines, date_line(), len(body), with_body)
             )
+            if with_body is not body:
+                self._owner.transport.write(body)
             self.on_disconnect = self.on_pause = self.on_resume = None
             self._owner.exchange_ended(self)
             return
@@ -302,9 +307,7 @@ class Exchange:
 
     def reset(self) -> None:
         """Break the connection with an RST, whatever has been sent: what a crashed peer looks like."""
-        raw = self._owner.transport.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        forget_unsent(self._owner.transport)
         self.abort()
 
     def take_over(self, headers: Iterable[Header] = (), guest: Guest | None = None) -> tuple[asyncio.Transport, bytes]:
