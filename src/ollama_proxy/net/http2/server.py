@@ -8,7 +8,7 @@ from typing import cast
 import msgspec
 
 from ollama_proxy.net.peer import find_peer
-from ollama_proxy.net.uptake import Pace
+from ollama_proxy.net.uptake import Pace, forget_unsent
 
 from .connection import Connection, OpenStream
 from .limits import Http2Limits
@@ -105,6 +105,7 @@ class Http2Protocol(asyncio.Protocol):
         if self._closed_s is None:
             self.core.liveness.sweep(now_s)
         elif now_s - self._closed_s > self._server.limits.stall_s:
+            forget_unsent(self.transport)
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
