@@ -49,15 +49,6 @@ class Row:
     short_of: str = field(default="")
 
 
-def not_built(id_: str, check: str, target: str, reason: str) -> Row:
-    """A row that has its place, and nobody has built it."""
-
-    def run(setting: Setting) -> Outcome:
-        raise NotRun(reason)
-
-    return Row(id_, check, target, "-", run)
-
-
 def judge(found: str, figures: dict[str, Any], *conditions: bool) -> Outcome:
     """Holds when every condition does."""
     return Outcome(all(conditions), found, figures)
