@@ -28,12 +28,16 @@ PLACES = re.compile(r"file-[0-9a-f]+:\d+-\d+(,file-[0-9a-f]+:\d+-\d+)*")
 @pytest.fixture(scope="module")
 def proxy(lab: LabProcess, work: Path) -> Iterator[ProxyProcess]:
     with ProxyProcess(work, endpoints=lab.endpoints, changes={"vectors": {"embedding_model": MODEL}}) as process:
-        client = openai.OpenAI(base_url=process.url + "/v1", api_key="none")
-        store = client.vector_stores.create(name="notes").id
-        for name, text in (("river.txt", "The river rose in spring. " * 9), ("piano.txt", "A piano in a room.")):
-            file = client.files.create(file=(name, text.encode()), purpose="assistants")
-            client.vector_stores.files.create_and_poll(file.id, vector_store_id=store, poll_interval_ms=50)
+        with openai.OpenAI(base_url=process.url + "/v1", api_key="none") as client:
+            fill(client)
         yield process
+
+
+def fill(client: openai.OpenAI) -> None:
+    store = client.vector_stores.create(name="notes").id
+    for name, text in (("river.txt", "The river rose in spring. " * 9), ("piano.txt", "A piano in a room.")):
+        file = client.files.create(file=(name, text.encode()), purpose="assistants")
+        client.vector_stores.files.create_and_poll(file.id, vector_store_id=store, poll_interval_ms=50)
 
 
 def post(proxy: ProxyProcess, path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, str, str]:
@@ -77,14 +81,16 @@ def test_passages_are_read_by_the_model_and_named_in_the_metadata(proxy: ProxyPr
 
 
 def test_streams_and_bodies_take_it_too(proxy: ProxyProcess) -> None:
-    client = openai.OpenAI(base_url=proxy.url + "/v1", api_key="none")
-    with client.chat.completions.with_streaming_response.create(
-        model=CHAT,
-        messages=USER,  # type: ignore[arg-type]
-        stream=True,
-        max_tokens=8,
-        extra_body={"routing": {"retrieve": "notes"}},
-    ) as answer:
+    with (
+        openai.OpenAI(base_url=proxy.url + "/v1", api_key="none") as client,
+        client.chat.completions.with_streaming_response.create(
+            model=CHAT,
+            messages=USER,  # type: ignore[arg-type]
+            stream=True,
+            max_tokens=8,
+            extra_body={"routing": {"retrieve": "notes"}},
+        ) as answer,
+    ):
         assert len(answer.headers["x-retrieved"].split(",")) > 1
         assert "data: [DONE]" in list(answer.iter_lines())
 

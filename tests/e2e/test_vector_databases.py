@@ -37,8 +37,13 @@ def proxy(lab: LabProcess, work: Path, postgres: RealPostgres) -> Iterator[Proxy
         yield process
 
 
-def test_the_client_works_unchanged(proxy: ProxyProcess) -> None:
-    client = openai.OpenAI(base_url=proxy.url + "/v1", api_key="none", max_retries=0)
+@pytest.fixture
+def client(proxy: ProxyProcess) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=proxy.url + "/v1", api_key="none", max_retries=0) as opened:
+        yield opened
+
+
+def test_the_client_works_unchanged(client: openai.OpenAI) -> None:
     store = client.vector_stores.create(name="notes")
     assert store.to_dict()["backend"] == "pg"
     texts = {
@@ -68,12 +73,11 @@ def test_the_client_works_unchanged(proxy: ProxyProcess) -> None:
     assert client.vector_stores.delete(store.id).deleted
 
 
-def test_it_is_listed_with_its_type_and_asked_for_no_answer(proxy: ProxyProcess) -> None:
+def test_it_is_listed_with_its_type_and_asked_for_no_answer(proxy: ProxyProcess, client: openai.OpenAI) -> None:
     with urllib.request.urlopen(proxy.url + "/compute/v1/backends?typeFilter=vectordb", timeout=10) as answer:
         [listed] = json.load(answer)["backends"]
     assert (listed["id"], listed["type"]) == ("pg", "vectordb")
     assert "pg: healthy" in proxy.health()
-    client = openai.OpenAI(base_url=proxy.url + "/v1", api_key="none", max_retries=0)
     answer = client.chat.completions.with_raw_response.create(
         model="qwen2.5:0.5b", messages=[{"role": "user", "content": "hi"}], max_tokens=4
     )

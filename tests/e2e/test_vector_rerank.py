@@ -39,8 +39,11 @@ def client(lab: LabProcess, work: Path, httpserver: HTTPServer) -> Iterator[open
     ]
     vectors = {"embedding_model": MODEL, "rerank_model": "ranker"}
     changes = {"backends": backends, "routing": {"default_backend": ""}, "vectors": vectors}
-    with ProxyProcess(work, endpoints=lab.endpoints, changes=changes) as proxy:
-        yield openai.OpenAI(base_url=proxy.url + "/v1", api_key="none", max_retries=0)
+    with (
+        ProxyProcess(work, endpoints=lab.endpoints, changes=changes) as proxy,
+        openai.OpenAI(base_url=proxy.url + "/v1", api_key="none", max_retries=0) as opened,
+    ):
+        yield opened
 
 
 def test_a_model_puts_results_in_order_unless_it_is_away(client: openai.OpenAI, httpserver: HTTPServer) -> None:

@@ -72,6 +72,7 @@ def test_nothing_is_lost_and_nothing_doubled(lab: LabProcess, work: Path, tmp_pa
             assert texts
             assert len(texts) == len(set(texts))
     finally:
+        client.close()
         assert proxy.stop() == 0
     assert asyncio.run(count(tmp_path / "vectors" / "vectors.sqlite", store)) == passages
 

@@ -33,8 +33,9 @@ def proxy(lab: LabProcess, work: Path) -> Iterator[ProxyProcess]:
 
 
 @pytest.fixture(scope="module")
-def client(proxy: ProxyProcess) -> openai.OpenAI:
-    return openai.OpenAI(base_url=proxy.url + "/v1", api_key="none", max_retries=0)
+def client(proxy: ProxyProcess) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=proxy.url + "/v1", api_key="none", max_retries=0) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +149,10 @@ def test_bad_searches_are_told_where_they_are_wrong(
 
 def test_a_file_that_is_too_large_is_not_taken(work: Path, lab: LabProcess) -> None:
     with ProxyProcess(work, endpoints=lab.endpoints, changes={"vectors": {"max_file_mb": 0.01}}) as small:
-        client = openai.OpenAI(base_url=small.url + "/v1", api_key="none", max_retries=0)
-        with pytest.raises(openai.APIStatusError) as caught:
+        with (
+            openai.OpenAI(base_url=small.url + "/v1", api_key="none", max_retries=0) as client,
+            pytest.raises(openai.APIStatusError) as caught,
+        ):
             client.files.create(file=("big.txt", b"x" * 200_000), purpose="assistants")
         assert caught.value.status_code == 413
         assert "10000 bytes are allowed" in caught.value.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class Shelf:
                 os.fsync(file.fileno())
             half.rename(path)
         except OSError as error:
-            half.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                half.unlink()
             raise disk_error(error) from None
 
     async def get(self, ident: str) -> bytes:
