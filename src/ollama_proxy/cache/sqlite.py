@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import secrets
@@ -38,8 +37,9 @@ _TABLES = (
     "CREATE INDEX answers_by_time ON answers (made_unix_s)",
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value)",
 )
-_FIND = "SELECT data, size_bytes, worth_j, times FROM answers WHERE key = ? AND made_unix_s > ?"
-_TOUCH = "UPDATE answers SET times = ?, rank = ? WHERE key = ?"
+_FIND = "SELECT data FROM answers WHERE key = ? AND made_unix_s > ?"
+#: By the formula of `store.rank`.
+_TOUCH = """UPDATE answers SET times = times + ?1, rank = ?2 + worth_j * (times + ?1) / size_bytes WHERE key = ?3"""
 _FORGET = "DELETE FROM answers WHERE key = ?"
 _KEEP = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)"
 _FORGET_OLD = "DELETE FROM answers WHERE made_unix_s <= ?"
@@ -62,6 +62,8 @@ class SqliteStore:
         self._waiting = 0
         self._room = threading.Semaphore(_MOST_KEEPING)
         self._floor = 0.0
+        #: How often answers were found that this is not written down of yet.
+        self._found: dict[bytes, int] = {}
         self._evicted = 0
         self._problem = ""
 
@@ -143,11 +145,13 @@ class SqliteStore:
         row = file.execute(_FIND, (key, self._oldest())).fetchone()
         if row is None:
             return None
-        data, size_bytes, worth_j, times = row
-        # A full disk is no reason not to give what is there.
-        with contextlib.suppress(sqlite3.Error):
-            file.execute(_TOUCH, (times + 1, rank(worth_j, size_bytes, times + 1, self._floor), key))
-        return bytes(data)
+        self._found[key] = self._found.get(key, 0) + 1
+        return bytes(row[0])
+
+    def _touch(self, file: sqlite3.Connection) -> None:
+        """Write down what was found since the last time, so that it goes later."""
+        found, self._found = self._found, {}
+        file.executemany(_TOUCH, [(times, self._floor, key) for key, times in found.items()])
 
     def _keep(self, item: Item) -> None:
         file, size_bytes = self._use(), item.size_bytes
@@ -155,6 +159,7 @@ class SqliteStore:
         file.execute("BEGIN IMMEDIATE")
         try:
             file.execute(_FORGET_OLD, (self._oldest(),))
+            self._touch(file)
             file.execute(_FORGET, (item.key,))
             file.execute(_KEEP, (*row, rank(item.worth_j, size_bytes, 1, self._floor)))
             self._make_room(file)
@@ -181,6 +186,7 @@ class SqliteStore:
     def _measure(self) -> Holdings:
         file = self._use()
         file.execute(_FORGET_OLD, (self._oldest(),))
+        self._touch(file)
         self._problem = ""
         [[entries, size_bytes]] = file.execute("SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM answers").fetchall()
         return Holdings(entries, size_bytes, self._evicted)
