@@ -9,7 +9,7 @@ import pytest
 from bench.reliability.__main__ import run_row
 from bench.reliability.page import render_page
 from bench.reliability.report import Report
-from bench.reliability.row import NotRun, Outcome, Row, Setting, not_built
+from bench.reliability.row import NotRun, Outcome, Row, Setting
 from bench.reliability.rows import ROWS
 from bench.reliability.tested import ProvenByTests
 
@@ -53,12 +53,15 @@ def test_a_report_is_added_to(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_a_row_that_nobody_ran_or_built_says_so() -> None:
-    built = not_built("X2", "much", "all", "nobody has built it")
-    result = run_row(built, 1, quick=False)
-    page = render_page([row(Outcome(True, "")), built], Report({}, {"X2": result}))
+def test_a_row_that_nobody_ran_or_that_could_not_be_says_so() -> None:
+    def miss_its_tool(setting: Setting) -> Outcome:
+        raise NotRun("a tool is not here")
+
+    other = Row("X2", "much", "all", "-", miss_its_tool)
+    result = run_row(other, 1, quick=False)
+    page = render_page([row(Outcome(True, "")), other], Report({}, {"X2": result}))
     assert "X1** check|this: never run here" in page
-    assert "X2** much: nobody has built it" in page
+    assert "X2** much: a tool is not here" in page
 
 
 def test_rows_have_ids_of_their_own_in_order() -> None:
