@@ -11,7 +11,6 @@ from ollama_proxy.app.cache_books import CacheBooks
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.registry import STORES, load_kind
 from ollama_proxy.cache.memory import MemoryStore
-from ollama_proxy.cache.sqlite import SqliteStore
 from ollama_proxy.cache.store import Bounds, Store
 from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.domain.vectors import Embedder
@@ -25,7 +24,9 @@ def build_memory(cache: Cache, environ: Mapping[str, str]) -> Store:
 
 
 def build_sqlite(cache: Cache, environ: Mapping[str, str]) -> Store:
-    """In a file, by default among the user's state."""
+    """In a file, by default among the user's state. Who keeps answers elsewhere does without the module."""
+    from ollama_proxy.cache.sqlite import SqliteStore  # noqa: PLC0415  # as above
+
     return SqliteStore(Path(cache.path) if cache.path else _default_path(environ), _bounds(cache))
 
 
