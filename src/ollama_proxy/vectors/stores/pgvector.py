@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +19,8 @@ _MOST_INDEXED = 2000
 _SEARCH_WIDTH = 200
 _MOST_CONNECTIONS = 4
 _CONNECT_S = 5
+#: Searches with filters look on behind the first candidates from this version on.
+_OLDEST = (0, 8)
 
 
 class Database(Protocol):
@@ -121,6 +124,8 @@ class PgvectorIndex:
             [[server, extension]] = await rows.fetchall()
             if extension is None:
                 raise IndexProblem(f"Postgres {server} at {self._where} has no pgvector; install it there")
+            if tuple(map(int, re.findall(r"\d+", extension)[:2])) < _OLDEST:
+                raise IndexProblem(f"pgvector {extension} at {self._where} is too old: 0.8 or newer is needed")
             return f"Postgres {server}, pgvector {extension}"
 
     async def close(self) -> None:
