@@ -27,10 +27,11 @@ from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Backend, QueuePlace
 from ollama_proxy.energy.budget import HourlyBudget
-from ollama_proxy.fleet.admission import Admission, Bounds, name_class
+from ollama_proxy.fleet.admission import Admission, Bounds
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.fleet.waiting import name_class
 from ollama_proxy.lifecycle.hedge_budget import HedgeBudget
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, State
 from ollama_proxy.lifecycle.retry_budget import RetryBudget

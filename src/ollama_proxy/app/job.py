@@ -25,7 +25,8 @@ from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.decision import Decision, Refusal, RefusalKind
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Attempt
-from ollama_proxy.fleet.admission import Full, Waiting
+from ollama_proxy.fleet.admission import Full
+from ollama_proxy.fleet.waiting import Waiting
 from ollama_proxy.lifecycle.life import Life, State
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.decisions import Taken

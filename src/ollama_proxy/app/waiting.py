@@ -8,7 +8,8 @@ from ollama_proxy.app.continuing import Cut, tell_obstacle
 from ollama_proxy.app.reuse import Reuse
 from ollama_proxy.domain.decision import Decision, RoutingRequest
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.fleet.admission import Admission, Waiting
+from ollama_proxy.fleet.admission import Admission
+from ollama_proxy.fleet.waiting import Waiting
 from ollama_proxy.routing.record import Inputs
 
 if TYPE_CHECKING:

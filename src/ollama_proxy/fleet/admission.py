@@ -13,24 +13,22 @@ callers (start-time fair queueing: a caller's requests are tagged with the work 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import inf
-from typing import Any
 
 import msgspec
 
 from ollama_proxy.domain.annotations import Priority
-from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, RoutingRequest
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.fleet.outlook import Outlook, Planned, plan_of
 from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.fleet.waiting import NEVER, Kind, Waiting, kind_of
 from ollama_proxy.routing.deadline import HOPELESS
 from ollama_proxy.routing.decide import decide, price_of_seconds
 from ollama_proxy.routing.power_set import Want
-from ollama_proxy.routing.record import Inputs, tell_given_up
+from ollama_proxy.routing.record import tell_given_up
 
-AGEING_S = 60.0
 #: So many of those that were planned before are decided anew at a time. Behind them only those are for whom something
 #: has come free: kinds of request of which nobody before them goes on waiting.
 _MOST_ANEW = 8
@@ -38,76 +36,6 @@ _RECKONED_S = 0.1
 
 Verdict = Decision | Refusal
 Judge = Callable[[RoutingRequest, FleetView, Policy, frozenset[str]], Verdict]
-
-
-class Waiting:
-    """One request in the queue; `owner` is whoever wants to know."""
-
-    __slots__ = (
-        "arrived_s",
-        "caller",
-        "due_s",
-        "find_held",
-        "given",
-        "given_up",
-        "owner",
-        "planned",
-        "rank",
-        "request",
-        "size_bytes",
-        "substitute",
-        "tag",
-        "tried",
-        "wait_s",
-    )
-
-    def __init__(
-        self, owner: Any, request: RoutingRequest, arrived_s: float, caller: str, tried: frozenset[str]
-    ) -> None:
-        self.owner = owner
-        self.request = request
-        self.arrived_s = arrived_s
-        self.caller = caller
-        self.tried = tried
-        wishes = request.annotations
-        self.rank = max(wishes.priority, Priority.CRITICAL) if wishes.latency_critical else wishes.priority
-        self.due_s = arrived_s + wishes.max_latency_ms / 1000 if wishes.max_latency_ms else _NEVER
-        self.tag = 0.0
-        #: How long it is expected to wait from the last plan on; None before it was planned.
-        self.wait_s: float | None = None
-        #: Where it would go then; None as well.
-        self.planned: Planned | None = None
-        #: What the last plan decided on.
-        self.given: Inputs | None = None
-        #: Of its body, which is kept meanwhile.
-        self.size_bytes = 0
-        #: What it has given up already to find anybody at all, and whether that is the very model.
-        self.given_up, self.substitute = "", False
-        #: What backends hold of its prompt now, in tokens, where that is worth a look.
-        self.find_held: Callable[[], Mapping[str, float]] | None = None
-
-    def describe(self, now_s: float) -> RoutingRequest:
-        """The request as it is now."""
-        request = self.request
-        if request.annotations.max_latency_ms:
-            request = msgspec.structs.replace(request, spent_s=now_s - self.arrived_s)
-        if self.find_held is not None:
-            request = msgspec.structs.replace(request, held=self.find_held())
-        return request
-
-    def order(self, now_s: float) -> tuple[int, float, float, float]:
-        """Whoever has the least is first."""
-        rank = self.rank + int((now_s - self.arrived_s) / AGEING_S)
-        return -rank, self.due_s, self.tag, self.arrived_s
-
-
-def name_class(rank: int) -> str:
-    """The class of a request as annotations spell it; what is latency_critical has at least `critical`."""
-    return Priority(rank).name.lower().replace("_", "-")
-
-
-_NEVER = float("inf")
-_Kind = tuple[str, frozenset[Need], str, float, tuple[bool, bool, bool], frozenset[str], frozenset[str] | None]
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -242,11 +170,11 @@ class Admission:
         outlook = Outlook(self._fleet, now_s)
         place_of = {one.spec.id: place for place, one in enumerate(view.backends)}
         found: list[tuple[Waiting, Verdict]] = []
-        stuck: set[_Kind] = set()
+        stuck: set[Kind] = set()
         anew = 0
         for waiting in self.line(now_s):
             planned = waiting.planned
-            if planned is not None and anew >= _MOST_ANEW and not (outlook.has_room and _kind_of(waiting) not in stuck):
+            if planned is not None and anew >= _MOST_ANEW and not (outlook.has_room and kind_of(waiting) not in stuck):
                 place = place_of.get(planned.backend)
                 if place is not None and view.backends[place].health.serves:
                     waiting.wait_s = outlook.wait_at(place)
@@ -269,7 +197,7 @@ class Admission:
                 if policy.power_set is not None:
                     view = _count_one_more(view, place)
                 continue
-            stuck.add(_kind_of(waiting))
+            stuck.add(kind_of(waiting))
             if policy.power_set is not None:
                 waiting.planned = msgspec.structs.replace(planned, want=_want_of(verdict))
                 self._want(waiting.planned)
@@ -284,7 +212,7 @@ class Admission:
             return verdict
         waiting.wait_s = verdict.wait_s
         if _is_lost(verdict):
-            waiting.due_s = _NEVER
+            waiting.due_s = NEVER
         return tell_given_up(verdict, waiting.given) if waiting.given_up else verdict
 
     def _want(self, planned: Planned) -> None:
@@ -305,14 +233,6 @@ class Admission:
                 other.tag = max(other.tag, tag)
         if len(self._tags) > 4096:
             self._tags = {name: tag for name, tag in self._tags.items() if tag > self._virtual}
-
-
-def _kind_of(waiting: Waiting) -> _Kind:
-    """What mostly decides for which backends a request waits."""
-    request = waiting.request
-    wishes = request.annotations
-    hurry = wishes.latency_critical, wishes.prefer_power_efficiency, bool(wishes.max_latency_ms)
-    return request.model, request.needs, wishes.target, wishes.max_power_watts, hurry, waiting.tried, request.allowed
 
 
 def _is_lost(decision: Decision) -> bool:

@@ -16,9 +16,10 @@ from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.lengths import BINS, Lengths
 from ollama_proxy.domain.ports import ProbeReport
-from ollama_proxy.fleet.admission import AGEING_S, Admission, Bounds, Full, Waiting
+from ollama_proxy.fleet.admission import Admission, Bounds, Full
 from ollama_proxy.fleet.running import Running, predict_running
 from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.fleet.waiting import AGEING_S, Waiting
 from ollama_proxy.routing.decide import decide
 
 MODEL = "m:1b"

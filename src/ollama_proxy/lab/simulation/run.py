@@ -20,11 +20,12 @@ from ollama_proxy.domain.device import BackendSpec, FleetView, ModelFacts
 from ollama_proxy.domain.lengths import BINS, Lengths, bin_of
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeReport
-from ollama_proxy.fleet.admission import Admission, Waiting
+from ollama_proxy.fleet.admission import Admission
 from ollama_proxy.fleet.lengths import LengthBook
 from ollama_proxy.fleet.rates import Observation
 from ollama_proxy.fleet.running import Running, predict_running
 from ollama_proxy.fleet.state import Fleet
+from ollama_proxy.fleet.waiting import Waiting
 from ollama_proxy.lab.simulation.device_model import DeviceModel, HostModel
 from ollama_proxy.lab.simulation.devices import DEFAULT_DEVICES, DEFAULT_HOST
 from ollama_proxy.lab.simulation.events import Ended, FirstToken
