@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _WAY_IN = "vector store ingest"
 _PUBLISHED_AT_ONCE = 1000
 _PAUSE_S = 5.0
+#: How often it is looked what is over.
+_IDLE_S = 60.0
 _RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 #: Faults of the request itself: asking again changes nothing.
 _FINAL = frozenset(
@@ -94,7 +96,7 @@ class Ingest:
             try:
                 worked = await self.step()
                 self._failures, self.waits_for = 0, self.waits_for if not worked else ""
-                wait_s = 0.0 if worked else (_PAUSE_S if self.waits_for else None)
+                wait_s = 0.0 if worked else (_PAUSE_S if self.waits_for else _IDLE_S)
             except (ProxyError, IndexProblem) as error:
                 wait_s = _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
                 self._failures += 1
@@ -103,7 +105,7 @@ class Ingest:
             if wait_s != 0:
                 await self._wait(wait_s)
 
-    async def _wait(self, wait_s: float | None) -> None:
+    async def _wait(self, wait_s: float) -> None:
         try:
             async with asyncio.timeout(wait_s):
                 await self._news.wait()

@@ -324,3 +324,23 @@ def test_pages_of_a_list_follow_each_other(tmp_path: Path) -> None:
         await shop.close()
 
     run(ask())
+
+
+def test_words_that_are_everywhere_do_not_hold_up_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ollama_proxy.vectors.catalogue.lookup._LARGE", 20)
+
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = (await shop.library.add_store(ANN, {})).id
+        await shop.bring(store, {f"{n}.txt": f"the bread of day {n}" for n in range(30)})
+        await shop.work()
+
+        async def names(text: str) -> list[str]:
+            query = Query((text,), dense=0, most=50)
+            return [hit.name for hit in await shop.library.search(ANN, store, query)]
+
+        assert await names("the bread of 17") == ["17.txt"]
+        assert len(await names("the bread")) == 30
+        await shop.close()
+
+    run(ask())

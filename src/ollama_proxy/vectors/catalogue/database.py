@@ -26,6 +26,7 @@ _TABLES = (
         dimensions INTEGER NOT NULL DEFAULT 0, leaving INTEGER NOT NULL DEFAULT 0
     )""",
     """CREATE TABLE batches (id TEXT PRIMARY KEY, store INTEGER NOT NULL, created_s INTEGER NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX files_by_end ON files (expires_s) WHERE expires_s IS NOT NULL",
     # `stage`: waiting, publishing, completed, failed, cancelled, leaving.
     """CREATE TABLE attached (
         n INTEGER PRIMARY KEY AUTOINCREMENT, store INTEGER NOT NULL, file TEXT NOT NULL, batch TEXT,
@@ -36,6 +37,7 @@ _TABLES = (
     )""",
     "CREATE INDEX attached_by_stage ON attached (stage) WHERE stage IN ('waiting', 'publishing', 'leaving')",
     "CREATE INDEX attached_by_file ON attached (file)",
+    "CREATE INDEX attached_open ON attached (store) WHERE stage <> 'completed'",
     "CREATE INDEX attached_by_batch ON attached (batch) WHERE batch IS NOT NULL",
     """CREATE TABLE passages (
         id INTEGER PRIMARY KEY AUTOINCREMENT, attached INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,

@@ -11,11 +11,13 @@ import msgspec
 
 from ollama_proxy.domain.library import Hit, Store
 from ollama_proxy.vectors.catalogue.database import fetch
-from ollama_proxy.vectors.catalogue.stores import texts_of
+from ollama_proxy.vectors.catalogue.stores import texts_of, words_of
 from ollama_proxy.vectors.filters import read_filter
 
 _WORD = re.compile(r"\w+")
 _MOST_WORDS = 64
+#: From so many passages on words are left out that stand in more than this share of them.
+_LARGE, _COMMON = 5000, 0.05
 _DONE = "attached.stage = 'completed'"
 
 
@@ -30,7 +32,7 @@ def find_scope(connection: sqlite3.Connection, store: Store, filters: Mapping[st
     """Files of a store that may be found: completed, and fit. Raises `ProxyError` for a filter that cannot be read."""
     if filters is None:
         # The index may hold some of these, and nearly always there is none: cheaper than naming all others.
-        rows = fetch(connection, f"SELECT n FROM attached WHERE store = ? AND NOT {_DONE}", store.n)
+        rows = fetch(connection, "SELECT n FROM attached WHERE store = ? AND stage <> 'completed'", store.n)
         return Scope(None, [row[0] for row in rows])
     condition, values = read_filter(filters, "attached.attributes")
     rows = fetch(connection, f"SELECT n FROM attached WHERE store = ? AND {_DONE} AND {condition}", store.n, *values)
@@ -42,6 +44,7 @@ def find_by_words(
 ) -> list[int]:
     """Passages with words of the query, by BM25, the best first."""
     words = list(dict.fromkeys(word.lower() for word in _WORD.findall(query)))[:_MOST_WORDS]
+    words = _drop_common(connection, store, words)
     if not words:
         return []
     condition, values = read_filter(filters, "attached.attributes") if filters is not None else ("1", [])
@@ -55,6 +58,18 @@ def find_by_words(
         *(" OR ".join(f'"{word}"' for word in words), *values, most),
     )
     return [row[0] for row in rows]
+
+
+def _drop_common(connection: sqlite3.Connection, store: Store, words: list[str]) -> list[str]:
+    """The words that tell passages apart: of a large store, those in many passages say little and take long."""
+    [[total]] = fetch(connection, "SELECT COALESCE(SUM(passages), 0) FROM attached WHERE store = ?", store.n)
+    if total < _LARGE:
+        return words
+    marks = ", ".join("?" * len(words))
+    sql = f"SELECT term, doc FROM {words_of(store.n)} WHERE term IN ({marks})"
+    common = {term for term, count in fetch(connection, sql, *words) if count > total * _COMMON}
+    # Others are written in another form than they are kept in, or are rare.
+    return [word for word in words if word not in common] or words
 
 
 def read_hits(connection: sqlite3.Connection, store: Store, scores: Mapping[int, float]) -> list[Hit]:

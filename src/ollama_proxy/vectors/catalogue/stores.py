@@ -36,6 +36,11 @@ def texts_of(store_n: int) -> str:
     return f"texts_{store_n}"
 
 
+def words_of(store_n: int) -> str:
+    """The table of the words in a store's texts."""
+    return f"words_{store_n}"
+
+
 def add_store(connection: sqlite3.Connection, store: Store) -> Store:
     """One more, with a table for its texts; its `n` is given here."""
     names = [name for name in _OWN if name != "n"]
@@ -46,6 +51,7 @@ def add_store(connection: sqlite3.Connection, store: Store) -> Store:
     cursor = connection.execute(f"INSERT INTO stores ({', '.join(names)}) VALUES ({marks})", values)
     n = int(cursor.lastrowid or 0)
     connection.execute(f"CREATE VIRTUAL TABLE {texts_of(n)} USING fts5(text, tokenize='porter unicode61')")
+    connection.execute(f"CREATE VIRTUAL TABLE {words_of(n)} USING fts5vocab({texts_of(n)}, 'row')")
     return msgspec.structs.replace(store, n=n)
 
 
@@ -138,4 +144,5 @@ def forget_store(connection: sqlite3.Connection, n: int) -> None:
     connection.execute("DELETE FROM attached WHERE store = ?", (n,))
     connection.execute("DELETE FROM batches WHERE store = ?", (n,))
     connection.execute("DELETE FROM stores WHERE n = ?", (n,))
+    connection.execute(f"DROP TABLE IF EXISTS {words_of(n)}")
     connection.execute(f"DROP TABLE IF EXISTS {texts_of(n)}")
