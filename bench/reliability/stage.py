@@ -47,7 +47,12 @@ def in_flight(proxy: ProxyProcess) -> float:
     return sum(map(float, _IN_FLIGHT.findall(http_get(proxy.url + "/metrics")[1])))
 
 
-def clients(proxy: ProxyProcess) -> int:
-    """Connections of clients to its HTTP port."""
+def count_held(proxy: ProxyProcess, client: int) -> int:
+    """Connections to its HTTP port that it holds for a client, by that one's process id."""
+    try:
+        ports = {one.laddr.port for one in psutil.Process(client).net_connections("tcp")}
+    except psutil.NoSuchProcess:
+        return 0
     found = psutil.Process(proxy.child.pid).net_connections("tcp")
-    return sum(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == proxy.http_port for one in found)
+    held = [one for one in found if one.status == psutil.CONN_ESTABLISHED and one.laddr.port == proxy.http_port]
+    return sum(one.raddr.port in ports for one in held)
