@@ -99,6 +99,8 @@ class Plant:
                 next_s = min(next_s, start_s + upcoming[0].at_s)
             if self._ends:
                 next_s = min(next_s, self._ends[0][0])
+            # What runs here says nothing until its end, and this is not about who is silent for too long.
+            stage.dispatcher.forgive(next_s - stage.now_s)
             stage.now_s = next_s
             while self._ends and self._ends[0][0] <= next_s:
                 _, _, name, place = heapq.heappop(self._ends)
