@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 from openai.types.vector_stores import VectorStoreFile
+from pytest_httpserver import HTTPServer
 
 from tests.support.lab import LabProcess
 from tests.support.proxy import ProxyProcess
@@ -216,3 +217,27 @@ def test_a_search_in_a_store_that_is_not_there_is_refused(client: openai.OpenAI)
         client.responses.create(model=CHAT, input=QUESTION, tools=[_tool("vs_none")])
     with pytest.raises(openai.BadRequestError, match="vector_store_ids"):
         client.responses.create(model=CHAT, input=QUESTION, tools=[{"type": "file_search"}])  # type: ignore[list-item, typeddict-item]
+
+
+def test_a_store_that_is_not_here_may_be_with_a_server_of_this_api(
+    work: Path, lab: LabProcess, httpserver: HTTPServer
+) -> None:
+    whole = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "status": "completed",
+        "model": "cloud",
+        "output": [],
+    }
+    httpserver.expect_request("/v1/models").respond_with_json({"data": [{"id": "cloud", "object": "model"}]})
+    httpserver.expect_request("/v1/responses").respond_with_json(whole)
+    cloud = {"id": "cloud", "type": "openai", "endpoint": httpserver.url_for(""), "apis": ["responses"]}
+    changes = {"backends": [cloud], "routing": {"default_backend": ""}}
+    with (
+        ProxyProcess(work, endpoints=lab.endpoints, changes=changes) as proxy,
+        openai.OpenAI(base_url=proxy.url + "/v1", api_key="none", max_retries=0) as client,
+    ):
+        assert client.responses.create(model="cloud", input=QUESTION, tools=[_tool("vs_theirs")]).id == "resp_1"
+    [(sent, _)] = [one for one in httpserver.log if one[0].path == "/v1/responses"]
+    assert sent.get_json()["tools"][0]["vector_store_ids"] == ["vs_theirs"]

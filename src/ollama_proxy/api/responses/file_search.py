@@ -18,7 +18,7 @@ from ollama_proxy.api.responses.errors import BadRequest
 from ollama_proxy.api.responses.items import read_content, read_item
 from ollama_proxy.api.responses.requests import Asked
 from ollama_proxy.domain.caller import Caller
-from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.library import Hit, Library, Query
 from ollama_proxy.net.http_request import decode_body
 
@@ -95,7 +95,7 @@ def wants_search(asked: Asked) -> bool:
 async def search_files(asked: Asked, library: Library | None, caller: Caller) -> tuple[Asked, Searched]:
     """The request as a model gets it, and what was found. Raises `ProxyError`."""
     if library is None:
-        raise BadRequest("file_search: vector stores are switched off here (vectors.enabled)", param="tools")
+        raise ProxyError(ErrorKind.NOT_FOUND, "file_search: vector stores are switched off here (vectors.enabled)")
     given = [tool for tool in asked.facts.tools if isinstance(tool, dict) and tool.get("type") == KIND]
     tools = [_read_tool(tool) for tool in given]
     items = asked.items()

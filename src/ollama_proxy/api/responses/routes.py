@@ -14,7 +14,7 @@ from ollama_proxy.api.responses.listing import list_items
 from ollama_proxy.api.responses.requests import Asked, make_call, read_asked
 from ollama_proxy.api.responses.store import ResponseStore, StoredResponse, StoreLimits
 from ollama_proxy.api.responses.writer import ResponsesWriter
-from ollama_proxy.domain.call import Call
+from ollama_proxy.domain.call import Call, Need
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.library import Library
 from ollama_proxy.domain.ports import Service
@@ -71,7 +71,13 @@ class ResponsesApi:
     async def _search_first(self, exchange: Exchange, asked: Asked) -> None:
         """Look up what the question is about, then ask for the answer. It is written here, whoever makes it."""
         try:
-            augmented, searched = await search_files(asked, self._library(), exchange.caller)
+            try:
+                augmented, searched = await search_files(asked, self._library(), exchange.caller)
+            except ProxyError as error:
+                if error.kind is not ErrorKind.NOT_FOUND or not self._may_be_elsewhere(exchange):
+                    raise
+                self._submit(exchange, asked, self._make_call(exchange, asked))
+                return
             call = self._make_call(exchange, augmented)
         except ProxyError as error:
             self.refuse(exchange, error)
@@ -79,6 +85,13 @@ class ResponsesApi:
         if not exchange.gone:
             call.raw = None
             self._submit(exchange, asked, call, searched)
+
+    def _may_be_elsewhere(self, exchange: Exchange) -> bool:
+        """Whether somebody else who speaks this API may have the stores that are not here."""
+        return any(
+            one.spec.kind == "openai" and one.health.serves and Need.BUILT_IN_TOOLS in one.capabilities
+            for one in exchange.caller.see(self._service.fleet()).backends
+        )
 
     def _make_call(self, exchange: Exchange, asked: Asked) -> Call:
         call = make_call(asked, exchange, exchange.request_id, self._service.now_s())
