@@ -38,6 +38,7 @@ class OpenAttempt:
         "first_s",
         "handle",
         "head",
+        "held_tokens",
         "last_s",
         "opened_s",
         "relayed",
@@ -89,8 +90,11 @@ class OpenAttempt:
         fleet.opened(backend, self.running, now_s)
         if view.kept_out:
             fleet.tried(backend, decision.model, now_s)
+        #: Tokens of the prompt that the backend probably held from before.
+        self.held_tokens = 0.0
         if reuse is not None:
             reuse.begin(decision, request, substitute=given[5])
+            self.held_tokens = reuse.held_tokens
         #: What it costs is written down here.
         self.bill = owner.accounting.open(view, call, decision, request, now_s)
 
@@ -152,11 +156,6 @@ class OpenAttempt:
             self.running.first_s = first_s
 
     @property
-    def held_tokens(self) -> float:
-        """Tokens of the prompt that the backend probably held from before."""
-        return self._reuse.held_tokens if self._reuse is not None else 0.0
-
-    @property
     def heard_s(self) -> float | None:
         """When the backend said something last; None before the first token."""
         return None if self.first_s is None else self.last_s
@@ -185,14 +184,15 @@ class OpenAttempt:
 
         `unread`: it was broken off before its first token, and the server may not care.
         """
-        owner, fleet = self._owner, self._owner.fleet_state
+        owner, now_s = self._owner, self._clock()
         # The backend's end knows whoever made it; taken apart, both are freed at once and not by the collector.
         self.handle = None
         if unread:
             _, one, _, prefill_s, *_ = self.decision.scored[0]
-            fleet.abandoned(self.backend, self.running, self.opened_s + one.load_s + prefill_s, owner.clock())
+            read_s = self.opened_s + one.load_s + prefill_s
+            owner.fleet_state.abandoned(self.backend, self.running, read_s, now_s)
         else:
-            fleet.closed(self.backend, self.running, owner.clock())
+            owner.fleet_state.closed(self.backend, self.running, now_s)
         if self._reuse is not None:
             self._reuse.end(failed=failed)
         if len(owner.admission):

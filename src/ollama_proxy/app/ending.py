@@ -37,9 +37,9 @@ def settle(
     figure = owner.accounting.close(attempt.bill, "ok", ended_s, attempt.first_s, finished.usage)
     outcome = sum_up(finished, timing, figure)
     teaches = owner.fleet_state.wants_lessons(attempt.backend, ended_s)
-    teach(owner, call, request, decision, timing, finished, teaches=teaches)
+    teach(owner, call, request, decision, timing, finished, teaches)
     if owner.fleet_state.adapts and outcome.output_tokens >= _LEAST_TOKENS:
         owner.fleet_state.measured(life.backend, (ended_s - opened_s) / outcome.output_tokens)
-    owner.books.succeeded(call, life, decision, outcome, timing, teaches=teaches)
+    owner.books.succeeded(call, life, decision, outcome, timing, teaches)
     owner.decisions.answered(attempt.taken, outcome, opened_s - call.arrived_s, call.stream)
     return outcome

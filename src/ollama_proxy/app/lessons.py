@@ -31,7 +31,6 @@ def teach(
     decision: Decision,
     timing: Timing,
     finished: Finished,
-    *,
     teaches: bool,
 ) -> None:
     """Take in an answer that ended well, and its lessons if it `teaches`; `request` as it was when it came."""

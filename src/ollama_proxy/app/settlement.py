@@ -26,9 +26,9 @@ _LEAST_GAP_S = 0.02
 #: What Ollama calls loading takes some milliseconds for a model that is in memory.
 _LEAST_LOAD_S = 0.5
 _MAX_MODEL_CHARS = 200
-#: No answer has more tokens, and none takes more than a year.
-_MOST_TOKENS = 10**9
-_MOST_NS = 366 * 86_400 * 10**9
+#: No answer has more tokens than a thousand million, and none takes much more than a year. Rows of ones: see `believe`.
+_MOST_TOKENS = 2**30 - 1
+_MOST_NS = 2**55 - 1
 _MOST = dict.fromkeys(("prompt_tokens", "output_tokens", "cached_tokens"), _MOST_TOKENS) | dict.fromkeys(
     ("total_ns", "load_ns", "prompt_ns", "decode_ns"), _MOST_NS
 )
@@ -71,9 +71,10 @@ def describe_route(call: Call, life: Life, decision: Decision, view: BackendView
 def believe(finished: Finished) -> Finished:
     """The same without counts and times that no answer has: a server's mistake must not reach sums and filters."""
     usage = finished.usage
-    tokens = (usage.prompt_tokens or 0, usage.output_tokens or 0, usage.cached_tokens or 0)
-    spans_ns = (usage.total_ns or 0, usage.load_ns or 0, usage.prompt_ns or 0, usage.decode_ns or 0)
-    if min(tokens) >= 0 and max(tokens) <= _MOST_TOKENS and min(spans_ns) >= 0 and max(spans_ns) <= _MOST_NS:
+    # Of numbers that are joined bit by bit, none is beyond a row of ones if the whole is not; nor negative.
+    tokens = (usage.prompt_tokens or 0) | (usage.output_tokens or 0) | (usage.cached_tokens or 0)
+    spans_ns = (usage.total_ns or 0) | (usage.load_ns or 0) | (usage.prompt_ns or 0) | (usage.decode_ns or 0)
+    if 0 <= tokens <= _MOST_TOKENS and 0 <= spans_ns <= _MOST_NS:
         return finished
     absurd = {name: None for name, limit in _MOST.items() if not 0 <= (getattr(usage, name) or 0) <= limit}
     return msgspec.structs.replace(finished, usage=msgspec.structs.replace(usage, **absurd))
@@ -136,7 +137,7 @@ class Books:
         self._log = log
 
     def succeeded(
-        self, call: Call, life: Life, decision: Decision, outcome: Outcome, timing: Timing, *, teaches: bool
+        self, call: Call, life: Life, decision: Decision, outcome: Outcome, timing: Timing, teaches: bool
     ) -> None:
         """An answer ended well; whether it has anything to teach."""
         if call.operation is not _SHOW:
