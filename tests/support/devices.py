@@ -63,29 +63,43 @@ async def devices(
     """A proxy before emulated devices; `changes` are sections of its configuration, `text` is who writes, `more` are
     further backends."""
     servers = {name: EmulatedServer(spec, text or SyntheticText(1), speed) for name, spec in specs.items()}
-    entries = []
-    for name, server in servers.items():
-        spec = server.device
-        port = await server.start("127.0.0.1", 0)
-        character = Characteristics(
-            power_watts=spec.watts,
-            avg_latency_ms=spec.first_token_s * 1000 / speed,
-            max_tokens_per_second=spec.decode_tps * speed,
-            load_seconds=spec.load_s / speed,
-        )
-        hardware = name if name in DEVICES else "cpu"
-        entries.append(
-            Backend(
-                id=name,
-                endpoint=f"http://127.0.0.1:{port}",
-                hardware=hardware,  # type: ignore[arg-type]
-                memory_pool="none",
-                characteristics=character,
-            )
-        )
-    sections: dict[str, Any] = {
+    try:
+        entries = [await _start(name, server, speed) for name, server in servers.items()]
+        proxy = Proxy(Config(**(_make_sections((*entries, *more), ledger) | dict(changes or {}))))
+        await proxy.start()
+        try:
+            yield Stand(proxy, servers)
+        finally:
+            await proxy.stop()
+    finally:
+        for server in servers.values():
+            await server.stop()
+
+
+async def _start(name: str, server: EmulatedServer, speed: float) -> Backend:
+    """Have a device listen; its entry in the configuration."""
+    spec = server.device
+    port = await server.start("127.0.0.1", 0)
+    character = Characteristics(
+        power_watts=spec.watts,
+        avg_latency_ms=spec.first_token_s * 1000 / speed,
+        max_tokens_per_second=spec.decode_tps * speed,
+        load_seconds=spec.load_s / speed,
+    )
+    return Backend(
+        id=name,
+        endpoint=f"http://127.0.0.1:{port}",
+        hardware=name if name in DEVICES else "cpu",  # type: ignore[arg-type]
+        memory_pool="none",
+        characteristics=character,
+    )
+
+
+def _make_sections(backends: tuple[Backend, ...], ledger: Path | None) -> dict[str, Any]:
+    """A configuration that looks at nothing of this machine."""
+    return {
         "server": Server(http_port=0, grpc_port=0),
-        "backends": (*entries, *more),
+        "backends": backends,
         "embedded": Embedded(enabled="never"),
         "monitoring": Monitoring(prometheus_port=0, trace_requests=False),
         "meters": Meters(enabled="never"),
@@ -93,11 +107,3 @@ async def devices(
         "learning": Learning(keep=False),
         "routing": Routing(default_backend=""),
     }
-    proxy = Proxy(Config(**(sections | dict(changes or {}))))
-    await proxy.start()
-    try:
-        yield Stand(proxy, servers)
-    finally:
-        await proxy.stop()
-        for server in servers.values():
-            await server.stop()

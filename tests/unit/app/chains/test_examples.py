@@ -77,11 +77,13 @@ async def fill_handbook(stand: Stand) -> None:
     for name, text in TEXTS.items():
         file = await library.add_file(ANYBODY, name, "assistants", text.encode(), None)
         await library.attach(ANYBODY, store.id, [Wanted(file.id)], batch=False)
-    while True:
-        found, _ = await library.attachments(ANYBODY, store.id, "", "", Page())
-        if len(found) == 3 and all(one.status == "completed" for one in found):
-            return
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while True:
+            found, _ = await library.attachments(ANYBODY, store.id, "", "", Page())
+            assert not any(one.status == "failed" for one in found), found
+            if len(found) == 3 and all(one.status == "completed" for one in found):
+                return
+            await asyncio.sleep(0.01)
 
 
 def test_handbook(tmp_path: Path) -> None:
@@ -136,18 +138,20 @@ def test_passages_are_reranked_by_a_server_that_can(tmp_path: Path) -> None:
             "pipelines": Pipelines(enabled=True, config_file=str(path)),
             "vectors": VectorStores(folder=str(tmp_path / "kept"), embedding_model=SMALL),
         }
-        async with devices(speed=50, changes=changes, more=(ranker,)) as stand:
-            await fill_handbook(stand)
-            report = await run(stand, "p", q="the company's machine")
-            assert report.error == ""
-            best = max(TEXTS.values(), key=lambda text: text.count("h"))
-            assert report.outputs["output"].endswith(best)
-            assert report.stages[1].backend == "ranker"
-            # Nobody measures what is passed on as it came.
-            assert report.stages[1].joules is None
-            assert report.joules is None
-            nothing = await run(stand, "p", q="")
-            assert "empty" in nothing.error
-        server.close()
+        try:
+            async with devices(speed=50, changes=changes, more=(ranker,)) as stand:
+                await fill_handbook(stand)
+                report = await run(stand, "p", q="the company's machine")
+                assert report.error == ""
+                best = max(TEXTS.values(), key=lambda text: text.count("h"))
+                assert report.outputs["output"].endswith(best)
+                assert report.stages[1].backend == "ranker"
+                # Nobody measures what is passed on as it came.
+                assert report.stages[1].joules is None
+                assert report.joules is None
+                nothing = await run(stand, "p", q="")
+                assert "empty" in nothing.error
+        finally:
+            server.close()
 
     uvloop.run(scene())

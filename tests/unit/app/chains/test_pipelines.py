@@ -228,6 +228,34 @@ def test_limits_of_time_and_energy_end_a_stage_and_its_work(tmp_path: Path) -> N
     assert dear.joules == pytest.approx(10, rel=0.5)
 
 
+def test_what_is_spent_leaves_nothing_for_later(tmp_path: Path) -> None:
+    async def scene(*stages: dict[str, Any], **more: Any) -> RunReport:
+        async with devices(speed=SPEED, changes=sections(tmp_path, *stages, **more)) as stand:
+            return await run(stand)
+
+    # An answer of one token is whole before it could be broken off, whatever it has taken.
+    stages = [generate(name, "easy", options={"max_tokens": 1}) for name in "ab"]
+    whole = uvloop.run(scene(*stages, budget={"joules": 1e-6}))
+    assert [bool(stage.error) for stage in whole.stages] == [False, True]
+    assert whole.error.startswith("stage b: its budget is spent: ")
+    assert whole.error.endswith(" of 1e-06 J of the run")
+    own = uvloop.run(scene(escalate(accept={"min_words": 100}, options={"max_tokens": 1}, budget={"joules": 1e-6})))
+    assert f"{LARGE}: its budget is spent: " in own.error
+    assert own.stages[0].attempts == 1
+
+
+def test_a_run_has_its_time(tmp_path: Path) -> None:
+    async def scene() -> RunReport:
+        stages = (generate("a", "easy", annotations={"target": "npu"}), generate("b", "easy"))
+        # The first stage takes 1.5 s of the device's time, and 0.3 s of ours.
+        async with devices(speed=5, changes=sections(tmp_path, *stages, timeout_seconds=0.2), text=Pupils()) as stand:
+            return await run(stand, continue_on_error=True)
+
+    first, second = uvloop.run(scene()).stages
+    assert first.error.startswith("took longer than 0.")
+    assert second.error == "the pipeline's 0.2 s are over"
+
+
 def test_tokens_are_bounded_and_the_whole_run_has_a_budget_too(tmp_path: Path) -> None:
     async def scene() -> None:
         stages = (generate("a", "easy", budget={"tokens": 3}), generate("b", "easy"), generate("c", "easy"))
