@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import openai
 import pytest
 
 from ollama_proxy.config.key_file import hash_key
 from ollama_proxy.config.schema import ApiKey, Auth
+from ollama_proxy.config.sections.vectors import VectorStores
 from tests.support.running import quiet_config, running_proxy
 
 pytestmark = pytest.mark.e2e
@@ -17,12 +20,15 @@ KEYS = {"ann": "ocp_ann-" + "a" * 30, "bob": "ocp_bob-" + "b" * 30, "boss": "ocp
 
 
 @pytest.fixture(scope="module")
-def clients() -> Iterator[dict[str, openai.OpenAI]]:
+def clients(work: Path) -> Iterator[dict[str, openai.OpenAI]]:
     keys = {
         name: ApiKey(key_hash=hash_key(key.encode()), permissions=("infer", "admin") if name == "boss" else ("infer",))
         for name, key in KEYS.items()
     }
-    with running_proxy(quiet_config(Auth(enabled=True, api_keys=keys))) as proxy:
+    quiet = quiet_config(Auth(enabled=True, api_keys=keys))
+    # What is left to do here is no other proxy's to do.
+    config = msgspec.structs.replace(quiet, vectors=VectorStores(folder=str(work / "keys-and-stores")))
+    with running_proxy(config) as proxy:
         url = f"http://127.0.0.1:{proxy.http_port}/v1"
         opened = {
             name: openai.OpenAI(base_url=url, api_key=key, max_retries=0)

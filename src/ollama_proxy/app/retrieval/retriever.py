@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.library import Query
 from ollama_proxy.domain.vectors import EmbedWish, Found, Passage, Search
-from ollama_proxy.vectors.library import VectorLibrary
+
+if TYPE_CHECKING:
+    from ollama_proxy.vectors.library import VectorLibrary
 
 
 class LibraryRetriever:
