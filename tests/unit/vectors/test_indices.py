@@ -224,6 +224,32 @@ def test_vectors_of_another_length_are_refused(make: Callable[[], Index], name: 
     run(ask())
 
 
+def test_a_large_collection_gets_an_index_that_finds_the_same(postgres: RealPostgres, name: str) -> None:
+    async def ask() -> None:
+        index = PgvectorIndex(postgres.endpoint, "")
+        index.indexed_from = 100
+        held, asked = points(240, 12), points(5, 13)
+        for begin in range(0, 240, 40):
+            await index.put(name, DIMENSIONS, held[begin : begin + 40])
+        async with index._connection() as connection:
+            rows = await connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = %s", (name,))
+            assert any("hnsw" in text for (text,) in await rows.fetchall())
+            # So few rows would be compared one by one all the same.
+            await connection.execute("ALTER DATABASE postgres SET enable_seqscan = off")
+        await index.close()
+        for one in asked:
+            found = [near.id for near in await index.search(name, one.vector, 10, None, ())]
+            assert len(set(found) & set(best(held, one.vector, 10))) >= 9
+            among = await index.search(name, one.vector, 10, [3], ())
+            assert len(among) == 10
+        async with index._connection() as connection:
+            await connection.execute("ALTER DATABASE postgres RESET enable_seqscan")
+        await index.drop(name)
+        await index.close()
+
+    run(ask())
+
+
 def test_connections_that_a_database_has_closed_are_made_anew(postgres: RealPostgres, name: str) -> None:
     async def ask() -> None:
         index, other = PgvectorIndex(postgres.endpoint, ""), PgvectorIndex(postgres.endpoint, "")

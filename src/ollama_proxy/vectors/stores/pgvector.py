@@ -1,4 +1,4 @@
-"""Vectors in Postgres, by its extension pgvector: a table a collection, with an HNSW index where it takes one."""
+"""Vectors in Postgres, by its extension pgvector: a table a collection, with an HNSW index where it is large."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 #: What pgvector's HNSW takes; longer vectors are compared one by one.
 _MOST_INDEXED = 2000
+_INDEXED_FROM = 50_000
 #: How wide the search in the graph is: the more, the surer and the slower.
 _SEARCH_WIDTH = 200
 _MOST_CONNECTIONS = 4
@@ -55,6 +56,10 @@ class PgvectorIndex:
         self._idle: list[AsyncConnection[Any]] = []
         self._free = asyncio.Semaphore(_MOST_CONNECTIONS)
         self._dimensions: dict[str, int] = {}
+        #: Collections that have their index, or will have none.
+        self._indexed: set[str] = set()
+        #: From so many points on there is one.
+        self.indexed_from = _INDEXED_FROM
 
     async def put(self, collection: str, dimensions: int, points: Sequence[Point]) -> None:
         async with self._connection() as connection:
@@ -70,6 +75,8 @@ class PgvectorIndex:
             rows = [(point.id, point.group, _text(point.vector)) for point in points]
             async with connection.cursor() as cursor:
                 await cursor.executemany(sql, rows)
+            if collection not in self._indexed:
+                await self._index(connection, collection, held)
 
     async def search(
         self,
@@ -114,6 +121,7 @@ class PgvectorIndex:
         async with self._connection() as connection:
             await connection.execute(f'DROP TABLE IF EXISTS "{collection}"')
         self._dimensions.pop(collection, None)
+        self._indexed.discard(collection)
 
     async def check(self) -> str:
         async with self._connection() as connection:
@@ -149,6 +157,7 @@ class PgvectorIndex:
                         self._idle.append(connection)
             except psycopg.Error as error:
                 self._dimensions.clear()
+                self._indexed.clear()
                 raise IndexProblem(f"Postgres at {self._where}: {str(error).strip() or type(error).__name__}") from None
 
     async def _take(self) -> AsyncConnection[Any]:
@@ -185,10 +194,21 @@ class PgvectorIndex:
             f"(id bigint PRIMARY KEY, part bigint NOT NULL, vector vector({dimensions}) NOT NULL)"
         )
         await connection.execute(f'CREATE INDEX IF NOT EXISTS "{collection}_part" ON "{collection}" (part)')
-        if dimensions <= _MOST_INDEXED:
+        return dimensions
+
+    async def _index(self, connection: AsyncConnection[Any], collection: str, dimensions: int) -> None:
+        """Make the index of a collection that has grown large. Below that comparing all is quick, and exact; and one
+        index made at once costs a fraction of one that grows row by row."""
+        if dimensions > _MOST_INDEXED:
+            self._indexed.add(collection)
+            return
+        rows = await connection.execute(f'SELECT COUNT(*) FROM "{collection}"')
+        [[count]] = await rows.fetchall()
+        if count >= self.indexed_from:
+            await connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
             near = f'CREATE INDEX IF NOT EXISTS "{collection}_near" ON "{collection}"'
             await connection.execute(f"{near} USING hnsw (vector vector_cosine_ops)")
-        return dimensions
+            self._indexed.add(collection)
 
 
 def _driver() -> Any:
