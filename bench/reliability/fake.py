@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from ollama_proxy.lab.device import list_models
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.server import HttpServer
 
@@ -56,7 +57,7 @@ class Fake:
         """Stop listening and drop what is open, as a server that dies does."""
         if self._listener is not None:
             self._listener.close()
-        await self._http.drain(0.0)
+        await drain(self._http, 0.0)
 
     @property
     def url(self) -> str:

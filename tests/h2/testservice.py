@@ -19,6 +19,7 @@ import uvloop
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
 
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.grpc.call import GrpcCall
 from ollama_proxy.net.grpc.server import GrpcMethod, GrpcServer
 from ollama_proxy.net.http2.limits import Http2Limits
@@ -203,7 +204,7 @@ async def _serve(port: int, limits: Http2Limits | None) -> None:
         except TimeoutError:
             continue
     listener.close()
-    await server.drain(1.0)
+    await drain(server, 1.0)
 
 
 if __name__ == "__main__":

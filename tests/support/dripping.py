@@ -8,6 +8,7 @@ import threading
 from types import TracebackType
 from typing import Any
 
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.server import HttpServer
 
@@ -59,7 +60,7 @@ class DrippingOllama:
             await asyncio.sleep(self._every_s)
             self._streams = [one for one in self._streams if one.drip()]
         listener.close()
-        await server.drain(0.1)
+        await drain(server, 0.1)
 
     def _handle(self, exchange: Exchange) -> None:
         page = _PAGES.get(exchange.path)

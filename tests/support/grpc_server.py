@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.grpc.call import GrpcMethod
 from ollama_proxy.net.grpc.server import GrpcServer
 from ollama_proxy.net.http2.limits import Http2Limits
@@ -22,4 +23,4 @@ async def serve_grpc(
         yield server, listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
-        await server.drain(0)
+        await drain(server, 0)

@@ -10,6 +10,7 @@ import h11
 import uvloop
 
 from ollama_proxy.domain.errors import Failure, FailureKind
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.exchange import Exchange, Headers
 from ollama_proxy.net.http1.limits import HttpLimits
@@ -56,7 +57,7 @@ def serve(
         finally:
             writer.close()
             listener.close()
-            await server.drain(1.0)
+            await drain(server, 1.0)
             assert not server.connections
 
     uvloop.run(scene())

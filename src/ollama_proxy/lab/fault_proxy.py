@@ -14,6 +14,7 @@ import msgspec
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.lab.lane import Lane
 from ollama_proxy.lab.wire_fault import NO_WIRE_FAULT, WireFault, read_wire_fault
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.task import spawn
@@ -55,7 +56,7 @@ class FaultProxy:
         self._listener = self._control = None
         for pair in list(self.pairs):
             pair.close()
-        await self._http.drain(0.1)
+        await drain(self._http, 0.1)
 
     async def set_fault(self, fault: WireFault) -> None:
         """Switch a fault of its direction, of both by default; it strikes connections that are open, too."""

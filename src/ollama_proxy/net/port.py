@@ -67,15 +67,6 @@ class HttpPort:
         self.http1.abort()
         self.http2.abort()
 
-    async def drain(self, grace_s: float) -> None:
-        """Take nothing new, wait for what runs, then close what is left."""
-        self.begin_drain()
-        try:
-            async with asyncio.timeout(grace_s):
-                await self.wait_idle()
-        except TimeoutError:
-            self.abort()
-
 
 class FirstBytes(asyncio.Protocol):
     """A connection until it is known what it speaks."""

@@ -15,6 +15,7 @@ import uvloop
 
 from ollama_proxy.app.proxy import Proxy
 from ollama_proxy.config.schema import Config
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.task import spawn
@@ -160,7 +161,7 @@ def run(play: Play, *, placement: object = "all", names: dict[str, str] | None =
             for listener in listeners:
                 listener.close()
             for one in ups.values():
-                await one.server.drain(0.5)
+                await drain(one.server, 0.5)
 
     uvloop.run(scene())
 

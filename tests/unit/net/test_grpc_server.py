@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.grpc.call import GrpcCall, GrpcMethod, UnaryHandler
 from tests.support.grpc_server import serve_grpc
 
@@ -243,7 +244,7 @@ def test_a_server_that_stops_tells_the_handlers_it_cuts_off() -> None:
         ):
             call = channel.unary_stream("/t/S")(b"one")
             assert await call.read() == b"one"
-            await server.drain(0)
+            await drain(server, 0)
             await asyncio.wait_for(gone.wait(), WAIT_S)
 
     asyncio.run(run())

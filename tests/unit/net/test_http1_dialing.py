@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from ollama_proxy.domain.errors import FailureKind
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.dialing import Address, connect_first, interleave
 from ollama_proxy.net.http1.fetch import FetchError, fetch
@@ -133,7 +134,7 @@ def test_ipv6_and_names_are_served(host: str) -> None:
         assert (got.status, bytes(got.body)) == (200, b"GET /a ")
         pool.close()
         listening.close()
-        await server.drain(1)
+        await drain(server, 1)
 
     run(scene())
 
@@ -153,7 +154,7 @@ def test_unix_sockets_are_served_and_asked(tmp_path: Path) -> None:
         assert peers == ["local"] * 3
         pool.close()
         listening.close()
-        await server.drain(1)
+        await drain(server, 1)
 
     run(scene())
 

@@ -7,6 +7,7 @@ import contextlib
 
 import pytest
 
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
@@ -300,7 +301,7 @@ def test_draining_lets_the_running_answer_end_and_closes_the_idle() -> None:
         idle_reader, idle_writer = await asyncio.open_connection(*writer.get_extra_info("peername"))
         writer.write(GOOD)
         await until(lambda: held and len(server.connections) == 2)
-        draining = asyncio.get_running_loop().create_task(server.drain(5))
+        draining = asyncio.get_running_loop().create_task(drain(server, 5))
         assert await idle_reader.read() == b""
         idle_writer.close()
         assert not draining.done()
@@ -324,7 +325,7 @@ def test_draining_breaks_off_what_outlives_the_grace() -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.write(GOOD)
         await reader.readuntil(b"\r\n\r\n")
-        await server.drain(0.01)
+        await drain(server, 0.01)
         await until(lambda: not server.connections)
         assert told == [b"/good"]
 

@@ -8,6 +8,7 @@ import contextlib
 import pytest
 import uvloop
 
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
@@ -215,7 +216,7 @@ def test_a_refusal_knows_of_the_request_what_came_before_the_fault(bad: bytes) -
         assert (await reader.read()).endswith(b"\r\n\r\n")
         writer.close()
         listener.close()
-        await server.drain(1)
+        await drain(server, 1)
 
     uvloop.run(asyncio.wait_for(scene(), 5))
     assert refused == [(b"HEAD", b"/a/b", 431 if len(bad) > 40_000 else 400)]

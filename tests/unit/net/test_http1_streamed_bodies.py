@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
@@ -354,7 +355,7 @@ def test_draining_waits_for_a_body_under_way() -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.write(with_length(8) + b"half")
         await until(lambda: scene.takers and scene.takers[0].taken)
-        draining = spawn(server.drain(5.0), "drain")
+        draining = spawn(drain(server, 5.0), "drain")
         await asyncio.sleep(0.01)
         writer.write(b"more")
         answer = await reader.read()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange, UpgradeNotAsked
 from ollama_proxy.net.http1.server import HttpServer
 from tests.support.http1 import echo, read_answers, serve, until
@@ -148,7 +149,7 @@ def test_draining_does_not_wait_for_what_was_granted() -> None:
         writer.write(ASK)
         await reader.readuntil(b"\r\n\r\n")
         async with asyncio.timeout(1):
-            await server.drain(60)
+            await drain(server, 60)
         writer.write(b"still here.")
         assert await reader.read() == b"STILL HERE."
         await until(lambda: Shout.lost)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.http2.connection import Connection
 from ollama_proxy.net.http2.exchange import Http2Exchange, HttpService
@@ -58,7 +59,7 @@ async def serve() -> AsyncIterator[tuple[HttpPort, int]]:
         yield port, listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
-        await port.drain(0)
+        await drain(port, 0)
 
 
 def curl(*arguments: str) -> tuple[int, str]:

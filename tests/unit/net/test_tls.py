@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from ollama_proxy.domain.errors import FailureKind
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
 from ollama_proxy.net.http1.limits import HttpLimits
@@ -52,7 +53,7 @@ def serve(context: ssl.SSLContext, scene: Callable[[int], Awaitable[None]], limi
                 await scene(listening.sockets[0].getsockname()[1])
         finally:
             listening.close()
-            await server.drain(1)
+            await drain(server, 1)
 
     uvloop.run(run())
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.websocket import WebSocket, WebSocketLimits, accept_upgrade
@@ -318,13 +319,13 @@ def test_a_client_that_does_not_close_is_cut_off() -> None:
 
 def test_a_drain_closes_and_waits_for_the_client() -> None:
     async def scene(reader: Reader, writer: Writer, echo: Echo, server: HttpServer) -> None:
-        drain = asyncio.create_task(server.drain(60))
+        leaving = asyncio.create_task(drain(server, 60))
         assert await read_frame(reader) == (CLOSE, struct.pack(">H", 1001) + b"stopping")
-        assert not drain.done()
+        assert not leaving.done()
         writer.write(close_frame(1001))
         assert await reader.read() == b""
         writer.write_eof()
-        await drain
+        await leaving
         assert echo.events == ["finish", "ended"]
 
     talk(scene)
@@ -333,7 +334,7 @@ def test_a_drain_closes_and_waits_for_the_client() -> None:
 def test_a_drain_does_not_wait_longer_than_its_grace() -> None:
     async def scene(reader: Reader, writer: Writer, echo: Echo, server: HttpServer) -> None:
         echo.finish_soon = lambda: None  # type: ignore[method-assign]
-        await server.drain(0.01)
+        await drain(server, 0.01)
         assert await read_close(reader) == 1001
 
     talk(scene)

@@ -103,15 +103,6 @@ class HttpServer:
         for connection in list(self.connections):
             connection.transport.abort()
 
-    async def drain(self, grace_s: float) -> None:
-        """Take no new request, wait for running answers, then close what is left."""
-        self.begin_drain()
-        try:
-            async with asyncio.timeout(grace_s):
-                await self.wait_idle()
-        except TimeoutError:
-            self.abort()
-
     def connected(self, connection: HttpConnection) -> None:
         """Book a new connection."""
         self.connections.add(connection)

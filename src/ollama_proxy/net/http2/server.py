@@ -60,15 +60,6 @@ class Http2Server:
             protocol.core.close()
             protocol.transport.abort()
 
-    async def drain(self, grace_s: float) -> None:
-        """Take no new call, wait for running ones, then close what is left."""
-        self.begin_drain()
-        try:
-            async with asyncio.timeout(grace_s):
-                await self.wait_idle()
-        except TimeoutError:
-            self.abort()
-
     def disconnected(self, protocol: Http2Protocol) -> None:
         """Forget a connection."""
         self.connections.discard(protocol)
