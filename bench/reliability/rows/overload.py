@@ -129,12 +129,14 @@ def slow_peers(setting: Setting) -> Outcome:
             ]
             with start_load(proxy.url, 10, seconds, setting.work, *good) as load:
                 with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=setting.work) as slow:
-                    held = 0
+                    began_s = time.monotonic()
                     while slow.poll() is None:
                         time.sleep(2.0)
                         most_mb = max(most_mb, rss_mb(proxy) - before_mb)
                         # What the proxy holds: a client that hardly reads hears last that it was cut off.
-                        left[name], held = held, count_held(proxy, slow.pid)
+                        if seconds - 6 <= time.monotonic() - began_s < seconds:
+                            left[name] = count_held(proxy, slow.pid)
+                    # One that has no connection left ends before its time.
                 figures[name] = load.finish() | {"held": left[name]}
             setting.say(f"{name}: {figures[name]['answered']} of {figures[name]['sent']} good ones, {left[name]} held")
     figures["grown_mb"] = round(most_mb, 1)
