@@ -35,11 +35,9 @@ from ollama_proxy.app.handover import ControlSocket, Heritage, Offer, control_pa
 from ollama_proxy.app.inquiry import Desk
 from ollama_proxy.app.learned import Memory
 from ollama_proxy.app.notify import READY, STOPPING, notify
-from ollama_proxy.app.overdue import make_timeouts
 from ollama_proxy.app.passage import Passage
 from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports, Sockets, find_places
-from ollama_proxy.app.pressure import Pressure
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.reload import CannotAdopt, Reloader, Source
 from ollama_proxy.app.retrieval.augment import Augmented
@@ -48,13 +46,12 @@ from ollama_proxy.app.roster import Roster
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.steering import Steering
 from ollama_proxy.app.upstreams import build_passage
-from ollama_proxy.config.checks import is_loopback
+from ollama_proxy.app.values import make_origins, make_pressure, set_dispatcher
 from ollama_proxy.config.key_file import KeyFileError
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import BackendView, Calibration, FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.pipelines import Pipelines
 from ollama_proxy.domain.ports import (
     AnswerSink,
@@ -71,11 +68,6 @@ from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.energy.ledger.summary import Accounting as AccountingRule
 from ollama_proxy.energy.ledger.summary import By
 from ollama_proxy.energy.meters.supply import read_supply
-from ollama_proxy.fleet.admission import Bounds
-from ollama_proxy.fleet.prefixes import PrefixBook
-from ollama_proxy.lifecycle.hedge_budget import HedgeBudget
-from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
-from ollama_proxy.net.origins import Origins
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.decision_file import DecisionFile
 from ollama_proxy.observability.decisions import Decisions
@@ -114,7 +106,6 @@ class Proxy:
         self._metrics = Metrics(self._fleet.view, ollama_proxy.__version__)
         self._log = RequestLog(sys.stderr, enabled=config.monitoring.trace_requests)
         self._budget = HourlyBudget(config.energy.budget_wh_per_hour)
-        self._fleet.adapts = config.routing.adaptive_slots
         self._energy = EnergyDesk(config, self._fleet, self._spend)
         self._metrics.read_meters = self.meters = self._energy.accounting.meters
         self._steering = Steering(config, self._fleet.view, partial(read_supply, find_root()))
@@ -126,17 +117,12 @@ class Proxy:
             policy=self._steering.policy,
             books=Books(self._fleet, self._metrics, self._log),
             clock=self._loop.time,
-            substitutes=_canonical_substitutes(config),
             refresh=self._refresh_lists,
-            bounds=_bounds(config),
             budget=self._budget,
-            max_attempts=_max_attempts(config),
-            timeouts=make_timeouts(config.timeouts),
             decisions=Decisions(self._decision_file.add if self._decision_file is not None else None),
             accounting=self._energy.accounting,
-            prefixes=PrefixBook() if config.routing.prefix_affinity else None,
         )
-        self._dispatcher.continues = config.routing.continuation == "auto"
+        set_dispatcher(self._dispatcher, config)
         #: Answers that are kept; None for none.
         self.cache: AnswerCache | None = build_cache(
             config.cache, self._dispatcher, self._energy.record, self._metrics, lambda: self.embedder
@@ -146,8 +132,7 @@ class Proxy:
         self.vectors = build_room(
             config, self.embedder, lambda: self._steering.supply is Supply.MAINS, self.guard.find_named, self
         )
-        self._pressure = _pressure(config)
-        self._dispatcher.hedges = _hedges(config)
+        self._pressure = make_pressure(config)
         #: Where the pages about decisions ask.
         self.inquiry = Desk(self._dispatcher, self._steering.policy_in)
         self._dispatcher.resteer = self._steer
@@ -160,7 +145,7 @@ class Proxy:
         pages = build_status_app(self)
         self._page_paths = frozenset(route.path.encode() for route in pages.routes if isinstance(route, Route))
         apis = [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS]
-        self._front = Front(apis, pages, self.make_request_id, _build_origins(config), self.guard, self._audit)
+        self._front = Front(apis, pages, self.make_request_id, make_origins(config), self.guard, self._audit)
         self._open_metrics(config)
         self._passage: Passage | None = None
         self._look_through(generation)
@@ -344,7 +329,7 @@ class Proxy:
         self._generation = now
         if now.transparent != before.transparent:
             self._look_through(now)
-        self._set(before.config, config)
+        self._set(config)
         self.guard.replace(config.server.auth, keys, config.server.rate_limit)
         self._open_metrics(config)
         self._audit.write("proxy", "", "adopt configuration", "", "done")
@@ -354,9 +339,9 @@ class Proxy:
         for backend in replaced(before, now):
             await backend.close()
 
-    def _set(self, before: Config, config: Config) -> None:
+    def _set(self, config: Config) -> None:
         """Take up all that is no more than a value."""
-        self._front.judge_by(_build_origins(config))
+        self._front.judge_by(make_origins(config))
         self._log.enabled = config.monitoring.trace_requests
         logging.getLogger().setLevel(config.monitoring.log_level.upper())
         self._budget.change(config.energy.budget_wh_per_hour)
@@ -364,17 +349,9 @@ class Proxy:
         self.vectors.adopt(config)
         self._steering.adopt(config)
         self._dispatcher.policy = self._steering.policy
-        self._dispatcher.substitutes = _canonical_substitutes(config)
-        self._dispatcher.admission.bounds = _bounds(config)
-        self._dispatcher.hedges = _hedges(config)
+        set_dispatcher(self._dispatcher, config)
         self._embeds.adopt(config)
-        self._fleet.adapts = config.routing.adaptive_slots
-        self._pressure = _pressure(config)
-        self._dispatcher.max_attempts = _max_attempts(config)
-        self._dispatcher.continues = config.routing.continuation == "auto"
-        self._dispatcher.timeouts = make_timeouts(config.timeouts)
-        if config.routing.prefix_affinity != before.routing.prefix_affinity:
-            self._dispatcher.prefixes = PrefixBook() if config.routing.prefix_affinity else None
+        self._pressure = make_pressure(config)
 
     def _open_metrics(self, config: Config) -> None:
         self._front.permit(b"/metrics", "open" if config.server.auth.open_metrics else "key")
@@ -481,30 +458,3 @@ class Proxy:
 
 def _answers(view: BackendView) -> bool:
     return view.health.serves and view.spec.kind != "vectordb"
-
-
-def _bounds(config: Config) -> Bounds:
-    routing = config.routing
-    return Bounds(routing.max_waiting, routing.max_waiting_mb * 1e6, routing.max_wait_seconds or float("inf"))
-
-
-def _hedges(config: Config) -> HedgeBudget | None:
-    return HedgeBudget() if config.routing.hedge == "critical" else None
-
-
-def _pressure(config: Config) -> Pressure:
-    process = config.process
-    return Pressure(process.memory_limit_mb, process.shed_low_at, process.shed_all_at)
-
-
-def _max_attempts(config: Config) -> int:
-    return 1 if config.routing.fallback_strategy == "none" else MAX_ATTEMPTS
-
-
-def _canonical_substitutes(config: Config) -> dict[str, tuple[str, ...]]:
-    return {canonical_model(name): others for name, others in config.models.substitutes.items()}
-
-
-def _build_origins(config: Config) -> Origins:
-    server = config.server
-    return Origins(server.allowed_origins, server.allowed_hosts, local_only=is_loopback(server.host))
