@@ -34,9 +34,12 @@ _PAUSE_S = 5.0
 #: How often it is looked what is over.
 _IDLE_S = 60.0
 _RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
-#: Faults of the request itself: asking again changes nothing.
+#: Faults of the request itself, and bytes that are gone: asking again changes nothing.
 _FINAL = frozenset(
-    (ErrorKind.INVALID_REQUEST, ErrorKind.TOO_LARGE, ErrorKind.MODEL_NOT_FOUND, ErrorKind.PERMISSION_DENIED)
+    (
+        *(ErrorKind.INVALID_REQUEST, ErrorKind.TOO_LARGE, ErrorKind.MODEL_NOT_FOUND, ErrorKind.PERMISSION_DENIED),
+        *(ErrorKind.NOT_FOUND, ErrorKind.UNIMPLEMENTED),
+    )
 )
 
 
@@ -48,8 +51,16 @@ class IngestRules(msgspec.Struct, frozen=True):
     most_chars: int = 20_000_000
 
 
+class _Aside(msgspec.Struct):
+    """A store that cannot go on at the moment, by no fault of its files."""
+
+    failures: int
+    until_s: float
+    why: str
+
+
 class Ingest:
-    """The job."""
+    """The job. Where one store cannot go on, the others do."""
 
     def __init__(
         self,
@@ -73,14 +84,14 @@ class Ingest:
         self._caller_of = caller_of
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._failures = 0
+        self._aside: dict[int, _Aside] = {}
         #: Why the job stands still, "" while it does not.
         self.waits_for = ""
 
     def wake(self) -> None:
         """There is something to do."""
         self._news.set()
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = spawn(self._run(), "read files into vector stores")
 
     async def stop(self) -> None:
@@ -95,15 +106,36 @@ class Ingest:
             self._news.clear()
             try:
                 worked = await self.step()
-                self._failures, self.waits_for = 0, self.waits_for if not worked else ""
-                wait_s = 0.0 if worked else (_PAUSE_S if self.waits_for else _IDLE_S)
-            except (ProxyError, IndexProblem) as error:
-                wait_s = _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
-                self._failures += 1
-                self.waits_for = str(error)
-                _log.warning("reading files into vector stores goes on in %.0f s: %s", wait_s, error)
-            if wait_s != 0:
-                await self._wait(wait_s)
+            except Exception:  # a catalogue that cannot be read, say: nothing can be done without it
+                _log.exception("reading files into vector stores goes on in %.0f s", _PAUSE_S)
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            if not worked:
+                await self._wait(_PAUSE_S if self.waits_for and not self._aside else self._find_rest())
+
+    def _find_rest(self) -> float:
+        """Seconds until somebody may be tried again, or it is looked what is over."""
+        now_s = self._now_s()
+        return max(0.1, min([_IDLE_S, *(one.until_s - now_s for one in self._aside.values())]))
+
+    def _set_aside(self, store: Store, error: Exception) -> None:
+        """Leave a store alone for a while."""
+        failures = self._aside[store.n].failures if store.n in self._aside else 0
+        wait_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
+        self._aside[store.n] = _Aside(failures + 1, self._now_s() + wait_s, str(error))
+        known = isinstance(error, ProxyError | IndexProblem)
+        _log.warning(
+            "reading files into store %s goes on in %.0f s: %s",
+            store.id,
+            wait_s,
+            error,
+            exc_info=None if known else error,
+        )
+
+    def _find_aside(self) -> list[int]:
+        """The stores that are left alone now. When the clock was set back they are not for longer than ever meant."""
+        now_s = self._now_s()
+        return [n for n, one in self._aside.items() if now_s < one.until_s <= now_s + _RETRY_S[-1]]
 
     async def _wait(self, wait_s: float) -> None:
         try:
@@ -113,35 +145,52 @@ class Ingest:
             pass
 
     async def step(self) -> bool:
-        """Do the next thing; whether there was any. Raises `ProxyError` or `IndexProblem` for what may go away."""
-        await self._clear_out()
-        task = await self._catalogue.run(work.next_task, self.rules.batch)
+        """Do the next thing; whether there was any."""
+        aside = self._find_aside()
+        await self._clear_out(aside)
+        task = await self._catalogue.run(work.next_task, self.rules.batch, aside)
         if task is None:
-            self.waits_for = ""
+            self.waits_for = next((self._aside[n].why for n in aside), "")
             return False
         store = await self._catalogue.run(stores.store_by_n, task.store_n)
         assert store is not None
+        if task.stage == "waiting" and (why := self._pause()):
+            self.waits_for = why
+            return False
+        try:
+            await self._do(task, store)
+        except Exception as error:  # noqa: BLE001  # whatever one store trips over, the others go on
+            self._set_aside(store, error)
+        else:
+            self._aside.pop(store.n, None)
+            self.waits_for = ""
+        return True
+
+    async def _do(self, task: Task, store: Store) -> None:
         if task.stage == "leaving":
             await self._index_of(store).delete(stores.collection_of(store), [task.n])
             await self._catalogue.run(work.forget, task)
         elif task.stage == "publishing":
             await self._publish(task, store)
-        elif why := self._pause():
-            self.waits_for = why
-            return False
         else:
             await self._go_on(task, store)
-        return True
 
-    async def _clear_out(self) -> None:
+    async def _clear_out(self, aside: Sequence[int]) -> None:
         """Delete what is over, or was asked to be deleted."""
         now_s = int(self._now_s())
         for ident in await self._catalogue.run(files.expired_files, now_s):
             await self._catalogue.run(files.remove_file, ident)
             await self._shelf.delete(ident)
         for store in await self._catalogue.run(stores.leaving_stores, now_s):
-            await self._index_of(store).drop(stores.collection_of(store))
-            await self._catalogue.run(stores.forget_store, store.n)
+            if store.n in aside:
+                continue
+            try:
+                await self._index_of(store).drop(stores.collection_of(store))
+                await self._catalogue.run(stores.forget_store, store.n)
+            except Exception as error:  # noqa: BLE001  # as below
+                self._set_aside(store, error)
+            else:
+                self._aside.pop(store.n, None)
 
     async def _go_on(self, task: Task, store: Store) -> None:
         """One step of a file that is waiting: read it, or make some vectors, or begin to publish it."""
@@ -179,7 +228,9 @@ class Ingest:
             return
         space = VectorSpace(store.model, store.digest, store.dimensions) if store.dimensions else None
         annotations = Annotations(target=self.rules.target) if self.rules.target else NO_ANNOTATIONS
-        caller = self._caller_of(task.owner) or ANYBODY
+        caller = ANYBODY if task.owner == ANYBODY.name else self._caller_of(task.owner)
+        if caller is None:
+            raise ProxyError(ErrorKind.UNAUTHENTICATED, "the key that brought the file is not valid any more")
         wish = EmbedWish(_WAY_IN, caller, annotations, space)
         made = await self._embedder.embed([text.text for text in texts], store.model, wish)
         found = made.space

@@ -28,7 +28,7 @@ class _Verdict(msgspec.Struct):
 
 async def read_safely(name: str, content: bytes, most_chars: int) -> str:
     """The text of a file. Raises `Unreadable`."""
-    if not needs_child(content):
+    if not needs_child(name, content):
         return read_text(name, content, most_chars)
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", __name__, name, str(most_chars)),
@@ -71,6 +71,9 @@ def main(arguments: list[str]) -> None:
         text = read_text(name, sys.stdin.buffer.read(), int(most_chars))
     except Unreadable as error:
         out.write(msgspec.json.encode(_Verdict(error.code, error.message)) + b"\n")
+        return
+    except RecursionError:
+        out.write(msgspec.json.encode(_Verdict("invalid_file", "the file is nested too deep")) + b"\n")
         return
     out.write(msgspec.json.encode(_Verdict()) + b"\n" + text.encode("utf-8", "replace"))
 

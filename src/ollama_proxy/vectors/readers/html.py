@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
+from ollama_proxy.vectors.readers.problem import Unreadable
+
 _HIDDEN = frozenset(("script", "style", "template", "noscript", "svg", "head"))
 _SHOWN = frozenset(("title",))
 _BLOCKS = frozenset(
@@ -54,9 +56,12 @@ class _Page(HTMLParser):
 
 
 def read_html(text: str) -> str:
-    """What the page says; nothing in it is run or fetched."""
+    """What the page says; nothing in it is run or fetched. Raises `Unreadable`."""
     page = _Page()
-    page.feed(text)
-    page.close()
+    try:
+        page.feed(text)
+        page.close()
+    except (AssertionError, ValueError) as error:  # the parser's words for marked sections and numbers out of order
+        raise Unreadable("invalid_file", f"the page cannot be read: {error}") from None
     found = _SPACES.sub(" ", "".join(page.pieces))
     return _GAPS.sub("\n\n", _LINES.sub("\n", found)).strip()

@@ -12,7 +12,9 @@ from ollama_proxy.vectors.readers.tables import read_csv, read_json
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _BINARY = {".pdf": "a PDF document", ".docx": "a Word document"}
-_TEXTS = {".html": read_html, ".htm": read_html, ".xhtml": read_html, ".json": read_json}
+_PAGES = (".html", ".htm", ".xhtml")
+_TABLES = {".csv": ",", ".tsv": "\t"}
+_PARSED = (*_PAGES, *_TABLES, ".json")
 _DOCX_PART = b"word/"
 
 
@@ -38,10 +40,11 @@ def _read(suffix: str, content: bytes, most_chars: int) -> str:
     if suffix in _BINARY:
         raise Unreadable("invalid_file", f"the name ends in {suffix}, but this is not {_BINARY[suffix]}")
     text = decode(content)
-    if suffix in (".csv", ".tsv"):
-        return read_csv(text, "\t" if suffix == ".tsv" else ",")
-    reader = _TEXTS.get(suffix)
-    return reader(text) if reader is not None else text
+    if suffix in _TABLES:
+        return read_csv(text, _TABLES[suffix], most_chars)
+    if suffix in _PAGES:
+        return read_html(text)
+    return read_json(text, most_chars) if suffix == ".json" else text
 
 
 def decode(content: bytes) -> str:
@@ -57,9 +60,10 @@ def decode(content: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def needs_child(content: bytes) -> bool:
-    """Whether a file is read by a process of its own: what is packed, or takes a while, may not hold up anybody."""
-    return len(content) > _QUICK_BYTES or content.startswith((b"%PDF-", *_ZIP))
+def needs_child(name: str, content: bytes) -> bool:
+    """Whether a file is read by a process of its own: whatever is packed, parsed or large may not hold up anybody."""
+    parsed = PurePath(name).suffix.lower() in _PARSED
+    return parsed or len(content) > _QUICK_BYTES or content.startswith((b"%PDF-", *_ZIP))
 
 
 _QUICK_BYTES = 256 * 1024

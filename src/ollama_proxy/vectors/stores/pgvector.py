@@ -68,13 +68,16 @@ class PgvectorIndex:
                 if len(point.vector) != held:
                     told = f"{collection} holds vectors of {held} numbers, and was given one of {len(point.vector)}"
                     raise IndexProblem(told)
-            sql = (
-                f'INSERT INTO "{collection}" (id, part, vector) VALUES (%s, %s, %s) '
-                "ON CONFLICT (id) DO UPDATE SET part = EXCLUDED.part, vector = EXCLUDED.vector"
+            await connection.execute(
+                f'INSERT INTO "{collection}" (id, part, vector) SELECT new.id, new.part, new.vector::vector '
+                "FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS new (id, part, vector) "
+                "ON CONFLICT (id) DO UPDATE SET part = EXCLUDED.part, vector = EXCLUDED.vector",
+                (
+                    [point.id for point in points],
+                    [point.group for point in points],
+                    [_text(point.vector) for point in points],
+                ),
             )
-            rows = [(point.id, point.group, _text(point.vector)) for point in points]
-            async with connection.cursor() as cursor:
-                await cursor.executemany(sql, rows)
             if collection not in self._indexed:
                 await self._index(connection, collection, held)
 
