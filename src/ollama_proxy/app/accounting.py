@@ -14,9 +14,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import msgspec
-
-from ollama_proxy.app.bill import Bill, compare_with_static, learn_from, model, tell_begin, tell_end
+from ollama_proxy.app.bill import Bill, compare_with_static, model, tell_begin, tell_end
+from ollama_proxy.app.learned_joules import LearnedJoules, SavedJoules
 from ollama_proxy.app.meter_plan import Plan, describe_here, plan_meters
 from ollama_proxy.app.metered import ASKED_FROM_S, Device, Meter
 from ollama_proxy.config.schema import Backend
@@ -25,12 +24,11 @@ from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.decision import Decision, RoutingRequest
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.metering import MeterStatus, Source
-from ollama_proxy.energy.activity import RequestEnergy, learn_weights
+from ollama_proxy.energy.activity import RequestEnergy
 from ollama_proxy.energy.attribution import PATIENCE_S
 from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.energy.meters.sampler import Sampler
 from ollama_proxy.energy.model import UNKNOWN, Figure
-from ollama_proxy.energy.regression import Coefficients, Regression, Regressions, SavedRegression
 from ollama_proxy.fleet.state import Fleet
 
 _log = logging.getLogger(__name__)
@@ -41,20 +39,8 @@ _BUSY_S, _IDLE_S = 0.25, 1.0
 _MOST_AT_ONCE = 256
 #: A meter that saw less than this of an attempt has not measured it.
 _COVERED = 0.9
-#: Coefficients are used from so many requests on, and shown to the decision when they have moved by this share.
-_LEARNED_FROM = 5
-_MOVED = 0.01
-#: And to divide what several requests took at once.
-_WEIGHED_FROM = 10
 _NO_USAGE = Usage()
 _UNBILLED = frozenset((Operation.SHOW, Operation.COUNT))
-
-
-class SavedJoules(msgspec.Struct, frozen=True):
-    """What requests cost a backend, by model. An emulated device teaches nothing of the real one behind its name."""
-
-    emulated: bool
-    models: dict[str, SavedRegression]
 
 
 class Accounting:
@@ -82,7 +68,7 @@ class Accounting:
         self._meters: tuple[Meter, ...] = ()
         self._matched: tuple[Any, ...] = ()
         self._served: set[str] = set()
-        self._regressions = Regressions()
+        self._learned = LearnedJoules(fleet)
         self._settles = sampler is not None or record is not None or count is not None
         self._names = 0
         self._open = 0
@@ -194,7 +180,7 @@ class Accounting:
         for name in joined:
             self._devices.pop(name, None)
             self._served.discard(name)
-            self._regressions.forget(name)
+            self._learned.forget(name)
         self._matched = ()
 
     @property
@@ -220,18 +206,11 @@ class Accounting:
 
     def save_joules(self) -> dict[str, SavedJoules]:
         """What requests were found to cost, by backend."""
-        found = {name: self._regressions.save(name) for name in self._devices}
-        return {name: SavedJoules(self._devices[name].emulated, one) for name, one in found.items() if one}
+        return self._learned.save(self._devices)
 
     def restore_joules(self, saved: Mapping[str, SavedJoules], age_s: float, now_s: float) -> None:
-        """Take up what was found `age_s` ago, of backends that are still there and not known to be others now."""
-        for view in self._fleet.view().backends:
-            before = saved.get(view.id)
-            if before is None or (view.health.serves and view.emulated is not before.emulated):
-                continue
-            device = self._devices.setdefault(view.id, Device(view))
-            for name, one in before.models.items():
-                self._use(device, view.id, name, self._regressions.restore(view.id, name, one, age_s), now_s)
+        """Take up what was found `age_s` ago."""
+        self._learned.restore(self._devices, saved, age_s, now_s)
 
     def _tell_attempts(self) -> bool:
         """Tell the books what attempts have done since; whether some are left for another round."""
@@ -273,9 +252,9 @@ class Accounting:
             return
         if energy is not None and energy.covered >= _COVERED:
             figure = Figure(energy.marginal_j, energy.kind, energy.full_j, energy.plus_minus_j)
-            self._learn(bill, energy)
+            self._learned.learn(bill, energy)
         else:
-            figure = self._model_settled(bill)
+            figure = self._learned.model_settled(bill)
         if self._count is not None and figure.joules is not None:
             self._count(bill.decision.backend, figure.kind, figure.joules)
         quota = bill.caller.quota
@@ -284,44 +263,6 @@ class Accounting:
         if self._record is not None:
             unix_s = self._unix_clock()
             self._record(bill.make_row(figure, unix_s, compare_with_static(bill, figure)))
-
-    def _model_settled(self, bill: Bill) -> Figure:
-        """Without a meter: by what such requests were found to cost, else by the configured watts."""
-        learned = bill.device.learned.get(bill.request.model) if bill.meter is not None else None
-        if learned is None or bill.usage.output_tokens is None or bill.usage.counted_events:
-            return model(bill)
-        regression = self._regressions.pair(bill.decision.backend, bill.request.model)
-        joules = bill.expect(learned)
-        told = regression.predict(bill.prompt_tokens, bill.usage.output_tokens)
-        doubt_j = joules * told.sigma_j / told.joules * 1.65 if told is not None and told.joules > 0 else None
-        assert bill.meter is not None
-        kind = "emulated" if bill.device.emulated or bill.meter.plan.emulated else "modelled"
-        return Figure(joules, kind, bill.meter.add_floor(bill.decision.backend, joules, bill.own_s), doubt_j)
-
-    def _learn(self, bill: Bill, energy: RequestEnergy) -> None:
-        backend, name = bill.decision.backend, bill.request.model
-        seen = learn_from(bill, energy)
-        if seen is None:
-            return
-        regression = self._regressions.pair(backend, name, bill.prior())
-        regression.learn(*seen)
-        found = self._use(bill.device, backend, name, regression, bill.ended_s)
-        if found is not None and regression.samples >= _WEIGHED_FROM and bill.meter is not None:
-            bill.meter.books[backend].weights = learn_weights(found)
-
-    def _use(
-        self, device: Device, backend: str, name: str, regression: Regression, now_s: float
-    ) -> Coefficients | None:
-        """Tell the decision what such requests are found to cost; None while too few have shown it."""
-        found = regression.coefficients
-        if found is None or regression.samples < _LEARNED_FROM:
-            return None
-        learned = device.learned
-        before = learned.get(name)
-        if before is None or _has_moved(before, found):
-            learned[name] = found
-            self._fleet.teach_energy(backend, name, found.fixed_j, found.prefill_j, found.decode_j, now_s)
-        return found
 
     # -- who is measured by what ---------------------------------------------------
 
@@ -354,10 +295,3 @@ class Accounting:
         told = ", ".join(source.id for source in plan.sources)
         _log.info("%s measured by %s", " and ".join(member.backend for member in plan.members), told)
         return Meter(plan, {name: device.time for name, device in self._devices.items()}, self._sampler)
-
-
-def _has_moved(before: Coefficients, now: Coefficients) -> bool:
-    pairs = zip(
-        (before.fixed_j, before.prefill_j, before.decode_j), (now.fixed_j, now.prefill_j, now.decode_j), strict=True
-    )
-    return any(abs(new - old) > _MOVED * max(old, new) for old, new in pairs)

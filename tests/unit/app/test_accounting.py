@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 import pytest
 
-from ollama_proxy.app.accounting import Accounting, SavedJoules
+from ollama_proxy.app.accounting import Accounting
 from ollama_proxy.app.bill import Bill
+from ollama_proxy.app.learned_joules import SavedJoules
 from ollama_proxy.app.meter_plan import Member, Plan
 from ollama_proxy.app.metered import Meter as SharedMeter
 from ollama_proxy.config.schema import Backend
