@@ -106,7 +106,7 @@ class Ingest:
             self._news.clear()
             try:
                 worked = await self.step()
-            except Exception:  # a catalogue that cannot be read, say: nothing can be done without it
+            except Exception:  # noqa: BLE001  # a catalogue that cannot be read, say: nothing can be done without it
                 _log.exception("reading files into vector stores goes on in %.0f s", _PAUSE_S)
                 await asyncio.sleep(_PAUSE_S)
                 continue

@@ -82,15 +82,17 @@ class VectorLibrary:
         if len(content) > self.rules.max_file_bytes:
             told = f"the file has {len(content)} bytes; {self.rules.max_file_bytes} are allowed (vectors.max_file_mb)"
             raise ProxyError(ErrorKind.TOO_LARGE, told)
-        used = await self._catalogue.run(files.used_bytes, caller.name)
-        if used + len(content) > self.rules.max_owner_bytes:
-            told = f"your files have {used} bytes already; {self.rules.max_owner_bytes} are allowed: delete some"
-            raise ProxyError(ErrorKind.TOO_LARGE, told)
+        most_bytes = self.rules.max_owner_bytes
+        await self._catalogue.run(files.check_room, caller.name, len(content), most_bytes)
         now_s = self._now()
         expires_s = None if keep_s is None else now_s + keep_s
         file = KeptFile(make_id("file-"), caller.name, name, purpose, len(content), now_s, expires_s)
         await self._shelf.put(file.id, content)
-        await self._catalogue.run(files.add_file, file)
+        try:
+            await self._catalogue.run(files.add_file, file, most_bytes)
+        except ProxyError:  # others have come meanwhile
+            await self._shelf.delete(file.id)
+            raise
         return file
 
     async def file(self, caller: Caller, file: str) -> KeptFile:

@@ -51,6 +51,7 @@ class Shop:
         self.embedder = WordEmbedder()
         self.now_s = 1_000_000.0
         self.paused = ""
+        self.callers: dict[str, Caller | None] = {}
         self.index: Index = index or EmbeddedIndex(folder / "vectors.sqlite", 1 << 20)
         self.catalogue = Catalogue(folder / "catalogue.sqlite")
         shelf = Shelf(folder / "files")
@@ -63,7 +64,7 @@ class Shop:
             clock,
             IngestRules(batch=batch, most_chars=100_000),
             lambda: self.paused,
-            lambda owner: None,
+            lambda owner: self.callers.get(owner, ANN),
         )
         rules = LibraryRules(1 << 20, 1 << 22, "", "", Chunking(16, 4))
         self.library = VectorLibrary(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import resource
 import zipfile
 
 import pypdf
@@ -11,7 +12,7 @@ import pytest
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from ollama_proxy.vectors.readers.child import read_safely
-from ollama_proxy.vectors.readers.kinds import read_text
+from ollama_proxy.vectors.readers.kinds import needs_child, read_text
 from ollama_proxy.vectors.readers.problem import Unreadable
 
 MOST = 200_000
@@ -124,3 +125,27 @@ def test_bad_files_say_what_is_wrong(name: str, content: bytes, code: str, told:
 def test_the_child_says_why_as_well() -> None:
     with pytest.raises(Unreadable, match="unpacks to more than"):
         asyncio.run(read_safely("a.docx", BOMB, MOST))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.html", b"<html><p>Hello<![foo bar]>x"),
+        ("a.html", b"<p>&#" + b"9" * 5000 + b";"),
+        ("a.json", b'{"' + b"n" * 20_000 + b'": [' + b"1," * 20_000 + b"1]}"),
+        ("a.csv", b"n" * 20_000 + b"\n" + b"1\n" * 15_000),
+        ("a.tsv", b"n" * 20_000 + b"\n" + b"1\n" * 15_000),
+    ],
+)
+def test_odd_text_is_refused_for_what_it_is_and_nothing_grows_beyond_its_bound(name: str, content: bytes) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(Unreadable) as caught:
+        read_text(name, content, MOST)
+    assert caught.value.code == "invalid_file"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000
+
+
+@pytest.mark.parametrize("name", ["a.html", "a.htm", "a.json", "a.csv"])
+def test_whatever_is_parsed_is_read_by_a_process_of_its_own(name: str) -> None:
+    assert needs_child(name, b"x")
+    assert not needs_child("a.md", b"x")

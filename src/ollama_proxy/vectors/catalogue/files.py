@@ -14,8 +14,9 @@ from ollama_proxy.vectors.catalogue.owner import owned, page_of
 _COLUMNS = ", ".join(f"files.{name}" for name in KeptFile.__struct_fields__)
 
 
-def add_file(connection: sqlite3.Connection, file: KeptFile) -> None:
-    """One more."""
+def add_file(connection: sqlite3.Connection, file: KeptFile, most_bytes: int) -> None:
+    """One more. Raises `ProxyError(TOO_LARGE)` where its owner has no room for it."""
+    check_room(connection, file.owner, file.bytes, most_bytes)
     names, marks = ", ".join(KeptFile.__struct_fields__), ", ".join("?" * len(KeptFile.__struct_fields__))
     values = [getattr(file, name) for name in KeptFile.__struct_fields__]
     connection.execute(f"INSERT INTO files ({names}) VALUES ({marks})", values)
@@ -42,10 +43,12 @@ def list_files(
     return [KeptFile(*row) for row in rows[: page.limit]], len(rows) > page.limit
 
 
-def used_bytes(connection: sqlite3.Connection, owner: str) -> int:
-    """How much an owner has brought."""
-    [[total]] = fetch(connection, "SELECT COALESCE(SUM(bytes), 0) FROM files WHERE owner = ?", owner)
-    return int(total)
+def check_room(connection: sqlite3.Connection, owner: str, more_bytes: int, most_bytes: int) -> None:
+    """Whether an owner may bring so much more. Raises `ProxyError(TOO_LARGE)`."""
+    [[used]] = fetch(connection, "SELECT COALESCE(SUM(bytes), 0) FROM files WHERE owner = ?", owner)
+    if used + more_bytes > most_bytes:
+        told = f"your files have {used} bytes already; {most_bytes} are allowed: delete some"
+        raise ProxyError(ErrorKind.TOO_LARGE, told)
 
 
 def remove_file(connection: sqlite3.Connection, file: str) -> None:
