@@ -8,12 +8,14 @@ from typing import Any
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendSpec, BackendView, Heat, KeptOut, ModelFacts, PromptLimit, Rates
 from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.calibration import Judge
 from ollama_proxy.fleet.company import Occupancy
 from ollama_proxy.fleet.concurrency import AdaptiveLimit
 from ollama_proxy.fleet.forecast import Forecast
-from ollama_proxy.fleet.health import HealthRecord
+from ollama_proxy.fleet.health import WELL, HealthRecord
 from ollama_proxy.fleet.minute import LastMinute
+from ollama_proxy.fleet.naming import read_sizes, with_names
 from ollama_proxy.fleet.rates import Learner
 from ollama_proxy.fleet.refusals import PromptRefusals
 from ollama_proxy.fleet.running import Running
@@ -157,6 +159,19 @@ class Record:
             )
         return view
 
+    def take(self, report: ProbeReport, now_unix_s: int) -> None:
+        """A probe answered."""
+        self.health = WELL
+        self.checked_unix_s = now_unix_s
+        self.models = None if report.models is None else with_names(report.models, self.spec.model_names)
+        self.loaded = report.loaded
+        self.loaded_entries = report.loaded_entries
+        self.resident_bytes = read_sizes(report.loaded_entries)
+        self.version = report.version
+        self.emulated = report.emulated
+        if report.capabilities is not None:
+            self.capabilities = report.capabilities
+
     def refresh(self) -> None:
         """More than its load has changed: what was shown holds no more, and what was learned is to be shown."""
         if self.unshown:
@@ -196,3 +211,18 @@ class Record:
         elif now_s - self.idle_since_s >= limit_s:
             self.asleep = True
         return self.asleep
+
+
+def share_memory(records: Iterable[Record], pool: str) -> list[Record]:
+    """Tell each device of a memory `pool` ("" for none) what the others take of it; those for which that is news."""
+    if not pool:
+        return []
+    sharing = [one for one in records if one.spec.memory_pool == pool]
+    taken = sum(sum(one.resident_bytes.values()) for one in sharing)
+    changed: list[Record] = []
+    for one in sharing:
+        beside = taken - sum(one.resident_bytes.values())
+        if one.spec.memory_gb and one.beside_bytes != beside:
+            one.beside_bytes = beside
+            changed.append(one)
+    return changed

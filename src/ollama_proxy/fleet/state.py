@@ -16,13 +16,12 @@ from ollama_proxy.fleet.adaptive_slots import AdaptiveSlots
 from ollama_proxy.fleet.breakers import Breakers, Holder
 from ollama_proxy.fleet.calibration import Judge
 from ollama_proxy.fleet.company import Occupancy
-from ollama_proxy.fleet.health import WELL, after_failure
+from ollama_proxy.fleet.health import after_failure
 from ollama_proxy.fleet.learning import MOST_LESSONS, TEACH_S, learn, learn_energy, learn_failure, unsettle
 from ollama_proxy.fleet.lingering import Ghosts, read_on, take_read
-from ollama_proxy.fleet.naming import read_sizes, with_names
 from ollama_proxy.fleet.pools import Pools, Surroundings
 from ollama_proxy.fleet.rates import Observation
-from ollama_proxy.fleet.record import FROM_NOTHING, Record
+from ollama_proxy.fleet.record import FROM_NOTHING, Record, share_memory
 from ollama_proxy.fleet.running import Running, Slot
 from ollama_proxy.fleet.saved import SavedBackend, restore_backend, save_backend
 from ollama_proxy.fleet.views import Views
@@ -349,29 +348,10 @@ class Fleet:
         record = self._records.get(backend)
         if record is None:
             return
-        record.health = WELL
-        record.checked_unix_s = now_unix_s
-        record.models = None if report.models is None else with_names(report.models, record.spec.model_names)
-        record.loaded = report.loaded
-        record.loaded_entries = report.loaded_entries
-        record.resident_bytes = read_sizes(report.loaded_entries)
-        record.version = report.version
-        record.emulated = report.emulated
-        if report.capabilities is not None:
-            record.capabilities = report.capabilities
+        record.take(report, now_unix_s)
         self._touch(record)
-        if record.spec.memory_pool:
-            self._share_memory(record.spec.memory_pool)
-
-    def _share_memory(self, pool: str) -> None:
-        """Tell each device of a shared memory what the others take of it."""
-        sharing = [one for one in self._records.values() if one.spec.memory_pool == pool]
-        taken = sum(sum(one.resident_bytes.values()) for one in sharing)
-        for one in sharing:
-            beside = taken - sum(one.resident_bytes.values())
-            if one.spec.memory_gb and one.beside_bytes != beside:
-                one.beside_bytes = beside
-                self._touch(one)
+        for one in share_memory(self._records.values(), record.spec.memory_pool):
+            self._touch(one)
 
     def probe_failed(self, backend: str, message: str, now_unix_s: int, *, hard: bool) -> None:
         """A probe failed."""
