@@ -31,6 +31,8 @@ from ollama_proxy.pipelines.stages import (
 from ollama_proxy.pipelines.template import fill
 from ollama_proxy.pipelines.workers import Errand, Workers, Writing
 
+#: A time limit that is shorter is over.
+_LEAST_LEFT_S = 0.001
 _FOR_READERS = (Generate, Escalate, Retrieve, Rerank)
 
 
@@ -69,6 +71,8 @@ class _Run:
         self._last = ""
         self._passages: dict[str, tuple[Passage, ...]] = {}
         self._to_keep: dict[str, tuple[Key, float]] = {}
+        #: A stage failed, or its answer was taken although it was not accepted: what follows is for this run only.
+        self._is_lesser = False
         self._reports: list[StageReport] = []
         self._accounts: list[Account] = []
         self._next = ""
@@ -84,6 +88,7 @@ class _Run:
             report = await self._run_stage(stage)
             self._reports.append(report)
             self._told(stage.id, report)
+            self._is_lesser = self._is_lesser or bool(report.error)
             if report.error and not self._wish.continue_on_error:
                 error = f"stage {stage.id}: {report.error}"
             place = places[self._next] if self._next else place + 1
@@ -155,7 +160,7 @@ class _Run:
         whole_s = self._pipeline.timeout_seconds
         if whole_s:
             left_s = whole_s - (self._workers.now_s() - self._began_s)
-            if left_s <= 0:
+            if left_s < _LEAST_LEFT_S:
                 raise ProxyError(ErrorKind.DEADLINE, f"the pipeline's {whole_s:g} s are over")
             limits.append(left_s)
         return min(limits, default=0.0)
@@ -234,8 +239,10 @@ class _Run:
                 break
             faults.append(f"{step.model}: {fault}")
         told = "; ".join(faults)
-        if len(faults) == len(stage.steps) and (stage.otherwise == "fail" or text is None):
-            raise ProxyError(ErrorKind.BACKEND_FAILED, f"no answer was accepted ({told})")
+        if len(faults) == len(stage.steps):
+            if stage.otherwise == "fail" or text is None:
+                raise ProxyError(ErrorKind.BACKEND_FAILED, f"no answer was accepted ({told})")
+            self._is_lesser = True
         assert text is not None
         self._told(stage.id, text)
         return text, told
@@ -258,7 +265,8 @@ class _Run:
     def _look_up(self, stage: Cache) -> str:
         key = (self._wish.caller.name, self._pipeline.id, stage.keep, fill(stage.key, self._values))
         now_s = self._workers.now_s()
-        text = self._kept.find(key, now_s)
+        # A text that is made with the texts of all stages before it depends on more than the key.
+        text = None if self._wish.preserve_context else self._kept.find(key, now_s)
         if text is None:
             self._to_keep[stage.keep] = key, now_s + stage.ttl_seconds
             return ""
@@ -269,7 +277,7 @@ class _Run:
 
     def _keep(self, stage: str, output: str) -> None:
         key, until_s = self._to_keep.pop(stage, (None, 0.0))
-        if key is not None and output:
+        if key is not None and output and not self._is_lesser and not self._wish.preserve_context:
             self._kept.keep(key, output, until_s)
 
 

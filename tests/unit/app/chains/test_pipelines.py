@@ -180,6 +180,43 @@ def test_branches_skip_and_kept_texts_spare_the_work(tmp_path: Path) -> None:
     uvloop.run(scene())
 
 
+@pytest.mark.parametrize(
+    "stages",
+    [
+        (
+            {"id": "look", "type": "retrieve", "store": "not there", "query": "{{input.q}}"},
+            generate("write", "{{look}} {{input.q}}"),
+        ),
+        (escalate(id="write", accept={"min_words": 100}, otherwise="keep"),),
+    ],
+    ids=["a stage before it failed", "it was not accepted"],
+)
+def test_texts_of_runs_that_did_not_go_well_are_not_kept(tmp_path: Path, stages: tuple[dict[str, Any], ...]) -> None:
+    before = {"id": "before", "type": "cache", "key": "{{input.q}}", "keep": "write", "then": "end"}
+
+    async def scene() -> None:
+        async with devices(speed=SPEED, changes=sections(tmp_path, before, *stages), text=Pupils()) as stand:
+            for _ in range(2):
+                report = await run(stand, continue_on_error=True)
+                assert [stage.stage for stage in report.stages] == ["before", *(stage["id"] for stage in stages)]
+                assert report.stages[-1].output
+
+    uvloop.run(scene())
+
+
+def test_texts_are_kept_only_for_runs_in_which_the_key_says_all(tmp_path: Path) -> None:
+    before = {"id": "before", "type": "cache", "key": "{{input.q}}", "keep": "write", "then": "end"}
+
+    async def scene() -> None:
+        stages = sections(tmp_path, before, generate("write", "{{input.q}}"))
+        async with devices(speed=SPEED, changes=stages, text=Pupils()) as stand:
+            for preserve_context, ran in ((True, 2), (False, 2), (True, 2), (False, 1)):
+                report = await run(stand, preserve_context=preserve_context)
+                assert len(report.stages) == ran
+
+    uvloop.run(scene())
+
+
 def test_a_stage_may_ask_the_response_cache(tmp_path: Path) -> None:
     async def scene() -> None:
         stage = generate("a", "{{input.q}}", annotations={"cache_enabled": True}, options={"temperature": 0})
