@@ -68,10 +68,10 @@ def lab_proxy(lab: LabProcess, work: Path) -> Iterator[ProxyProcess]:
 
 @pytest.fixture(autouse=True)
 def closed_breakers(request: pytest.FixtureRequest) -> None:
-    """The shared proxy keeps nobody out any more for what the test before broke."""
-    if "lab_proxy" in request.fixturenames:
-        proxy: ProxyProcess = request.getfixturevalue("lab_proxy")
-        wait_until(lambda: not proxy.keeps_out(), "the breakers to try everybody")
+    """A proxy that tests share keeps nobody out any more for what the test before broke."""
+    names = [name for name in ("lab_proxy", "proxy") if name in request.fixturenames]
+    proxies = [one for one in map(request.getfixturevalue, names) if isinstance(one, ProxyProcess)]
+    wait_until(lambda: not any(one.keeps_out() for one in proxies), "the breakers to try everybody")
 
 
 @pytest.fixture(scope="session")
