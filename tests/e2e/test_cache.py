@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from typing import Any
 
 import grpc
@@ -208,6 +209,31 @@ def test_equal_requests_at_once_reach_one_device_once(lab_proxy: ProxyProcess, l
     assert count_requests(lab) == before + 1
     assert len({ollama_text(body) for _, _, body in found}) == 1
     assert sorted(state or "" for state, _, _ in found).count("miss") == 1
+
+
+@pytest.mark.parametrize("wish", [{}, {"X-Target-Backend": "ollama-igpu"}, {"X-Max-Latency-Ms": "60000"}], ids=str)
+def test_nobody_waits_for_an_answer_that_was_asked_of_another_backend(
+    lab_proxy: ProxyProcess, lab: LabProcess, question: str, wish: dict[str, str]
+) -> None:
+    def write(**headers: str) -> urllib.request.Request:
+        found = {"X-Cache-Enabled": "true", "Content-Type": "application/json", **headers}
+        return urllib.request.Request(f"{lab_proxy.url}/api/chat", json.dumps(chat(question, True)).encode(), found)
+
+    targeted = {"X-Target-Backend": "ollama-npu"}
+    with (
+        lab.fault("npu", "stall", times=1),
+        contextlib.closing(HTTPConnection("127.0.0.1", lab_proxy.http_port)) as one,
+    ):
+        begun = lab.state("npu")["requests"]
+        asked = write(**targeted)
+        one.request("POST", asked.selector, asked.data, dict(asked.header_items()))
+        wait_until(lambda: lab.state("npu")["requests"] > begun, "the first to stall")
+        with urllib.request.urlopen(write(**wish), timeout=20) as answer:
+            assert answer.headers["X-Cache"] == "miss"
+            text = ollama_text(answer.read())
+        with urllib.request.urlopen(write(**targeted), timeout=20) as answer:
+            assert answer.headers["X-Cache"] == "hit", "it is kept for whoever comes now"
+            assert ollama_text(answer.read()) == text != ""
 
 
 def test_a_thousand_equal_requests_at_once_are_one_generation(

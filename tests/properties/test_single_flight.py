@@ -83,7 +83,10 @@ class Stage:
     def __init__(self) -> None:
         self.ended: list[Flight] = []
         self.over: list[Follower] = []
-        self.flight = Flight(self.ended.append, lambda _, one: self.over.append(one))
+        self.flight = Flight(self.end_flight, lambda _, one: self.over.append(one))
+        #: For those that have heard nothing when the flight fails.
+        self.second = Flight(lambda _: None, lambda _, one: self.over.append(one))
+        self.moved: tuple[Follower, ...] = ()
         self.work = Work()
         self.has_begun = False
         self.told = 0
@@ -95,7 +98,14 @@ class Stage:
     def join(self, *, breaks: bool = False) -> None:
         call = Call(f"r{len(self.sinks)}", Dialect.COMPUTE, Operation.CHAT, "m", True, 0.0, Generation)
         self.sinks.append(Sink(breaks=breaks))
-        self.tickets.append(self.flight.join(call, self.sinks[-1]))  # type: ignore[arg-type]
+        self.tickets.append(Follower(call, self.sinks[-1]))  # type: ignore[arg-type]
+        self.flight.join(self.tickets[-1])
+
+    def end_flight(self, flight: Flight) -> None:
+        self.ended.append(flight)
+        self.moved = flight.release_unheard()
+        for one in self.moved:
+            self.second.join(one)
 
     def begin(self) -> None:
         if not self.has_begun:
@@ -130,6 +140,15 @@ class Stage:
         flight.finish(OUTCOME)
         return end
 
+    def answer_the_moved(self) -> None:
+        if self.moved:
+            work = Work()
+            self.second.set_ticket(work)
+            assert work.paused is all(one.paused for one in self.moved)
+            self.second.routed(ROUTE)
+            self.second.send_events([TextDelta(str(number)) for number in range(self.told)] or [TextDelta("")])
+            self.second.finish(OUTCOME)
+
 
 @given(steps=STEPS, begins_at=st.integers(0, 4), end=st.sampled_from(["finish", "fail"]))
 def test_each_hears_all_of_it_once(steps: list[tuple[str, int]], begins_at: int, end: str) -> None:
@@ -145,10 +164,11 @@ def test_each_hears_all_of_it_once(steps: list[tuple[str, int]], begins_at: int,
         _check_pace(stage)
     stage.begin()
     how = stage.end(end)
+    stage.answer_the_moved()
     for ticket in stage.tickets:
         ticket.resume()
         ticket.cancel()
-    _check_ends(stage.sinks, stage.left, stage.told, how)
+    _check_ends(stage, how)
     assert stage.work.cancelled is (how == "cancelled")
     assert len(stage.over) == len(set(stage.over)) == len(stage.sinks), "each is over once"
     assert stage.ended == [stage.flight]
@@ -161,18 +181,21 @@ def _check_pace(stage: Stage) -> None:
     assert stage.work.paused is all(one.paused for one in here), "the backend waits when all do"
 
 
-def _check_ends(sinks: list[Sink], left: set[int], told: int, end: str) -> None:
-    everything = [str(number) for number in range(told)]
-    for place, sink in enumerate(sinks):
+def _check_ends(stage: Stage, end: str) -> None:
+    everything = [str(number) for number in range(stage.told)] or ([""] if stage.moved else [])
+    for place, (sink, ticket) in enumerate(zip(stage.sinks, stage.tickets, strict=True)):
         assert sink.heard == everything[: len(sink.heard)]
         if sink.breaks and sink.ends:
             continue
-        if place in left or end == "cancelled":
+        moved = ticket in stage.moved
+        if place in stage.left or end == "cancelled":
             assert not sink.ends
         else:
-            assert sink.ends == [{"finish": "finished", "fail": "failed"}[end]]
+            assert sink.ends == ["finished" if moved or end == "finish" else "failed"]
+        assert not moved or place, "the error is of the first one's work"
+        assert end != "fail" or sink.ends != ["failed"] or not place or sink.states, "it had heard something"
         if sink.ends == ["finished"] and not sink.breaks:
             assert sink.heard == everything
         assert len(sink.states) <= 1
         if place and sink.states:
-            assert sink.states == ["hit"]
+            assert sink.states == ["" if moved and ticket is stage.moved[0] else "hit"]

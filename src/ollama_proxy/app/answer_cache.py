@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Hashable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -60,8 +60,8 @@ class AnswerCache:
         self._books = books
         #: For keys of requests that are under way while the store is out of use.
         self._own_secret = secrets.token_bytes(32)
-        #: By key, and whether they are streamed: whoever streams is not to wait for an answer that comes whole.
-        self._flights: dict[tuple[bytes, bool], Flight] = {}
+        #: Those that may be joined: by key, and by who may join.
+        self._flights: dict[bytes, dict[Hashable, Flight]] = {}
         #: Whether there are requests that use the cache without asking for it.
         self.has_defaults = bool(settings.models or settings.keys)
 
@@ -107,26 +107,36 @@ class AnswerCache:
                 job = Job(dispatcher, call, sink)
                 job.refuse(refusal)
                 return job
-        return self._serve(call, sink, asked)
+        one = Follower(call, sink)
+        self._serve((one,), asked)
+        return one
 
-    def _serve(self, call: Call, sink: AnswerSink, asked: Asked) -> Ticket:
-        under_way = self._flights.get((asked.key, call.stream))
+    def _serve(self, those: tuple[Follower, ...], asked: Asked, *, again: bool = False) -> None:
+        """Answer requests of one company; `again` if another flight has failed them."""
+        same = self._flights.get(asked.key)
+        under_way = same.get(asked.company) if same is not None else None
         if under_way is not None and not under_way.is_too_long:
-            return under_way.join(call, sink)
+            for one in those:
+                under_way.join(one)
+            return
         found = self.store.find(asked.key) if self.store.secret is not None else None
         if isinstance(found, bytes) and (entry := read_entry(found)) is not None:
-            return self._replay(call, sink, entry)
+            for one in those:
+                self._replay(one, entry)
+            return
+        call = those[0].call
         prompt = None
         if self._meaning is not None and self.store.secret is not None:
             prompt = self._meaning.read(call, asked.generation)
         flight = Flight(lambda one: self._settle(one, call, asked, prompt), self._leave)
-        self._flights[asked.key, call.stream] = flight
-        ticket = flight.join(call, sink)
-        if prompt is None and (found is None or isinstance(found, bytes)):
+        self._flights.setdefault(asked.key, {})[asked.company] = flight
+        for one in those:
+            flight.join(one)
+        if prompt is None and not again and (found is None or isinstance(found, bytes)):
             self._generate(flight, call, asked)
         else:
+            # Nothing new is decided in the middle of another request's end.
             spawn(self._look(flight, call, asked, found, prompt), "look into the cache")
-        return ticket
 
     async def _look(
         self,
@@ -149,9 +159,9 @@ class AnswerCache:
         if entry is None:
             self._generate(flight, call, asked)
             return
-        self._flights.pop((asked.key, call.stream), None)
+        self._drop(flight, asked)
         for one in flight.release():
-            self._replay(one.call, one.sink, entry, similarity)
+            self._replay(one, entry, similarity)
 
     async def _find_alike(self, prompt: Prompt, asked: Asked, call: Call) -> tuple[Entry | None, float | None]:
         """The answer to a prompt that means the same, and how alike the two are."""
@@ -177,8 +187,9 @@ class AnswerCache:
         flight.has_begun = True
         flight.set_ticket(self._dispatcher.submit(made, flight, taken_on=True))
 
-    def _replay(self, call: Call, sink: AnswerSink, entry: Entry, similarity: float | None = None) -> Ticket:
+    def _replay(self, one: Follower, entry: Entry, similarity: float | None = None) -> None:
         """Write a kept answer, as if it came just now."""
+        call, sink = one.call, one.sink
         age_s = max(0.0, self._books.unix_clock() - entry.made_unix_s)
         usage = entry.finished.usage
         # What it took the backend once is not what it takes now.
@@ -194,7 +205,6 @@ class AnswerCache:
         sink.routed(route)
         sink.send_events(entry.events())
         sink.finish(outcome)
-        return _OVER
 
     def _release(self, call: Call) -> None:
         """The request is over: its caller may have another under way."""
@@ -217,9 +227,10 @@ class AnswerCache:
             self._books.left(one.call)
 
     def _settle(self, flight: Flight, call: Call, asked: Asked, prompt: Prompt | None) -> None:
-        """A flight has ended: keep what it brought, if that is a good answer."""
-        if self._flights.get((asked.key, call.stream)) is flight:
-            del self._flights[asked.key, call.stream]
+        """A flight has ended: keep what it brought, if that is a good answer; see to those whom it brought nothing."""
+        self._drop(flight, asked)
+        if unheard := flight.release_unheard():
+            self._serve(unheard, asked, again=True)
         outcome, route = flight.outcome, flight.route
         if outcome is None or route is None or route.stand_in or self.store.secret is None:
             return
@@ -235,8 +246,19 @@ class AnswerCache:
         entry = make_entry(parts, route, outcome, made_unix_s)
         worth_j = find_worth(outcome.joules, outcome.total_s)
         self.store.keep(Item(asked.key, write_entry(entry), asked.model, call.caller.name, made_unix_s, worth_j))
+        # Whoever comes now finds it, and is not to wait for another that is still being made.
+        self._flights.pop(asked.key, None)
         if prompt is not None and self._meaning is not None:
             self._meaning.keep(prompt, asked.key)
+
+    def _drop(self, flight: Flight, asked: Asked) -> None:
+        """Nobody joins a flight any more."""
+        same = self._flights.get(asked.key)
+        if same is None or same.get(asked.company) is not flight:
+            return
+        del same[asked.company]
+        if not same:
+            del self._flights[asked.key]
 
     # -- for whoever runs the proxy -----------------------------------------------------------
 
@@ -264,19 +286,3 @@ async def _read_found(found: bytes | Awaitable[bytes | None] | None) -> Entry | 
     """The answer that a store has found, at once or later."""
     data = found if found is None or isinstance(found, bytes) else await found
     return read_entry(data) if data is not None else None
-
-
-class _Over:
-    """The ticket of a request that is answered already."""
-
-    def cancel(self) -> None:
-        """There is nothing to stop."""
-
-    def pause(self) -> None:
-        """All is written."""
-
-    def resume(self) -> None:
-        """All is written."""
-
-
-_OVER = _Over()

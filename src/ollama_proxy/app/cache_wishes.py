@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import msgspec
 
 from ollama_proxy.cache.key import Weights, find_key, find_weights, is_deterministic
@@ -14,9 +16,11 @@ from ollama_proxy.domain.names import canonical_model, matches_pattern
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A request that the cache can answer: its key, and what that was made of."""
+    """A request that the cache can answer: its key, and what that was made of; and its company, those that may be told
+    its answer while it is made."""
 
     key: bytes
+    company: Hashable
     model: str
     weights: Weights
     generation: Generation
@@ -54,10 +58,23 @@ class Wishes:
         model = canonical_model(call.model)
         weights = find_weights(view, model, call.caller, call.annotations.target)
         key = find_key(secret, call.caller, weights, call.operation, generation)
-        return Asked(key, model, weights, generation) if key is not None else "it holds what no key can be made of"
+        if key is None:
+            return "it holds what no key can be made of"
+        return Asked(key, find_company(call, model), model, weights, generation)
 
     def _may_be_sampled(self, call: Call, generation: Generation) -> bool:
         rule = self._settings.sampled
         if is_deterministic(generation.sampling) or rule == "always":
             return True
         return rule == "asked" and call.annotations.cache_enabled is True
+
+
+def find_company(call: Call, model: str) -> Hashable:
+    """What requests of one key have in common that may wait for one answer: all that says where, whether and when it is
+    made. Whoever comes with other limits or another rank is neither refused nor kept waiting by these.
+
+    Streams are apart, since they are not to wait for an answer that comes whole; so are names of models, since equal
+    weights need not be on the same backends. What clients note for themselves (`custom`) decides nothing.
+    """
+    wishes = msgspec.structs.replace(call.annotations, cache_enabled=None, custom=None)
+    return call.stream, model, call.needs, call.wants, msgspec.structs.astuple(wishes)

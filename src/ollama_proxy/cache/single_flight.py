@@ -2,6 +2,7 @@
 
 Each has its own sink and its own ticket. Whoever leaves is forgotten; when the last has left, the work stops. Whoever
 reads too slowly gets the rest when it reads again, and holds up nobody: only when all of them wait, the backend does.
+When the work fails, whoever has heard nothing of its answer may go on to another flight, once.
 """
 
 from __future__ import annotations
@@ -31,19 +32,33 @@ _log = logging.getLogger(__name__)
 
 #: What those hear that came while the answer was being made.
 _JOINED = CacheNote("hit", 0.0)
+#: Errors of the moment: another that asks the same, and came later, may fare better. The rest is of the request itself.
+_PASSING = frozenset(
+    (
+        ErrorKind.NO_HEALTHY_BACKEND,
+        ErrorKind.LIMITS_EXCLUDE_ALL,
+        ErrorKind.OVERLOADED,
+        ErrorKind.RATE_LIMITED,
+        ErrorKind.DEADLINE,
+        ErrorKind.BACKEND_FAILED,
+    )
+)
 
 
 class Follower:
-    """One request that is told a flight's answer: its client's ticket."""
+    """One request that asks for an answer, and the flight that tells it: its client's ticket."""
 
-    __slots__ = ("_flight", "call", "heard", "is_first", "paused", "sink", "told_route")
+    __slots__ = ("call", "flight", "has_moved", "heard", "is_first", "paused", "sink", "told_route")
 
-    def __init__(self, flight: Flight, call: Call, sink: AnswerSink, *, is_first: bool) -> None:
-        self._flight = flight
+    def __init__(self, call: Call, sink: AnswerSink) -> None:
         self.call = call
         self.sink = sink
+        #: None for one that was answered without.
+        self.flight: Flight | None = None
         #: The answer is made for this one.
-        self.is_first = is_first
+        self.is_first = False
+        #: The flight that it was on before has failed; if this one fails too, that is its end.
+        self.has_moved = False
         #: How many events it has been told.
         self.heard = 0
         self.told_route = False
@@ -51,23 +66,26 @@ class Follower:
 
     def cancel(self) -> None:
         """The client has gone."""
-        self._flight.leave(self)
+        if self.flight is not None:
+            self.flight.leave(self)
 
     def pause(self) -> None:
         """The client reads too slowly."""
-        self._flight.pause(self)
+        if self.flight is not None:
+            self.flight.pause(self)
 
     def resume(self) -> None:
         """The client reads again."""
-        self._flight.resume(self)
+        if self.flight is not None:
+            self.flight.resume(self)
 
 
 class Flight:
     """One answer in the making, and the sink that it is told to."""
 
     def __init__(self, ended: Callable[[Flight], None], over: Callable[[Flight, Follower], None]) -> None:
-        """`ended` hears once that nothing more will come; `over` of each request just before its last word, and of each
-        that has left."""
+        """`ended` hears once that nothing more will come, of an error before anybody is told it; `over` of each request
+        just before its last word, and of each that has left."""
         self._ended = ended
         self._over = over
         self._followers: dict[Follower, None] = {}
@@ -88,20 +106,32 @@ class Flight:
 
     # -- who listens ------------------------------------------------------------------
 
-    def join(self, call: Call, sink: AnswerSink) -> Follower:
+    def join(self, one: Follower) -> None:
         """One more request is told the answer, from its beginning."""
-        one = Follower(self, call, sink, is_first=self._call is None)
-        self._call = self._call or call
+        one.flight = self
+        one.is_first = self._call is None
+        self._call = self._call or one.call
         self._followers[one] = None
+        self._slow += one.paused
         self._catch_up(one)
         self._look_at_pace()
-        return one
 
     def release(self) -> tuple[Follower, ...]:
         """There is no need of it: whoever listens is told by somebody else, and nobody hears of an end."""
         found = tuple(self._followers)
         self._followers.clear()
         self.error = ProxyError(ErrorKind.INTERNAL, "it was answered otherwise")
+        return found
+
+    def release_unheard(self) -> tuple[Follower, ...]:
+        """Whom an error of the moment has left without a word of the answer: they are told nothing more here, and may
+        go on to another flight, once. Not the first: the error is of its own work."""
+        if self.error is None or self.error.kind not in _PASSING:
+            return ()
+        found = tuple(one for one in self._followers if not (one.is_first or one.told_route or one.has_moved))
+        for one in found:
+            self._let_go(one)
+            one.has_moved = True
         return found
 
     def set_ticket(self, ticket: Ticket) -> None:
@@ -258,8 +288,8 @@ class Flight:
     def fail(self, error: ProxyError) -> None:
         self.error = error
         self._ticket = None
-        self._tell_all()
         self._ended(self)
+        self._tell_all()
 
     def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
         raise AssertionError(f"a raw answer ({status} {content_type!r}, {length} bytes) is not kept")

@@ -8,6 +8,7 @@ import json
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from ollama_proxy.app.answer_cache import AnswerCache
@@ -18,7 +19,7 @@ from ollama_proxy.cache.key import Weights, find_key
 from ollama_proxy.cache.memory import MemoryStore
 from ollama_proxy.cache.store import Bounds
 from ollama_proxy.config.sections.cache import Cache, Semantic
-from ollama_proxy.domain.annotations import Annotations
+from ollama_proxy.domain.annotations import Annotations, Priority
 from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Message, Operation, RawHead, RawRequest, Sampling
 from ollama_proxy.domain.caller import Caller
@@ -349,6 +350,105 @@ def test_a_stream_does_not_wait_for_an_answer_that_comes_whole() -> None:
     assert len(scene.attempts) == 2
     scene.ask(stream=False)
     assert len(scene.attempts) == 2
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"target": "a"},
+        {"max_latency_ms": 900_000},
+        {"latency_probability": 0.9},
+        {"latency_metric": "ttft"},
+        {"on_infeasible": "reject"},
+        {"max_power_watts": 500.0},
+        {"power_scope": "system"},
+        {"priority": Priority.REALTIME},
+        {"latency_critical": True},
+        {"prefer_power_efficiency": True},
+        {"media_type": "code"},
+        {"continuation": "never"},
+        {"cache_semantic": False},
+    ],
+    ids=lambda wish: next(iter(wish)),
+)
+def test_whoever_wishes_otherwise_does_not_wait_for_the_same_answer(wish: dict[str, Any]) -> None:
+    scene = Scene()
+    scene.stage.fleet.probed("a", ProbeReport({MODEL: ModelFacts(MODEL, "one")}, frozenset({MODEL})), 0)
+    wishes = msgspec.structs.replace(ASKS, **wish)
+    _, first = scene.ask()
+    _, equal = scene.ask()
+    _, other = scene.ask(annotations=wishes)
+    assert len(scene.attempts) == 2
+    _, same = scene.ask(annotations=msgspec.structs.replace(wishes, custom={"trace": "17"}))
+    assert len(scene.attempts) == 2
+    scene.answer()
+    assert (other.text, same.text) == ("Because.", "Because.")
+    assert (first.route, equal.route) == (None, None)
+    assert scene.ask()[1].state == "hit", "what is kept is for all, though one like it is under way"
+    scene.attempts[0].sink.on_events([TextDelta("Therefore.")])
+    assert (first.text, equal.text) == ("Therefore.", "Therefore.")
+
+
+def test_another_name_for_the_same_weights_does_not_wait_for_the_same_answer() -> None:
+    scene = Scene()
+    found = {MODEL: ModelFacts(MODEL, "one"), "n:1b": ModelFacts("n:1b", "one")}
+    scene.stage.fleet.probed("a", ProbeReport(found, frozenset(found)), 0)
+    scene.ask()
+    scene.ask(model="n:1b")
+    assert len(scene.attempts) == 2
+    scene.answer()
+    assert scene.ask()[1].state == "hit"
+
+
+def test_those_that_heard_nothing_of_a_failed_answer_get_another_once() -> None:
+    scene = Scene()
+
+    async def play() -> tuple[list[Reader], list[Reader]]:
+        scene.ask()
+        readers = [scene.ask()[1] for _ in range(20)]
+        gone, _ = scene.ask()
+        slow, late = scene.ask()
+        slow.pause()
+        fail(scene)
+        gone.cancel()
+        await until(lambda: len(scene.attempts) == 2)
+        scene.answer()
+        assert late.route is None
+        slow.resume()
+        tried_once = [scene.ask("Whence?")[1] for _ in range(3)]
+        fail(scene)
+        await until(lambda: len(scene.attempts) == 4)
+        fail(scene)
+        await asyncio.sleep(0)
+        return [*readers, late], tried_once
+
+    readers, tried_once = asyncio.run(play())
+    assert {reader.text for reader in readers} == {"Because."}
+    assert [reader.state for reader in readers] == ["miss"] + ["hit"] * 20
+    assert all(reader.error is not None for reader in tried_once)
+    assert len(scene.attempts) == 4
+    assert not scene.stage.dispatcher.running
+
+
+def fail(scene: Scene) -> None:
+    """The attempt that runs fails before it has told anything."""
+    scene.attempts[-1].sink.on_failure(Failure(FailureKind.SERVER_ERROR, "out of memory", 500))
+
+
+def test_nothing_is_made_again_for_those_that_have_left() -> None:
+    scene = Scene()
+
+    async def play() -> None:
+        scene.ask()
+        tickets = [scene.ask()[0] for _ in range(2)]
+        fail(scene)
+        for ticket in tickets:
+            ticket.cancel()
+        await asyncio.sleep(0.01)
+
+    asyncio.run(play())
+    assert len(scene.attempts) == 1
+    assert not scene.stage.dispatcher.running
 
 
 @pytest.mark.parametrize(
