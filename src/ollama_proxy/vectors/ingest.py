@@ -38,9 +38,12 @@ _RETRY_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 _FINAL = frozenset(
     (
         *(ErrorKind.INVALID_REQUEST, ErrorKind.TOO_LARGE, ErrorKind.MODEL_NOT_FOUND, ErrorKind.PERMISSION_DENIED),
-        *(ErrorKind.NOT_FOUND, ErrorKind.UNIMPLEMENTED),
+        *(ErrorKind.NOT_FOUND, ErrorKind.UNIMPLEMENTED, ErrorKind.BACKEND_REFUSED),
     )
 )
+#: Faults that may pass, but have not if so many attempts in a row end in them.
+_LASTING = frozenset((ErrorKind.LIMITS_EXCLUDE_ALL, ErrorKind.BACKEND_FAILED))
+_MOST_ATTEMPTS = len(_RETRY_S)
 
 
 class IngestRules(msgspec.Struct, frozen=True):
@@ -205,7 +208,7 @@ class Ingest:
             try:
                 await self._embed(task, store, texts)
             except ProxyError as error:
-                if error.kind not in _FINAL or all(text.n == task.n for text in texts):
+                if not self._is_final(error, store) or all(text.n == task.n for text in texts):
                     raise
                 # One of several files is at fault: let this one stand or fall by itself.
                 alone = await self._catalogue.run(work.next_texts, task, self.rules.batch, alone=True)
@@ -213,9 +216,13 @@ class Ingest:
         except Unreadable as error:
             await self._catalogue.run(work.fail, task, error.code, error.message)
         except ProxyError as error:
-            if error.kind not in _FINAL:
+            if not self._is_final(error, store):
                 raise
             await self._catalogue.run(work.fail, task, "server_error", error.message)
+
+    def _is_final(self, error: ProxyError, store: Store) -> bool:
+        failures = self._aside[store.n].failures if store.n in self._aside else 0
+        return error.kind in _FINAL or (error.kind in _LASTING and failures >= _MOST_ATTEMPTS)
 
     async def _read(self, task: Task) -> None:
         content = await self._shelf.get(task.file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,6 +31,9 @@ from ollama_proxy.vectors.index import Index
 from ollama_proxy.vectors.ingest import Ingest
 from ollama_proxy.vectors.search import Reranker, Searcher
 from ollama_proxy.vectors.shelf import Shelf
+
+#: How exactly it is known when a store was used last.
+_TOUCHED_S = 60
 
 
 class LibraryRules(msgspec.Struct, frozen=True):
@@ -106,8 +110,9 @@ class VectorLibrary:
 
     async def delete_file(self, caller: Caller, file: str) -> None:
         found = await self.file(caller, file)
-        await self._catalogue.run(files.remove_file, found.id)
+        # In this order, so that a full disk has room for the second.
         await self._shelf.delete(found.id)
+        await self._catalogue.run(files.remove_file, found.id)
         self._ingest.wake()
 
     # -- stores ----------------------------------------------------------------------
@@ -209,5 +214,8 @@ class VectorLibrary:
         self, store: Store, query: Query, caller: Caller, annotations: Annotations
     ) -> tuple[Sequence[Hit], Vectors | None]:
         found = await self._searcher.search(store, query, caller, annotations)
-        await self._catalogue.run(stores.touch_store, store.n, self._now())
+        if self._now() - store.active_s >= _TOUCHED_S:
+            # A full disk is no reason not to read.
+            with contextlib.suppress(ProxyError):
+                await self._catalogue.run(stores.touch_store, store.n, self._now())
         return found

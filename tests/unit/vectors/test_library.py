@@ -393,3 +393,37 @@ def test_files_that_come_at_once_share_the_room_of_their_owner(tmp_path: Path) -
         await shop.close()
 
     run(ask())
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.LIMITS_EXCLUDE_ALL, ErrorKind.BACKEND_FAILED])
+def test_a_fault_that_lasts_ends_the_file_after_some_attempts(tmp_path: Path, kind: ErrorKind) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = (await shop.library.add_store(ANN, {})).id
+        [file] = await shop.bring(store, {"a.txt": "bread"})
+        shop.embedder.fault = ProxyError(kind, "other weights")
+        for _ in range(5):
+            await shop.work()
+            assert (await shop.library.attached(ANN, store, file.file)).status == "in_progress"
+            shop.now_s += 60
+        await shop.work()
+        found = await shop.library.attached(ANN, store, file.file)
+        assert (found.status, found.error) == ("failed", "other weights")
+        await shop.close()
+
+    run(ask())
+
+
+def test_a_full_disk_is_no_reason_not_to_search_or_to_delete(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = (await shop.library.add_store(ANN, {})).id
+        await shop.bring(store, {"a.txt": "bread"})
+        await shop.work()
+        shop.now_s += 3600
+        await shop.catalogue.run(lambda db: db.execute("PRAGMA query_only = 1"))
+        assert len(await shop.library.search(ANN, store, Query(("bread",)))) == 1
+        await shop.catalogue.run(lambda db: db.execute("PRAGMA query_only = 0"))
+        await shop.close()
+
+    run(ask())

@@ -15,6 +15,8 @@ from ollama_proxy.domain.vectors import EmbedWish, Vectors, VectorSpace
 from ollama_proxy.routing.limits import find_model
 
 _EMBED = frozenset((Need.EMBED,))
+#: Of the sizes of a vector's numbers. What is not a number is in no order.
+_MOST_SUM = 3e38
 _A_WORD = ("space",)
 
 
@@ -96,6 +98,9 @@ class DeskEmbedder:
         route, outcome = part.route, part.outcome
         backends = tuple(route.backend.split(","))
         model = canonical_model(route.model)
+        if not all(map(is_sound, part.vectors)) or len(set(map(len, part.vectors))) > 1:
+            told = f"{backends[0]} gave vectors of {model} that are empty, zero, not finite or of different lengths"
+            raise ProxyError(ErrorKind.BACKEND_FAILED, told, backend=backends[0])
         space = VectorSpace(model, self._find_digest(backends[0], model), len(part.vectors[0]))
         if wanted is not None and wanted.dimensions != space.dimensions:
             told = f"{backends[0]} gave vectors of {space.dimensions} dimensions, and those of {model} that are kept "
@@ -112,3 +117,8 @@ class DeskEmbedder:
             return self._desk.spaces.find(model, fleet).digest
         facts = find_model(view, model)
         return facts.digest if facts is not None else ""
+
+
+def is_sound(vector: Sequence[float]) -> bool:
+    """Whether there is something to compare: numbers that are not all zero, and that 32 bits can hold."""
+    return 0 < sum(map(abs, vector)) < _MOST_SUM
