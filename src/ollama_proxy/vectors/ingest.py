@@ -88,6 +88,8 @@ class Ingest:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._aside: dict[int, _Aside] = {}
+        #: The store that had its turn last.
+        self._behind = 0
         #: Why the job stands still, "" while it does not.
         self.waits_for = ""
 
@@ -151,10 +153,11 @@ class Ingest:
         """Do the next thing; whether there was any."""
         aside = self._find_aside()
         await self._clear_out(aside)
-        task = await self._catalogue.run(work.next_task, self.rules.batch, aside)
+        task = await self._catalogue.run(work.next_task, self.rules.batch, aside, self._behind)
         if task is None:
             self.waits_for = next((self._aside[n].why for n in aside), "")
             return False
+        self._behind = task.store_n
         store = await self._catalogue.run(stores.store_by_n, task.store_n)
         assert store is not None
         if task.stage == "waiting" and (why := self._pause()):

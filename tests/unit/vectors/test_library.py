@@ -427,3 +427,18 @@ def test_a_full_disk_is_no_reason_not_to_search_or_to_delete(tmp_path: Path) -> 
         await shop.close()
 
     run(ask())
+
+
+def test_stores_take_turns(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        hers = (await shop.library.add_store(ANN, {})).id
+        his = (await shop.library.add_store(BOB, {})).id
+        await shop.bring(hers, {"long.txt": "bread and butter. " * 200})
+        [short] = await shop.bring(his, {"short.txt": "wine"}, BOB)
+        while (await shop.library.attached(BOB, his, short.file)).status != "completed":
+            assert await shop.ingest.step()
+        assert sum(shop.embedder.sizes) < 20
+        await shop.close()
+
+    run(ask())

@@ -46,12 +46,15 @@ _ORDER = (
 )
 
 
-def next_task(connection: sqlite3.Connection, batch: int, aside: Sequence[int] = ()) -> Task | None:
-    """What comes first, where vectors are made for so many passages at a time; nothing of the stores that are aside."""
+def next_task(connection: sqlite3.Connection, batch: int, aside: Sequence[int] = (), behind: int = 0) -> Task | None:
+    """What comes first, where vectors are made for so many passages at a time; nothing of the stores that are aside.
+
+    Stores take turns, by their numbers: the one after `behind` is first.
+    """
     others = f"attached.store NOT IN ({', '.join('?' * len(aside))})"
     for condition in _ORDER:
-        sql = f"{_TASK} {others} AND {condition} ORDER BY attached.n LIMIT 1"
-        rows = fetch(connection, sql, *aside, *([batch] * condition.count("?")))
+        sql = f"{_TASK} {others} AND {condition} ORDER BY attached.store <= ?, attached.store, attached.n LIMIT 1"
+        rows = fetch(connection, sql, *aside, *([batch] * condition.count("?")), behind)
         if rows:
             n, store_n, file, name, owner, stage, size, overlap, passages = rows[0]
             return Task(n, store_n, file, name, owner, stage, Chunking(size, overlap), passages)
