@@ -66,7 +66,7 @@ def test_the_page_tells_how_many_prompts_are_remembered(proxy: ProxyProcess) -> 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["pairs.jsonl", "held-out.jsonl"])
+@pytest.mark.parametrize("name", ["pairs.jsonl", "forms.jsonl", "held-out.jsonl"])
 def test_the_shipped_threshold_keeps_wrong_hits_to_one_in_a_hundred(proxy: ProxyProcess, name: str) -> None:
     pairs = ROOT / "examples" / "caching" / name
     command = [sys.executable, "-P", "-m", "ollama_proxy", "cache", "calibrate", str(pairs), "--url", proxy.url]

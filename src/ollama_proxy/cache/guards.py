@@ -12,6 +12,8 @@ import re
 
 import msgspec
 
+from ollama_proxy.cache.forms import Form, compare_forms, find_form
+
 #: Longer prompts hold too much that could differ.
 MOST_CHARS = 600
 _WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
@@ -74,6 +76,7 @@ class Anchors(msgspec.Struct, frozen=True):
     literals: tuple[str, ...]
     asks: frozenset[str]
     content: tuple[str, ...]
+    form: Form
     is_english: bool
 
 
@@ -96,6 +99,7 @@ def find_anchors(text: str) -> Anchors:
         literals,
         frozenset(word for word in words if word in _ASKS),
         content,
+        find_form(text.lower()),
         text.isascii() and any(word in _FILLERS for word in words),
     )
 
@@ -107,7 +111,8 @@ def find_difference(one: Anchors, other: Anchors) -> str:
             return name
     if not one.is_english:
         return "language"
-    return _compare_content(one.content, other.content)
+    told = compare_forms(one.form, other.form, same_words=one.content == other.content)
+    return told or _compare_content(one.content, other.content)
 
 
 def _compare_content(one: tuple[str, ...], other: tuple[str, ...]) -> str:

@@ -780,6 +780,32 @@ def test_such_a_prompt_does_not(other: dict[str, Any]) -> None:
     assert second.state == "miss"
 
 
+def test_who_opts_out_gets_no_like_answer_beside_one_that_does_not() -> None:
+    """Both prompts are the same, and at once: one may have the answer to a prompt that means the same."""
+    scene, embedder = semantic(), Dictionary()
+
+    async def ask_both() -> tuple[Reader, Reader]:
+        scene.cache = AnswerCache(
+            scene.store,
+            scene.settings,
+            scene.stage.dispatcher,
+            scene.books,
+            MeaningCache(scene.settings.semantic, lambda: embedder),
+        )
+        scene.ask(SKY)
+        await until(lambda: len(scene.attempts) == 1)
+        scene.answer()
+        _, opted_in = scene.ask(ALIKE)
+        _, opted_out = scene.ask(ALIKE, annotations=Annotations(cache_enabled=True, cache_semantic=False))
+        await until(lambda: opted_in.route is not None and len(scene.attempts) == 2)
+        scene.answer(TextDelta("Its own."))
+        return opted_in, opted_out
+
+    opted_in, opted_out = asyncio.run(asyncio.wait_for(ask_both(), 10))
+    assert (opted_in.state, opted_in.text) == ("hit", "Because.")
+    assert (opted_out.state, opted_out.text) == ("miss", "Its own.")
+
+
 def test_a_conversation_has_no_like_unless_that_is_wished() -> None:
     before = (Message("user", "Hello."), Message("assistant", "Hi."))
 
