@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ollama_proxy.cache.nested import find_nested
 from ollama_proxy.domain.call import Call, Dialect, Need
 from ollama_proxy.net.unreadable import UNREADABLE
 
@@ -83,6 +84,7 @@ def find_loss(call: Call) -> str:
     try:
         members = _body.decode(call.raw.body)
         messages = _messages.decode(members["messages"]) if "messages" in members else ()
+        nested = list(find_nested(members))
     except UNREADABLE:
         return "its body is written in an unusual way"
     odd = [name for message in messages for name in message.keys() - _OF_A_MESSAGE]
@@ -91,6 +93,7 @@ def find_loss(call: Call) -> str:
         for name, value in members.items()
         if name not in known and name not in _OF_NO_MATTER and not _is_ordinary(name, bytes(value))
     ]
+    odd += nested
     return f"only its server can read the member {odd[0][:40]!r}" if odd else ""
 
 

@@ -14,7 +14,27 @@ def lose(dialect: Dialect, body: bytes, **fields: Any) -> str:
     return find_loss(Call("r", dialect, Operation.CHAT, "m", False, 0.0, Generation, raw=raw, **fields))
 
 
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+FINE = {"type": "image_url", "image_url": {**PICTURE["image_url"], "detail": "high"}}  # type: ignore[dict-item]
+TEXT = {"type": "text", "text": "x"}
+SCHEMA = {"name": "n", "schema": {"type": "object"}}
+
+
+def of_parts(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+def in_form(**more: Any) -> dict[str, Any]:
+    return {"messages": [], "response_format": {"type": "json_schema", "json_schema": {**SCHEMA, **more}}}
+
+
 SAID = [
+    (Dialect.OPENAI, of_parts(TEXT, PICTURE, PICTURE)),
+    (Dialect.OPENAI, in_form(strict=False)),
+    (Dialect.OPENAI, {"messages": [], "response_format": {"type": "json_object"}}),
+    (Dialect.RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}]}),
+    (Dialect.RESPONSES, {"input": "x", "text": {"format": {"type": "json_schema", **SCHEMA}, "verbosity": "medium"}}),
+    (Dialect.ANTHROPIC, {"messages": [], "max_tokens": 5, "system": [TEXT]}),
     (Dialect.OLLAMA, {"messages": [{"role": "user", "content": "x", "images": []}], "options": {"mirostat": 1}}),
     (Dialect.OLLAMA, {"prompt": "x", "keep_alive": "5m", "truncate": True, "format": {"type": "object"}}),
     (Dialect.OPENAI, {"messages": [{"role": "user", "content": "x", "name": "n"}], "n": 1, "user": "u", "stop": None}),
@@ -23,6 +43,16 @@ SAID = [
     (Dialect.RESPONSES, {"input": "x", "include": [], "truncation": "disabled", "store": False}),
 ]
 LOST = [
+    (Dialect.OPENAI, of_parts(TEXT, TEXT), "messages.content: several texts"),
+    (Dialect.OPENAI, of_parts(PICTURE, TEXT), "messages.content: picture before text"),
+    (Dialect.OPENAI, of_parts(TEXT, FINE), "messages.content.detail"),
+    (Dialect.OPENAI, {"messages": [{"role": "developer", "content": "x"}]}, "messages.role: developer"),
+    (Dialect.OPENAI, {"messages": [{"role": "assistant", "content": "x", "refusal": "no"}]}, "messages.refusal"),
+    (Dialect.OPENAI, in_form(strict=True), "response_format.strict"),
+    (Dialect.OPENAI, in_form(description="x"), "response_format.description"),
+    (Dialect.RESPONSES, {"input": "x", "text": {"verbosity": "low"}}, "text.verbosity"),
+    (Dialect.RESPONSES, {"input": "x", "text": {"format": {**SCHEMA, "strict": True}}}, "text.strict"),
+    (Dialect.ANTHROPIC, {"messages": [], "max_tokens": 5, "system": [TEXT, TEXT]}, "system: several texts"),
     (Dialect.OLLAMA, {"prompt": "x", "truncate": False}, "truncate"),
     (Dialect.OPENAI, {"messages": [], "n": 2}, "n"),
     (Dialect.OPENAI, {"messages": [], "logit_bias": {"1": 5}}, "logit_bias"),
