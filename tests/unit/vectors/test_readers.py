@@ -149,3 +149,10 @@ def test_odd_text_is_refused_for_what_it_is_and_nothing_grows_beyond_its_bound(n
 def test_whatever_is_parsed_is_read_by_a_process_of_its_own(name: str) -> None:
     assert needs_child(name, b"x")
     assert not needs_child("a.md", b"x")
+
+
+def test_gaps_are_bounded() -> None:
+    assert (
+        read_text("a.txt", b"a" + b" " * 100_000 + b"b" + b" \n" * 20 + b"c", MOST)
+        == "a" + " " * 64 + "b" + " \n" * 20 + "c"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePath
 
 from ollama_proxy.vectors.readers.docx import read_docx
@@ -10,6 +11,9 @@ from ollama_proxy.vectors.readers.pdf import read_pdf
 from ollama_proxy.vectors.readers.problem import Unreadable
 from ollama_proxy.vectors.readers.tables import read_csv, read_json
 
+#: Spaces are no tokens, so that passages could hold any number of them.
+_MOST_GAP = 64
+_GAPS = re.compile(rf"\s{{{_MOST_GAP + 1},}}")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _BINARY = {".pdf": "a PDF document", ".docx": "a Word document"}
 _PAGES = (".html", ".htm", ".xhtml")
@@ -27,7 +31,11 @@ def read_text(name: str, content: bytes, most_chars: int) -> str:
         raise Unreadable("invalid_file", f"the file has more than {most_chars} characters of text")
     if not text.strip():
         raise Unreadable("invalid_file", "no text was found in the file; scanned pages have to be recognised first")
-    return text
+    return _GAPS.sub(_shorten, text)
+
+
+def _shorten(gap: re.Match[str]) -> str:
+    return gap.group()[:_MOST_GAP]
 
 
 def _read(suffix: str, content: bytes, most_chars: int) -> str:
