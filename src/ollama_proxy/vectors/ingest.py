@@ -116,12 +116,12 @@ class Ingest:
                 await asyncio.sleep(_PAUSE_S)
                 continue
             if not worked:
-                await self._wait(_PAUSE_S if self.waits_for and not self._aside else self._find_rest())
+                await self._wait(self._find_rest())
 
     def _find_rest(self) -> float:
-        """Seconds until somebody may be tried again, or it is looked what is over."""
-        now_s = self._now_s()
-        return max(0.1, min([_IDLE_S, *(one.until_s - now_s for one in self._aside.values())]))
+        """Seconds until a store may be tried again, it may go on, or it is looked what is over."""
+        left_s = [one.until_s - self._now_s() for one in self._aside.values()]
+        return min([_PAUSE_S if self.waits_for else _IDLE_S, *(one for one in left_s if one > 0)])
 
     def _set_aside(self, store: Store, error: Exception) -> None:
         """Leave a store alone for a while."""
