@@ -40,7 +40,7 @@ from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports, Sockets, find_places
 from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.reload import CannotAdopt, Reloader, Source
-from ollama_proxy.app.retrieval.augment import Augmented
+from ollama_proxy.app.retrieval.augment import retrieve_first
 from ollama_proxy.app.retrieval.room import build_room
 from ollama_proxy.app.roster import Roster
 from ollama_proxy.app.settlement import Books
@@ -369,7 +369,7 @@ class Proxy:
         if call.operation is _EMBED:
             return self._embeds.desk.submit(call, sink)
         if call.annotations.retrieve:
-            return Augmented(call, sink, self.vectors.retriever, self.submit)
+            return retrieve_first(call, sink, self.vectors.retriever, self.submit)
         cache = self.cache
         if cache is not None and (call.annotations.cache_enabled or cache.has_defaults) and cache.is_asked(call):
             return cache.submit(call, sink)

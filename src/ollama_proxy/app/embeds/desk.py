@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
+from ollama_proxy.app.deferred import Deferred
 from ollama_proxy.app.embeds.batch import LEAST_UNITS, Batch
 from ollama_proxy.app.embeds.builtin import BuiltinVectors
 from ollama_proxy.app.embeds.counts import EmbedCounts
-from ollama_proxy.app.embeds.deferred import Deferred
 from ollama_proxy.app.embeds.gather import Gatherer
 from ollama_proxy.app.embeds.part import restrict, without_limit
 from ollama_proxy.app.embeds.remembered import Remembered
@@ -61,7 +61,7 @@ class EmbedDesk:
         builtin = self._builtin
         model = canonical_model(call.model)
         if builtin is not None and builtin.is_called(model) and builtin.is_wanted and self._has_nobody(call, model):
-            return Deferred(builtin.ready(), lambda: self.submit(call, sink, space))
+            return Deferred(self._submit_behind(builtin.ready(), call, sink, space), "a request waits")
         try:
             holders = self._find_holders(call, space)
         except ProxyError as error:
@@ -75,6 +75,12 @@ class EmbedDesk:
         elif self.let_in(call, sink):
             self.batch_ended(call, remembered.answer(sink, self.now_s()))
         return remembered
+
+    async def _submit_behind(
+        self, what: Coroutine[Any, Any, None], call: Call, sink: AnswerSink, space: VectorSpace | None
+    ) -> Ticket:
+        await what
+        return self.submit(call, sink, space)
 
     def _may_remember(self, call: Call) -> bool:
         """Whether vectors that are kept may answer a request: as it says, or as configured."""

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from ollama_proxy.app.deferred import Deferred
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.answer import AnswerEvent, Outcome, Progress, Route
 from ollama_proxy.domain.call import Call, Embedding, Generation, Message, Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Ticket
 from ollama_proxy.domain.vectors import EmbedWish, Passage, Retriever, Search
-from ollama_proxy.net.task import spawn
 
 _log = logging.getLogger(__name__)
 _WRITTEN = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE))
@@ -28,47 +28,32 @@ _WAY_IN = "retrieve"
 Submit = Callable[[Call, AnswerSink], Ticket]
 
 
-class Augmented:
-    """The hold on a request whose passages are being looked up, and then on the request itself."""
+def retrieve_first(call: Call, sink: AnswerSink, retriever: Retriever | None, submit: Submit) -> Ticket:
+    """Look up the passages that a request names, and submit it then."""
+    return Deferred(_Augmentation(call, sink, retriever, submit).run(), f"retrieve for {call.request_id}")
+
+
+class _Augmentation:
+    """What becomes of a request whose passages are being looked up."""
 
     def __init__(self, call: Call, sink: AnswerSink, retriever: Retriever | None, submit: Submit) -> None:
         self._call = call
         self._sink = sink
         self._retriever = retriever
         self._submit = submit
-        self._ticket: Ticket | None = None
-        self._paused = False
-        self._task = spawn(self._run(), f"retrieve for {call.request_id}")
 
-    def cancel(self) -> None:
-        if self._ticket is not None:
-            self._ticket.cancel()
-        else:
-            self._task.cancel()
-
-    def pause(self) -> None:
-        self._paused = True
-        if self._ticket is not None:
-            self._ticket.pause()
-
-    def resume(self) -> None:
-        self._paused = False
-        if self._ticket is not None:
-            self._ticket.resume()
-
-    async def _run(self) -> None:
+    async def run(self) -> Ticket | None:
+        """The ticket of the augmented request; None where it has failed, which the client is told."""
         try:
             call, sink = await self._augment()
         except ProxyError as error:
             self._sink.fail(error)
-            return
+            return None
         except Exception:  # noqa: BLE001  # a task root: the client gets an answer, the log the reason
             _log.exception("retrieving for %s failed", self._call.request_id)
             self._sink.fail(ProxyError(ErrorKind.INTERNAL, "internal error"))
-            return
-        self._ticket = self._submit(call, sink)
-        if self._paused:
-            self._ticket.pause()
+            return None
+        return self._submit(call, sink)
 
     async def _augment(self) -> tuple[Call, AnswerSink]:
         call, retriever = self._call, self._retriever

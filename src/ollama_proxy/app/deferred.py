@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from ollama_proxy.domain.ports import Ticket
@@ -10,18 +10,17 @@ from ollama_proxy.net.task import spawn
 
 
 class Deferred:
-    """The ticket of a request that is submitted when `what` has come, however that went."""
+    """The ticket of a request whose own comes later; None comes where it has ended without."""
 
-    def __init__(self, what: Coroutine[Any, Any, None], submit: Callable[[], Ticket]) -> None:
-        self._submit = submit
+    def __init__(self, coming: Coroutine[Any, Any, Ticket | None], name: str) -> None:
+        """`name` is for the log."""
         self._ticket: Ticket | None = None
         self._paused = False
-        self._wait = spawn(self._go_on(what), "a request waits")
+        self._wait = spawn(self._go_on(coming), name)
 
-    async def _go_on(self, what: Coroutine[Any, Any, None]) -> None:
-        await what
-        self._ticket = self._submit()
-        if self._paused:
+    async def _go_on(self, coming: Coroutine[Any, Any, Ticket | None]) -> None:
+        self._ticket = await coming
+        if self._paused and self._ticket is not None:
             self._ticket.pause()
 
     def cancel(self) -> None:
