@@ -82,17 +82,19 @@ class Answer(BaseModel):
 
 
 def lists(client: Any) -> Any:
-    client.generate(MODEL, "hi", options={"num_predict": 1})
     listed = client.list()
     digest = next(one.digest for one in listed.models if one.model == MODEL)
 
     def loaded() -> list[Any]:
+        # Each time anew: the server may have thrown it out for a model that somebody before us had still asked for.
+        client.generate(MODEL, "hi", options={"num_predict": 1})
         # By digest: what is loaded has the name of whoever loaded it, and two more names stand for the same.
         return [{**one.model_dump(), "name": "", "model": ""} for one in client.ps().models if one.digest == digest]
 
     # A list that is shared by several clients may be a second old.
-    wait_until(loaded, "the model to be listed", 5)
-    return listed, loaded()
+    found: list[Any] = []
+    wait_until(lambda: found.extend(loaded()) or found, "the model to be listed")
+    return listed, found
 
 
 def show(client: Any) -> Any:

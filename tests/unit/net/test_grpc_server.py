@@ -304,8 +304,9 @@ def test_a_producer_is_paused_while_its_client_does_not_read_and_resumed_after()
         assert [len(message) async for message in messages] == [len(piece)] * 399
 
     serve(test, streams={"/t/S": handle})
-    assert events[0] == "pause"
-    assert events == ["pause", "resume"] * (len(events) // 2)
+    assert events[:2] == ["pause", "resume"]
+    # The last piece may pause it as well, and what has ended is not resumed.
+    assert events == (["pause", "resume"] * len(events))[: len(events)]
 
 
 def test_health_is_answered() -> None:
