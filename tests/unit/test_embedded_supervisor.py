@@ -73,7 +73,7 @@ class Watch:
             await self._sleep(pause_s)
 
     async def next(self) -> tuple[str, Any]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             return await self.heard.get()
 
     async def __aenter__(self) -> Watch:
@@ -204,7 +204,7 @@ def test_start_that_the_system_refuses_is_told_and_tried_again(run: Run, monkeyp
 
     async def scene() -> None:
         async with Watch() as watch:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 assert (await watch.heard.get())[0] == "down"
                 assert (await watch.heard.get())[0] == "down"
 
@@ -216,7 +216,7 @@ def test_unreadable_first_line_is_told_and_tried_again(run: Run, install: Instal
     install(line + UNTIL_END_OF_INPUT)
 
     async def scene() -> None:
-        async with Watch(_forever) as watch, asyncio.timeout(2):
+        async with Watch(_forever) as watch, asyncio.timeout(30):
             assert (await watch.heard.get())[0] == "down"
 
     run(scene())

@@ -113,7 +113,7 @@ def test_who_never_answers_is_given_up() -> None:
 
 def test_no_more_are_open_than_may_be() -> None:
     tally = load_raw(
-        None, msgspec.structs.replace(PLAN, rate_per_s=1000.0, duration_s=0.01, timeout_s=0.1, most_open=4)
+        None, msgspec.structs.replace(PLAN, rate_per_s=1000.0, duration_s=0.01, timeout_s=0.5, most_open=4)
     )
     assert tally.failed["timeout"] == 4
     assert tally.failed["not sent: too many are open"] == 6

@@ -207,8 +207,7 @@ def test_an_application_that_never_answers_is_a_500(messages: list[AsgiMessage])
 
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.write(GET)
-        async with asyncio.timeout(0.5):
-            assert (await read_answers(reader, 1))[0][0] == 500
+        assert (await read_answers(reader, 1))[0][0] == 500
 
     serve(client, AsgiBridge(app, refuse).handle)
 
@@ -220,8 +219,7 @@ def test_an_application_that_leaves_its_body_open_breaks_the_connection() -> Non
 
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.write(GET)
-        async with asyncio.timeout(0.5):
-            with contextlib.suppress(ConnectionResetError):
-                assert not (await reader.readuntil(b"half\r\n") + await reader.read()).endswith(b"0\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert not (await reader.readuntil(b"half\r\n") + await reader.read()).endswith(b"0\r\n\r\n")
 
     serve(client, AsgiBridge(app, refuse).handle)

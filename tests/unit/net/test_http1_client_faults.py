@@ -125,7 +125,7 @@ def test_a_head_without_end_is_garbage() -> None:
         sink = Gathered()
         upload = pool.send(REQUEST, sink)
         try:
-            assert await outcome(sink, 0.5) == (0, b"", [FailureKind.GARBAGE])
+            assert await outcome(sink) == (0, b"", [FailureKind.GARBAGE])
         finally:
             upload.abort()
 
@@ -137,7 +137,7 @@ def test_a_name_that_cannot_be_one_is_unreachable(host: str) -> None:
     async def run() -> None:
         sink = Gathered()
         OriginPool(Origin(host, 80)).send(REQUEST, sink)
-        assert (await outcome(sink, 0.5))[2] == [FailureKind.UNREACHABLE]
+        assert (await outcome(sink))[2] == [FailureKind.UNREACHABLE]
 
     uvloop.run(run())
 

@@ -53,7 +53,7 @@ def closed_address() -> Address:
 
 def run(scene: Awaitable[None]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await scene
 
     uvloop.run(limited())

@@ -114,8 +114,10 @@ def test_http_1_0_gets_a_body_that_ends_with_the_connection() -> None:
 
 def test_a_client_that_leaves_is_told_once_and_never_after_the_end() -> None:
     told: list[str] = []
+    asked: list[bytes] = []
 
     def wait(exchange: Exchange) -> None:
+        asked.append(exchange.path)
         exchange.on_disconnect = lambda: told.append(exchange.path.decode())
         if exchange.path == b"/done":
             echo(exchange)
@@ -124,7 +126,7 @@ def test_a_client_that_leaves_is_told_once_and_never_after_the_end() -> None:
         writer.write(b"GET /done HTTP/1.1\r\nHost: x\r\n\r\n")
         await read_answers(reader, 1)
         writer.write(b"GET /open HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.sleep(0.05)
+        await until(lambda: b"/open" in asked)
         writer.transport.abort()
         await until(lambda: not server.connections)
         assert told == ["/open"]

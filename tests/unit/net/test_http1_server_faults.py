@@ -12,15 +12,7 @@ from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
-from tests.support.http1 import (
-    Reader,
-    Writer,
-    echo,
-    read_answers,
-    refuse,
-    serve,
-    until,
-)
+from tests.support.http1 import Reader, Writer, echo, quiet, read_answers, refuse, serve, until
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -31,17 +23,11 @@ POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-async def read_until_closed(reader: Reader, limit_s: float = 0.5) -> bytes:
-    """Everything up to the end of the connection; TimeoutError when it stays open."""
-    async with asyncio.timeout(limit_s):
-        return await reader.read()
-
-
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"GET / HTTP/1.1\r\nHost: x\r\nX"])
 def test_a_field_without_end_is_refused(start: bytes) -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.write(start + b"a" * 200_000)
-        assert (await read_until_closed(reader)).startswith(b"HTTP/1.1 431 ")
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
 
     serve(client)
 
@@ -95,9 +81,7 @@ def test_a_client_that_never_reads_cannot_pile_up_answers() -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(GOOD * 300)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await until(lambda: len(served) == 300)
+        await quiet()
         (connection,) = server.connections
         waiting = connection.transport.get_write_buffer_size()
         writer.transport.abort()
@@ -117,8 +101,7 @@ def test_a_client_that_leaves_with_requests_waiting_is_noticed(behind: bytes) ->
         writer.write(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
         await until(lambda: any(connection._reader.held_bytes for connection in server.connections))
         writer.transport.abort()
-        async with asyncio.timeout(0.5):
-            await until(lambda: told)
+        await until(lambda: told)
 
     serve(client, wait)
 
@@ -171,7 +154,7 @@ def test_an_answer_shorter_than_promised_breaks_the_connection() -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.write(GOOD)
         with contextlib.suppress(ConnectionResetError):
-            await read_until_closed(reader)
+            await reader.read()
 
     serve(client, shorten)
 
@@ -182,8 +165,7 @@ def test_all_sound_requests_before_a_bad_one_are_answered() -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.write(GOOD * 2 + b"GET / HTTP/1.1\r\n\r\n")
         for _ in range(2):
-            async with asyncio.timeout(0.5):
-                await until(lambda: held)
+            await until(lambda: held)
             echo(held.pop())
         answers = await reader.read()
         assert answers.count(b"HTTP/1.1 200 ") == 2
@@ -218,7 +200,7 @@ def test_a_refusal_knows_of_the_request_what_came_before_the_fault(bad: bytes) -
         listener.close()
         await drain(server, 1)
 
-    uvloop.run(asyncio.wait_for(scene(), 5))
+    uvloop.run(asyncio.wait_for(scene(), 30))
     assert refused == [(b"HEAD", b"/a/b", 431 if len(bad) > 40_000 else 400)]
 
 
@@ -245,4 +227,4 @@ def test_no_descriptor_is_left_after_many_clients() -> None:
         await until(lambda: not server.connections)
         listener.close()
 
-    uvloop.run(asyncio.wait_for(scene(), 20))
+    uvloop.run(asyncio.wait_for(scene(), 60))

@@ -71,8 +71,7 @@ def test_any_number_of_empty_lines_before_a_request_is_nothing() -> None:
 def test_what_is_not_body_has_an_end(status: int, start: bytes) -> None:
     async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
         writer.write(CHUNKED + start + b"a" * 200_000)
-        async with asyncio.timeout(0.5):
-            assert (await reader.read()).startswith(b"HTTP/1.1 %d " % status)
+        assert (await reader.read()).startswith(b"HTTP/1.1 %d " % status)
 
     serve(client)
 

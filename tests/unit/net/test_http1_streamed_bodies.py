@@ -13,7 +13,7 @@ from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.task import spawn
-from tests.support.http1 import Client, Reader, Writer, echo, read_answers, serve, until
+from tests.support.http1 import Client, Reader, Writer, echo, quiet, read_answers, serve, until
 
 GET = b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"
 _HEAD = b"POST /stream HTTP/1.1\r\nHost: x\r\n"
@@ -132,9 +132,9 @@ def test_a_handler_that_pauses_holds_the_client_back() -> None:
         await until(lambda: scene.takers and scene.takers[0].taken > 0)
         taker = scene.takers[0]
         taker.exchange.pause_body()
-        await asyncio.sleep(0.3)
+        await quiet()
         seen = taker.taken
-        await asyncio.sleep(0.2)
+        await quiet()
         assert taker.taken == seen
         assert seen < size
         assert not sending.done()

@@ -13,7 +13,7 @@ from ollama_proxy.net.draining import drain
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.websocket import WebSocket, WebSocketLimits, accept_upgrade
-from tests.support.http1 import read_answers, serve, until
+from tests.support.http1 import quiet, read_answers, serve, until
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -292,7 +292,7 @@ def test_a_client_that_reads_nothing_is_given_up() -> None:
         loop = asyncio.get_running_loop()
         writer.write(frame(TEXT, b"times 1000"))
         await until(lambda: echo.events)
-        await asyncio.sleep(0.1)  # until the kernel's buffers are full
+        await quiet()  # until the kernel's buffers are full
         server.sweep(loop.time())
         server.sweep(loop.time() + 29)
         assert server.guests

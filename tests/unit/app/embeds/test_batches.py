@@ -216,7 +216,7 @@ def test_whoever_leaves_takes_the_work_along() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await asking
             assert not stand.proxy._dispatcher.running
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await until(lambda: not any(server.active for server in stand.servers.values()))
 
     uvloop.run(run())

@@ -67,9 +67,9 @@ def test_while_a_device_is_busy_single_texts_go_together() -> None:
 def test_nobody_waits_for_an_idle_device() -> None:
     async def scene() -> None:
         # A window that nobody could overlook.
-        changes = {"embeddings": Embeddings(gather_ms=1000)}
+        changes = {"embeddings": Embeddings(gather_ms=3_600_000)}
         async with devices(speed=50, specs=ONE, changes=changes) as stand:
-            async with asyncio.timeout(0.9):
+            async with asyncio.timeout(30):
                 await stand.proxy.embedder.embed(["text"], SMALL, WISH)
             off = {"embeddings": Embeddings(gather_ms=0)}
         async with devices(speed=20, specs=ONE, changes=off) as stand:
