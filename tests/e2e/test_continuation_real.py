@@ -68,7 +68,7 @@ class Pair:
             return Answer(path, answer.headers["X-Backend-Used"], answer.read().decode())
 
     def wait_until_well(self) -> None:
-        wait_until(lambda: self.proxy.health().startswith("Status: healthy"), "both to be healthy", 40)
+        wait_until(lambda: self.proxy.health().startswith("Status: healthy"), "both to be healthy", 60)
 
     def ask_twice(self, path: str, prompt: str, after: int, **members: Any) -> tuple[Answer, Answer]:
         """The same request uncut and cut."""

@@ -98,7 +98,7 @@ def test_kill_9_of_the_proxy_leaves_no_process(work: Path) -> None:
     assert started
     os.kill(proxy.child.pid, signal.SIGKILL)
     proxy.child.process.wait()
-    wait_until(lambda: not any(one.is_running() for one in started), "the children to be gone", 5)
+    wait_until(lambda: not any(one.is_running() for one in started), "the children to be gone")
 
 
 def test_start_and_stop_again_and_again_leaves_nothing(work: Path) -> None:

@@ -248,7 +248,7 @@ def test_kill_9_of_the_parent_takes_the_child_along(model: EmbeddedModel, run: s
         if stopped:
             orphan.suspend()  # deaf to the end of its input: only the kernel's promise is left
         parent.kill()
-    wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, "the child to be gone", 5)
+    wait_until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, "the child to be gone")
 
 
 def test_inputs_that_are_too_long_do_not_take_the_model_from_everyone(model: EmbeddedModel, work: Path) -> None:

@@ -51,7 +51,7 @@ def is_well(port: int) -> bool:
 def test_refuse_closes_the_port_and_none_opens_it_again(lab: LabProcess, port: int) -> None:
     with lab.fault("nvidia", "refuse"):
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            socket.create_connection(("127.0.0.1", port), timeout=20).close()
         assert lab.state("nvidia")["listening"] is False
         assert http_get(lab.url("igpu") + "/api/version")[0] == 200
     assert is_well(port)
@@ -127,7 +127,7 @@ def test_reset_drops_the_connection(lab: LabProcess, port: int) -> None:
 
 def test_reset_is_a_reset(lab: LabProcess, port: int) -> None:
     request = f"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n\r\n{BODY}"
-    with lab.fault("nvidia", "reset"), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+    with lab.fault("nvidia", "reset"), socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall(request.encode())
         with pytest.raises(ConnectionResetError):
             client.recv(1)
@@ -154,7 +154,7 @@ def test_lists_and_version_stay_well_under_a_fault(lab: LabProcess) -> None:
 
 def test_control_port_shows_clears_and_refuses(lab: LabProcess) -> None:
     def control(method: str, name: str, body: bytes | None = None) -> tuple[int, dict[str, object]]:
-        connection = http.client.HTTPConnection("127.0.0.1", lab.control_port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", lab.control_port, timeout=20)
         with contextlib.closing(connection):
             connection.request(method, f"/lab/devices/{name}/faults", body)
             answer = connection.getresponse()

@@ -57,7 +57,7 @@ def test_servers_killed_in_turn_lose_no_request(fleet: tuple[RealOllama, ProxyPr
             begun = len(served)
             wait_until(lambda begun=begun: len(served) > begun + 2, "requests to flow")
             ollamas.kill(name)
-            wait_until(lambda name=name: f"{name}: unhealthy" in proxy.health(), f"health to show {name}", 31)
+            wait_until(lambda name=name: f"{name}: unhealthy" in proxy.health(), f"health to show {name}", 60)
         begun = len(served)
         wait_until(lambda: len(served) > begun + 2, "requests on the last server")
         done.set()
@@ -67,7 +67,7 @@ def test_servers_killed_in_turn_lose_no_request(fleet: tuple[RealOllama, ProxyPr
     assert served[-1] == "ollama-cpu"
     for name in ("ollama-igpu", "ollama-nvidia", "ollama-npu"):
         ollamas.start(name)
-    wait_until(lambda: proxy.health().startswith("Status: healthy"), "recovery", 35)
+    wait_until(lambda: proxy.health().startswith("Status: healthy"), "recovery", 60)
 
 
 def test_real_counts_and_durations_pass_through(fleet: tuple[RealOllama, ProxyProcess]) -> None:
@@ -107,7 +107,7 @@ def test_a_client_that_leaves_stops_a_real_generation(fleet: tuple[RealOllama, P
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
     left = time.monotonic()
     # Ollama logs a request when it is over: at the stop, not after 2,000 tokens.
-    wait_until(lambda: log.text().count('"/api/generate"') > before, "Ollama to end the request", 10)
+    wait_until(lambda: log.text().count('"/api/generate"') > before, "Ollama to end the request")
     print(f"stopped {(time.monotonic() - left) * 1000:.0f} ms after the client left")
     assert re.search(r"\[GIN\].*\| 200 \|.*\"/api/generate\"", log.text())
 

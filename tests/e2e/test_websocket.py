@@ -116,7 +116,7 @@ def test_requests_run_side_by_side(connect: Callable[..., Client]) -> None:
     client = connect()
     targets = {"one": "ollama-nvidia", "two": "ollama-igpu", "three": "ollama-npu"}
     for request_id, target in targets.items():
-        client.ask(request_id, annotations={"target": target}, options={"max_tokens": 30})
+        client.ask(request_id, annotations={"target": target}, options={"max_tokens": 150})
     order, backends = [], {}
     while len(backends) < len(targets):
         message = client.read()
@@ -188,7 +188,7 @@ def test_a_client_that_leaves_stops_all_its_devices(
         else:
             child.send_signal(signal.SIGKILL)
         for name in names:
-            wait_until(lambda name=name: lab.state(name)["cancelled"] == before[name] + 1, f"{name} to stop", 5)
+            wait_until(lambda name=name: lab.state(name)["cancelled"] == before[name] + 1, f"{name} to stop")
 
 
 class Torrent(http.server.BaseHTTPRequestHandler):
