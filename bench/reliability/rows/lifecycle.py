@@ -25,8 +25,8 @@ ROWS = (
         "E3",
         "restart by socket hand-over at 200 a second",
         "0 refused, 0 reset, 0 failed",
-        "Successor after successor takes the sockets over beside HTTP requests on new connections and a gRPC channel;"
-        " a minute of it at 200 requests a second (a quick run leaves that out)",
+        "Successor after successor takes the sockets over beside HTTP requests on new and kept connections and a gRPC"
+        " channel; a minute and 26 times of it at 200 requests a second (a quick run leaves that out)",
         ProvenByTests(("tests/e2e/test_take_over.py",), with_long=True).run,
     ),
 )

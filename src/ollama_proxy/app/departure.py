@@ -10,14 +10,16 @@ from collections.abc import Collection
 from ollama_proxy.app.job import Job
 from ollama_proxy.app.ports import Ports
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.http1.limits import HttpLimits
 
 _log = logging.getLogger(__name__)
 
 #: Whoever connected the moment before the ports were closed gets so long to be heard.
 _LAST_CALL_S = 0.05
-#: Where there is a successor, connections that clients keep get so long to carry one more request, whose answer says
-#: that it was the last: were they closed at once, a request on its way to them would be lost.
-_FAREWELL_S = 15.0
+#: Where there is a successor, connections that clients keep may carry one more request, whose answer says that it was
+#: the last: were they closed before, a request on its way to them would be reset. Those that carry none are closed when
+#: they would have been in any case, so nobody waits for longer than this.
+_FAREWELL_S = HttpLimits().idle_s + 5.0
 #: A connection in its TLS handshake is not seen before that is over.
 _HANDSHAKES_S = 1.0
 #: Errors that are told at the very end get so long to reach their clients.
@@ -42,14 +44,14 @@ class Departure:
     async def leave(self, delay_s: float, grace_s: float) -> None:
         """Say that it is over, serve on for `delay_s`, then take nothing new and wait `grace_s` at most.
 
-        Who is `followed` accepts no more already, and lets clients move to the successor one by one.
+        Who is `followed` accepts no more already, and lets clients move to the successor one by one, each with the
+        next request on a connection it has kept: the grace period begins when none is left.
         """
         self.begun = True
         self._ports.announce(followed=self.followed)
         if self.followed:
             await self._wait(_HANDSHAKES_S)
-            await self._wait_idle(min(_FAREWELL_S, grace_s))
-            grace_s -= min(_FAREWELL_S, grace_s)
+            await self._wait_idle(_FAREWELL_S)
         else:
             await self._wait(delay_s)
             self._ports.stop_listening()

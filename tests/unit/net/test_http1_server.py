@@ -15,6 +15,7 @@ from tests.support.http1 import (
     Reader,
     Writer,
     echo,
+    quiet,
     read_answers,
     serve,
     until,
@@ -312,6 +313,47 @@ def test_draining_lets_the_running_answer_end_and_closes_the_idle() -> None:
         assert answer.endswith(b"GET /good ")
         assert b"\r\nConnection: close\r\n" in answer
         await draining
+
+    serve(client, held.append)
+
+
+def test_whoever_was_not_told_with_its_answer_may_send_one_more_request_while_we_leave() -> None:
+    """The head of the first answer said that the connection stays: a request may be on its way before ours could be."""
+    held: list[Exchange] = []
+
+    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
+        writer.write(GOOD)
+        await until(lambda: held)
+        begun = held.pop()
+        begun.start(200, b"text/plain", 1)
+        server.announce()
+        begun.write(b"x")
+        begun.end()
+        assert (await reader.readuntil(b"\r\n\r\nx")).count(b"Connection: close") == 0
+        writer.write(GOOD)
+        await until(lambda: held)
+        server.announce()
+        echo(held.pop())
+        last = await reader.read()
+        assert b"\r\nConnection: close\r\n" in last
+        assert last.endswith(b"GET /good ")
+
+    serve(client, held.append)
+
+
+def test_an_answer_that_has_not_begun_when_we_leave_says_that_it_is_the_last() -> None:
+    held: list[Exchange] = []
+
+    async def client(reader: Reader, writer: Writer, server: HttpServer) -> None:
+        writer.write(GOOD)
+        await until(lambda: held)
+        server.announce()
+        echo(held.pop())
+        assert b"\r\nConnection: close\r\n" in await reader.read()
+        # A request that was on its way is dropped: a reset could overtake the answer.
+        writer.write(GOOD)
+        await quiet()
+        assert server.connections
 
     serve(client, held.append)
 

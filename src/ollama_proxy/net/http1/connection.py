@@ -169,7 +169,8 @@ class HttpConnection(BodyFlow):
         if self._incoming is not None:
             self._leave_body(self._incoming)
         self._since_s = self._loop.time()
-        if not exchange.keep_alive or self._server.leaving:
+        # While we leave, a client that was not told with this answer may already be sending its next request.
+        if not exchange.keep_alive or self._server.draining:
             self._close()
         elif self._reader.unread and not self._reads_on:
             # From the loop, not from here: what is answered at once must not nest.
@@ -206,11 +207,13 @@ class HttpConnection(BodyFlow):
         transport = self.transport
         if transport.is_closing():
             return
-        if not (self._refused or self._reader.drops) or not transport.can_write_eof():
+        server = self._server
+        lingers = self._refused or self._reader.drops or (server.leaving and not server.draining)
+        if not lingers or not transport.can_write_eof():
             transport.close()
             return
         self._lingers = True
-        self._linger_left_bytes = self._server.limits.linger_bytes
+        self._linger_left_bytes = server.limits.linger_bytes
         transport.write_eof()
         if self._read_paused:
             self._read_paused = False
@@ -221,6 +224,11 @@ class HttpConnection(BodyFlow):
             self._linger_left_bytes -= size
             if self._linger_left_bytes < 0:
                 self.transport.abort()
+
+    def announce(self) -> None:
+        """Tell the client with an answer that has not begun to take another connection for its next request."""
+        if self._active is not None and not self._active.started:
+            self._active.keep_alive = False
 
     def finish_soon(self) -> None:
         """Let the request under way be answered, then close."""

@@ -55,7 +55,7 @@ class HttpServer:
         self.limits = limits or HttpLimits()
         self.connections: set[HttpConnection] = set()
         self.guests: set[Guest] = set()
-        #: Answers end their connections.
+        #: Answers that begin from now on end their connections.
         self.leaving = False
         #: And nobody new is let in.
         self.draining = False
@@ -81,6 +81,8 @@ class HttpServer:
         """Serve on, but tell each client with its answer to take another connection for the next request; `followed`
         or not."""
         self.leaving = True
+        for connection in self.connections:
+            connection.announce()
 
     def begin_drain(self) -> None:
         """Take no new request, and close each connection when its answer has ended."""
