@@ -19,6 +19,7 @@ from bench.reliability.rows import (
     rubbish,
     secrets,
     smuggling,
+    soaking,
     truth,
 )
 
@@ -38,6 +39,7 @@ _MODULES = (
     rubbish,
     secrets,
     smuggling,
+    soaking,
     truth,
 )
 
