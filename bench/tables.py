@@ -69,7 +69,7 @@ TABLES = (
     ),
     Table(
         "Answers from the cache",
-        "The same request of 1 KB again and again; CPU in microseconds a request.",
+        "16 connections, each with a request of 1 KB again and again; CPU in microseconds a request.",
         (
             Column("CPU", "cache-hit", "cpu_us", 1, shows_range=True),
             Column("requests a second", "cache-hit", "per_s", 0),

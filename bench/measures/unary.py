@@ -72,7 +72,7 @@ class Latency:
 
 
 class CacheHit:
-    """The same request from 16 connections, answered from the cache but for the first."""
+    """16 connections, each with a request of its own again and again, answered from the cache but for the first."""
 
     name = "cache-hit"
     dialect = "openai"
@@ -80,7 +80,7 @@ class CacheHit:
 
     def run(self, stage: Stage) -> Found:
         """`cpu_us` a request, and `per_s`."""
-        run_unary(stage, 1, _FEWEST, "-cached")
+        run_unary(stage, 16, _FEWEST, "-cached")
         requests = choose_requests(stage.unary_per_s, 2.0 * stage.scale)
         report, cpu_us, _ = run_unary(stage, 16, requests, "-cached")
         return {"cpu_us": cpu_us, "per_s": report["count"] / report["seconds"], "count": requests}

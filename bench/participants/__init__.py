@@ -23,6 +23,8 @@ PARTICIPANTS = {
     "ours": "ours:Ours",
     "ours-1": "ours:Ours1",
     "ours-64": "ours:Ours64",
+    "ours-sqlite": "ours_caches:OursSqlite",
+    "ours-valkey": "ours_caches:OursValkey",
 }
 
 

@@ -64,9 +64,17 @@ class Ours:
 
     def launch(self, plan: Plan) -> Launch:
         """As bin/ollama-proxy starts it."""
-        config = plan.work / "config.yaml"
-        config.write_text(yaml.safe_dump(make_config(plan)))
-        return Launch([*_COMMAND, "--config", str(config)], _ENV, ready_path="/health")
+        return launch_with(plan, make_config(plan))
+
+
+def launch_with(plan: Plan, config: dict[str, object], before: str = "") -> Launch:
+    """It with a configuration; `before` is a line of the shell that starts what it needs."""
+    path = plan.work / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    command = [*_COMMAND, "--config", str(path)]
+    if before:
+        command = ["sh", "-c", f'{before}\nexec "$@"', "sh", *command]
+    return Launch(command, _ENV, ready_path="/health")
 
 
 class Ours1(Ours):

@@ -84,6 +84,8 @@ def test_a_server_is_shared_dies_and_comes_back(lab: LabProcess, work: Path, red
         wait_until(lambda: look(other)["entries"] == 1, "the answer to be kept")
         assert ask(other, "What is shared?") == ("hit", text)
         redis.kill()
+        # What it has just read there it may give for two seconds more.
+        wait_until(lambda: ask(one, "What is shared?") == ("miss", text), "the loss of the server to be noticed")
         assert [ask(one, "What is shared?") for _ in range(3)] == [("miss", text)] * 3
         assert look(one)["problem"]
         redis.start()

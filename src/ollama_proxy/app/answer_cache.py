@@ -273,6 +273,8 @@ class AnswerCache:
             "evicted": held.evicted,
             **self._books.count(),
         }
+        if held.near_bytes:
+            found["near_bytes"] = held.near_bytes
         if self._meaning is not None:
             found["prompts_remembered"] = len(self._meaning)
         return found | {"problem": held.problem} if held.problem else found

@@ -11,40 +11,51 @@ from ollama_proxy.app.cache_books import CacheBooks
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.registry import STORES, load_kind
 from ollama_proxy.cache.memory import MemoryStore
-from ollama_proxy.cache.store import Bounds, Store
+from ollama_proxy.cache.near import NearStore
+from ollama_proxy.cache.store import Bounds, FarStore, Store
 from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.domain.vectors import Embedder
 from ollama_proxy.energy.ledger.row import LedgerRow
 from ollama_proxy.observability.metrics import Metrics
 
+#: Of all answers' bytes, for those that are held in this process beside a store outside of it.
+_LARGEST_NEAR_SHARE = 0.125
+
 
 def build_memory(cache: Cache, environ: Mapping[str, str]) -> Store:
     """In this process."""
-    return MemoryStore(_bounds(cache))
+    return MemoryStore(Bounds(round(cache.max_size_mb * 1e6), cache.ttl_seconds))
 
 
 def build_sqlite(cache: Cache, environ: Mapping[str, str]) -> Store:
     """In a file, by default among the user's state. Who keeps answers elsewhere does without the module."""
     from ollama_proxy.cache.sqlite import SqliteStore  # noqa: PLC0415  # as above
 
-    return SqliteStore(Path(cache.path) if cache.path else _default_path(environ), _bounds(cache))
+    path = Path(cache.path) if cache.path else _default_path(environ)
+    return _hold_near(cache, lambda bounds: SqliteStore(path, bounds))
 
 
 def build_valkey(cache: Cache, environ: Mapping[str, str]) -> Store:
     """In a server. Its client is imported only where it is used."""
     from ollama_proxy.cache.valkey import ValkeyStore  # noqa: PLC0415  # an extra
 
-    return ValkeyStore(
-        cache.url,
-        _bounds(cache),
-        password=environ.get(cache.password_env, "") if cache.password_env else "",
-        prefix=cache.prefix,
-        timeout_s=cache.timeout_ms / 1000,
-    )
+    def make(bounds: Bounds) -> FarStore:
+        return ValkeyStore(
+            cache.url,
+            bounds,
+            password=environ.get(cache.password_env, "") if cache.password_env else "",
+            prefix=cache.prefix,
+            timeout_s=cache.timeout_ms / 1000,
+        )
+
+    return _hold_near(cache, make)
 
 
-def _bounds(cache: Cache) -> Bounds:
-    return Bounds(round(cache.max_size_mb * 1e6), cache.ttl_seconds)
+def _hold_near(cache: Cache, make: Callable[[Bounds], FarStore]) -> Store:
+    """A store outside of this process with what is held here in front of it, both within the one bound."""
+    near_mb = min(cache.near_mb, cache.max_size_mb * _LARGEST_NEAR_SHARE)
+    far = make(Bounds(round((cache.max_size_mb - near_mb) * 1e6), cache.ttl_seconds))
+    return NearStore(far, Bounds(round(near_mb * 1e6), cache.ttl_seconds))
 
 
 def _default_path(environ: Mapping[str, str]) -> Path:

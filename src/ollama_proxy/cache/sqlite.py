@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -14,13 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from ollama_proxy.cache.store import Bounds, Holdings, Item, Which, rank
+from ollama_proxy.cache.sqlite_tables import (
+    CHANGES,
+    COUNT_CHANGE,
+    FIND,
+    FORGET,
+    FORGET_OLD,
+    KEEP,
+    NEXT_TO_GO,
+    PURGE,
+    TOUCH,
+    prepare,
+)
+from ollama_proxy.cache.store import Bounds, Found, Holdings, Item, Which, rank
 
 T = TypeVar("T")
-#: Counted up with each change of the tables; a file of another version is emptied, for it is only a cache.
-VERSION = 1
-#: "OCPC", so that another program's database is not taken for a cache.
-_APPLICATION_ID = 0x4F435043
 _WAIT_S = 2.0
 #: Answers that go at once, so that nobody waits long for the file.
 _GO_AT_ONCE = 64
@@ -28,24 +35,6 @@ _GO_AT_ONCE = 64
 _MOST_WAITING = 256
 #: Answers that wait to be written; beyond that they are not kept.
 _MOST_KEEPING = 64
-_TABLES = (
-    """CREATE TABLE answers (
-        key BLOB PRIMARY KEY, data BLOB NOT NULL, model TEXT NOT NULL, owner TEXT NOT NULL, made_unix_s REAL NOT NULL,
-        size_bytes INTEGER NOT NULL, worth_j REAL NOT NULL, times INTEGER NOT NULL, rank REAL NOT NULL
-    )""",
-    "CREATE INDEX answers_by_rank ON answers (rank)",
-    "CREATE INDEX answers_by_time ON answers (made_unix_s)",
-    "CREATE TABLE facts (name TEXT PRIMARY KEY, value)",
-)
-_FIND = "SELECT data FROM answers WHERE key = ? AND made_unix_s > ?"
-#: By the formula of `store.rank`.
-_TOUCH = """UPDATE answers SET times = times + ?1, rank = ?2 + worth_j * (times + ?1) / size_bytes WHERE key = ?3"""
-_FORGET = "DELETE FROM answers WHERE key = ?"
-_KEEP = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)"
-_FORGET_OLD = "DELETE FROM answers WHERE made_unix_s <= ?"
-_NEXT_TO_GO = "SELECT key, size_bytes, rank FROM answers ORDER BY rank LIMIT ?"
-_PURGE = """DELETE FROM answers WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR owner = ?2)
-    AND (?3 IS NULL OR made_unix_s <= ?3)"""
 _log = logging.getLogger(__name__)
 
 
@@ -74,10 +63,13 @@ class SqliteStore:
     async def open(self) -> None:
         self._secret = await self._run(self._open, None)
 
-    def find(self, key: bytes) -> Awaitable[bytes | None] | None:
+    def fetch(self, key: bytes) -> Awaitable[Found | None] | None:
         if self._waiting >= _MOST_WAITING:
             return None
         return self._run(lambda: self._find(key), None)
+
+    async def count_changes(self, times: dict[bytes, int]) -> int | None:
+        return await self._run(lambda: self._count_changes(times), None)
 
     def keep(self, item: Item) -> None:
         if self._bounds.takes(item) and self._secret is not None and self._room.acquire(blocking=False):
@@ -126,7 +118,7 @@ class SqliteStore:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         file = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         try:
-            _prepare(file, self.path)
+            prepare(file, self.path)
             [[secret]] = file.execute("SELECT value FROM facts WHERE name = 'secret'").fetchall()
             [[floor]] = file.execute("SELECT MIN(rank) FROM answers").fetchall()
         except BaseException:
@@ -140,28 +132,35 @@ class SqliteStore:
             raise sqlite3.OperationalError(self._problem or "it is not open")
         return self._file
 
-    def _find(self, key: bytes) -> bytes | None:
-        file = self._use()
-        row = file.execute(_FIND, (key, self._oldest())).fetchone()
+    def _find(self, key: bytes) -> Found | None:
+        oldest_unix_s = self._oldest()
+        row = self._use().execute(FIND, (key, oldest_unix_s)).fetchone()
         if row is None:
             return None
         self._found[key] = self._found.get(key, 0) + 1
-        return bytes(row[0])
+        return Found(bytes(row[0]), row[1] - oldest_unix_s)
+
+    def _count_changes(self, times: dict[bytes, int]) -> int:
+        for key, more in times.items():
+            self._found[key] = self._found.get(key, 0) + more
+        row = self._use().execute(CHANGES).fetchone()
+        return 0 if row is None else int(row[0])
 
     def _touch(self, file: sqlite3.Connection) -> None:
         """Write down what was found since the last time, so that it goes later."""
         found, self._found = self._found, {}
-        file.executemany(_TOUCH, [(times, self._floor, key) for key, times in found.items()])
+        file.executemany(TOUCH, [(times, self._floor, key) for key, times in found.items()])
 
     def _keep(self, item: Item) -> None:
         file, size_bytes = self._use(), item.size_bytes
         row = (item.key, item.data, item.model, item.owner, item.made_unix_s, size_bytes, item.worth_j)
         file.execute("BEGIN IMMEDIATE")
         try:
-            file.execute(_FORGET_OLD, (self._oldest(),))
+            file.execute(FORGET_OLD, (self._oldest(),))
             self._touch(file)
-            file.execute(_FORGET, (item.key,))
-            file.execute(_KEEP, (*row, rank(item.worth_j, size_bytes, 1, self._floor)))
+            if file.execute(FORGET, (item.key,)).rowcount:
+                file.execute(COUNT_CHANGE)
+            file.execute(KEEP, (*row, rank(item.worth_j, size_bytes, 1, self._floor)))
             self._make_room(file)
             file.execute("COMMIT")
             self._problem = ""
@@ -172,8 +171,8 @@ class SqliteStore:
     def _make_room(self, file: sqlite3.Connection) -> None:
         [[held]] = file.execute("SELECT value FROM facts WHERE name = 'size_bytes'").fetchall()
         while held > self._bounds.max_bytes:
-            for key, size_bytes, its_rank in file.execute(_NEXT_TO_GO, (_GO_AT_ONCE,)).fetchall():
-                file.execute(_FORGET, (key,))
+            for key, size_bytes, its_rank in file.execute(NEXT_TO_GO, (_GO_AT_ONCE,)).fetchall():
+                file.execute(FORGET, (key,))
                 held -= size_bytes
                 self._floor = max(self._floor, its_rank)
                 self._evicted += 1
@@ -181,11 +180,21 @@ class SqliteStore:
                     break
 
     def _purge(self, which: Which) -> int:
-        return self._use().execute(_PURGE, (which.model, which.owner, which.made_until_unix_s)).rowcount
+        file = self._use()
+        file.execute("BEGIN IMMEDIATE")
+        try:
+            gone = file.execute(PURGE, (which.model, which.owner, which.made_until_unix_s)).rowcount
+            # Even if there was none: what went for want of room may be held elsewhere still.
+            file.execute(COUNT_CHANGE)
+            file.execute("COMMIT")
+        finally:
+            if file.in_transaction:
+                file.execute("ROLLBACK")
+        return gone
 
     def _measure(self) -> Holdings:
         file = self._use()
-        file.execute(_FORGET_OLD, (self._oldest(),))
+        file.execute(FORGET_OLD, (self._oldest(),))
         self._touch(file)
         self._problem = ""
         [[entries, size_bytes]] = file.execute("SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM answers").fetchall()
@@ -199,53 +208,3 @@ class SqliteStore:
 
     def _oldest(self) -> float:
         return self._unix_clock() - self._bounds.ttl_s
-
-
-def _prepare(file: sqlite3.Connection, path: Path) -> None:
-    """Make the tables, or look whether they are ours. Raises `sqlite3.Error`."""
-    _look_at(file, path)  # before anything is changed
-    file.execute("PRAGMA journal_mode=WAL")
-    file.execute("PRAGMA synchronous=NORMAL")
-    # Two programs may make the same new file at once; the second finds it made.
-    file.execute("BEGIN IMMEDIATE")
-    try:
-        version = _look_at(file, path)
-        if version not in (0, VERSION):
-            for [name] in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                file.execute(f"DROP TABLE {name}")
-        if version != VERSION:
-            _make_tables(file)
-        file.execute("COMMIT")
-    finally:
-        if file.in_transaction:
-            file.execute("ROLLBACK")
-
-
-def _look_at(file: sqlite3.Connection, path: Path) -> int:
-    """The version of a cache's tables, 0 for an empty file. Raises `sqlite3.Error` for what is another's."""
-    # The tables first: whoever makes them sets the rest in the same step.
-    [[tables]] = file.execute("SELECT COUNT(*) FROM sqlite_master").fetchall()
-    [[application]] = file.execute("PRAGMA application_id").fetchall()
-    [[version]] = file.execute("PRAGMA user_version").fetchall()
-    if tables and application != _APPLICATION_ID:
-        raise sqlite3.DatabaseError(f"{path} is a database of another program; name another file in cache.path")
-    return int(version) if tables else 0
-
-
-def _make_tables(file: sqlite3.Connection) -> None:
-    for table in (*_TABLES, *_COUNTERS):
-        file.execute(table)
-    file.execute("INSERT INTO facts VALUES ('secret', ?), ('size_bytes', 0)", (secrets.token_bytes(32),))
-    file.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-    file.execute(f"PRAGMA user_version={VERSION}")
-
-
-#: The sum of sizes is kept by the database, whichever way a row comes or goes; a look through all would take too long.
-_COUNTERS = (
-    """CREATE TRIGGER came AFTER INSERT ON answers BEGIN
-        UPDATE facts SET value = value + new.size_bytes WHERE name = 'size_bytes';
-    END""",
-    """CREATE TRIGGER went AFTER DELETE ON answers BEGIN
-        UPDATE facts SET value = value - old.size_bytes WHERE name = 'size_bytes';
-    END""",
-)

@@ -52,12 +52,14 @@ class Which(msgspec.Struct, frozen=True):
 
 
 class Holdings(msgspec.Struct, frozen=True):
-    """What a store holds, and how many it has let go of for want of room. `problem` says why it is out of use."""
+    """What a store holds, and how many it has let go of for want of room. `problem` says why it is out of use;
+    `near_bytes` are those of answers that are held in this process as well."""
 
     entries: int = 0
     size_bytes: int = 0
     evicted: int = 0
     problem: str = ""
+    near_bytes: int = 0
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -68,10 +70,21 @@ class Bounds(msgspec.Struct, frozen=True):
 
     def takes(self, item: Item) -> bool:
         """Whether there could be room for it."""
-        return item.size_bytes <= self.max_bytes * _LARGEST_SHARE
+        return self.has_room(item.size_bytes)
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether there could be room for an answer of so many bytes."""
+        return size_bytes <= self.max_bytes * _LARGEST_SHARE
 
 
-class Store(Protocol):
+class Found(msgspec.Struct, frozen=True):
+    """The bytes of an answer, and the seconds after which it is too old."""
+
+    data: bytes
+    left_s: float
+
+
+class Keeper(Protocol):
     """Keeps answers by their keys. When there is no room, those go that save the fewest joules a byte, counted with how
     often they were found; what was found long ago counts for less with each that goes."""
 
@@ -82,9 +95,6 @@ class Store(Protocol):
 
     async def open(self) -> None:
         """Begin."""
-
-    def find(self, key: bytes) -> bytes | Awaitable[bytes | None] | None:
-        """The bytes of an answer that is not too old; None where there is none."""
 
     def keep(self, item: Item) -> None:
         """Keep an answer, if there is room for it, in place of one of the same key."""
@@ -100,6 +110,24 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """The end; what was to be kept is."""
+
+
+class Store(Keeper, Protocol):
+    """What requests look into."""
+
+    def find(self, key: bytes) -> bytes | Awaitable[bytes | None] | None:
+        """The bytes of an answer that is not too old; None where there is none."""
+
+
+class FarStore(Keeper, Protocol):
+    """Keeps answers outside of this process, where others change them as well; `near.NearStore` stands in front."""
+
+    def fetch(self, key: bytes) -> Awaitable[Found | None] | None:
+        """An answer that is not too old; None where there is none."""
+
+    async def count_changes(self, times: dict[bytes, int]) -> int | None:
+        """How many times answers were purged or put in another's place, by anybody; None where nobody knows. `times`
+        says how often answers were found elsewhere since the last call, for the order in which they go."""
 
 
 def find_worth(joules: float | None, seconds: float) -> float:

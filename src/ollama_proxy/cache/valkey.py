@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import valkey.asyncio
 from valkey.exceptions import ValkeyError
 
-from ollama_proxy.cache.store import Bounds, Holdings, Item, Which
+from ollama_proxy.cache.store import Bounds, Found, Holdings, Item, Which
+from ollama_proxy.cache.valkey_scripts import COUNT_CHANGES, FIND, KEEP, PURGE
 from ollama_proxy.net.task import spawn
 
 T = TypeVar("T")
@@ -29,68 +30,10 @@ _FIRST_REST_S, _LONGEST_REST_S = 0.5, 30.0
 _MOST_AT_ONCE = 64
 #: A purge or a look at all there is may take so long.
 _PATIENCE_S = 10.0
+#: No script takes so long that others would have to wait.
+_KEYS_AT_ONCE = 500
 #: Counted up with each change of what lies there.
 _VERSION = "1"
-
-# KEYS: all begin with ARGV[1], the prefix. Each answer has a hash, and a place in the orders of rank and of age.
-_FIND = """
-local one = ARGV[1] .. 'a:' .. ARGV[2]
-local found = redis.call('HMGET', one, 'data', 'size', 'worth')
-if not found[1] then return false end
-local times = redis.call('HINCRBY', one, 'times', 1)
-local floor = tonumber(redis.call('GET', ARGV[1] .. 'floor') or '0')
-redis.call('ZADD', ARGV[1] .. 'rank', 'XX', string.format('%.17g', floor + found[3] * times / found[2]), ARGV[2])
-return found[1]
-"""
-_FORGET = """
-local function forget(key)
-    local size = redis.call('ZSCORE', ARGV[1] .. 'size', key)
-    if size then redis.call('DECRBY', ARGV[1] .. 'total', string.format('%d', size)) end
-    redis.call('ZREM', ARGV[1] .. 'size', key)
-    redis.call('ZREM', ARGV[1] .. 'rank', key)
-    redis.call('ZREM', ARGV[1] .. 'made', key)
-    redis.call('DEL', ARGV[1] .. 'a:' .. key)
-end
-"""
-_KEEP = (
-    _FORGET
-    + """
-local prefix, key, size, worth, most = ARGV[1], ARGV[2], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[9])
-for _, old in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'made', '-inf', ARGV[11], 'LIMIT', 0, 100)) do
-    forget(old)
-end
-forget(key)
-local floor = tonumber(redis.call('GET', prefix .. 'floor') or '0')
-redis.call('HSET', prefix .. 'a:' .. key, 'data', ARGV[3], 'size', ARGV[4], 'worth', ARGV[5], 'times', 1,
-    'model', ARGV[6], 'owner', ARGV[7])
-redis.call('PEXPIRE', prefix .. 'a:' .. key, ARGV[10])
-redis.call('ZADD', prefix .. 'rank', string.format('%.17g', floor + worth / size), key)
-redis.call('ZADD', prefix .. 'made', ARGV[8], key)
-redis.call('ZADD', prefix .. 'size', size, key)
-local total = redis.call('INCRBY', prefix .. 'total', ARGV[4])
-local gone = 0
-while total > most do
-    local next = redis.call('ZRANGE', prefix .. 'rank', 0, 0, 'WITHSCORES')
-    if not next[1] then break end
-    redis.call('SET', prefix .. 'floor', next[2])
-    forget(next[1])
-    gone = gone + 1
-    total = tonumber(redis.call('GET', prefix .. 'total') or '0')
-end
-return gone
-"""
-)
-_PURGE = (
-    _FORGET
-    + """
-local gone = 0
-for place = 2, #ARGV do
-    gone = gone + redis.call('EXISTS', ARGV[1] .. 'a:' .. ARGV[place])
-    forget(ARGV[place])
-end
-return gone
-"""
-)
 
 
 class ValkeyStore:
@@ -130,7 +73,8 @@ class ValkeyStore:
         self._closed = False
         self._keeping: set[asyncio.Task[None]] = set()
         script = self._client.register_script
-        self._find_script, self._keep_script, self._purge_script = script(_FIND), script(_KEEP), script(_PURGE)
+        self._find_script, self._keep_script, self._purge_script = script(FIND), script(KEEP), script(PURGE)
+        self._changes_script = script(COUNT_CHANGES)
 
     @property
     def secret(self) -> bytes | None:
@@ -157,10 +101,28 @@ class ValkeyStore:
         found: bytes | None = await self._client.get(name)
         return found
 
-    def find(self, key: bytes) -> Awaitable[bytes | None] | None:
+    def fetch(self, key: bytes) -> Awaitable[Found | None] | None:
         if self._busy >= _MOST_AT_ONCE or not self._is_awake:
             return None
-        return self._ask(self._find_script(args=[self._prefix, key.hex()]), None)
+        return self._ask(self._fetch(key), None)
+
+    async def _fetch(self, key: bytes) -> Found | None:
+        found = await self._find_script(args=[self._prefix, key.hex()])
+        return None if found is None else Found(found[0], found[1] / 1000)
+
+    async def count_changes(self, times: dict[bytes, int]) -> int | None:
+        if not self._is_awake:
+            return None
+        changes: int | None = await self._ask(self._count_changes(times), None)
+        return changes
+
+    async def _count_changes(self, times: dict[bytes, int]) -> int:
+        found = list(times.items())
+        changes = 0
+        for begin in range(0, max(1, len(found)), _KEYS_AT_ONCE):
+            told = [part for key, more in found[begin : begin + _KEYS_AT_ONCE] for part in (key.hex(), more)]
+            changes = await self._changes_script(args=[self._prefix, *told])
+        return changes
 
     def keep(self, item: Item) -> None:
         if self._bounds.takes(item) and self._secret is not None and self._busy < _MOST_AT_ONCE and self._is_awake:
@@ -184,7 +146,7 @@ class ValkeyStore:
 
     async def _purge(self, which: Which) -> int:
         meant: list[bytes] = []
-        async for key, made in self._client.zscan_iter(self._prefix + "made", count=500):
+        async for key, made in self._client.zscan_iter(self._prefix + "made", count=_KEYS_AT_ONCE):
             model, owner = "", ""
             if which.model is not None or which.owner is not None:
                 facts = await self._client.hmget(f"{self._prefix}a:{key.decode()}", "model", "owner")
@@ -192,8 +154,10 @@ class ValkeyStore:
             if which.takes(model, owner, made):
                 meant.append(key)
         gone = 0
-        for begin in range(0, len(meant), 500):
-            gone += await self._purge_script(args=[self._prefix, *meant[begin : begin + 500]])
+        for begin in range(0, len(meant), _KEYS_AT_ONCE):
+            gone += await self._purge_script(args=[self._prefix, *meant[begin : begin + _KEYS_AT_ONCE]])
+        # Even if there was none: what went for want of room may be held by a proxy still.
+        await self._client.incr(self._prefix + "changes")
         return gone
 
     async def measure(self) -> Holdings:

@@ -4,11 +4,18 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
-from ollama_proxy.cache.sqlite import VERSION, SqliteStore
+from ollama_proxy.cache.sqlite import SqliteStore
+from ollama_proxy.cache.sqlite_tables import VERSION
 from ollama_proxy.cache.store import Bounds, Item
 
 NOW_S = 1_800_000_000.0
 ITEM = Item(bytes(32), b"text", "m", "", NOW_S, 1.0)
+
+
+async def look(store: SqliteStore) -> bytes | None:
+    found = store.fetch(ITEM.key)
+    answer = None if found is None else await found
+    return None if answer is None else answer.data
 
 
 def use(path: Path) -> tuple[bool, bytes | None, str]:
@@ -19,9 +26,8 @@ def use(path: Path) -> tuple[bool, bytes | None, str]:
         await store.open()
         store.keep(ITEM)
         problem = (await store.measure()).problem
-        found = store.find(ITEM.key)
+        data = await look(store)
         usable = store.secret is not None
-        data = None if found is None else await found
         await store.close()
         return usable, data, problem
 
@@ -66,9 +72,7 @@ def test_a_file_that_cannot_be_written_still_finds(tmp_path: Path) -> None:
         await store.measure()
         await store._run(lambda: store._use().execute("PRAGMA query_only=ON"), None)
         store.keep(Item(bytes([1]) * 32, b"more", "m", "", NOW_S, 1.0))
-        found = store.find(ITEM.key)
-        assert found is not None
-        assert await found == b"text"
+        assert await look(store) == b"text"
         assert (await store.measure()).problem
         await store.close()
 
@@ -83,9 +87,7 @@ def test_two_programs_use_one_file(tmp_path: Path) -> None:
         assert one.secret == other.secret is not None
         one.keep(ITEM)
         await one.measure()
-        found = other.find(ITEM.key)
-        assert found is not None
-        assert await found == b"text"
+        assert await look(other) == b"text"
         await one.close()
         await other.close()
 

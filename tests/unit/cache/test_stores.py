@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ollama_proxy.cache.memory import MemoryStore
+from ollama_proxy.cache.near import NearStore
 from ollama_proxy.cache.sqlite import SqliteStore
-from ollama_proxy.cache.store import OVERHEAD_BYTES, Bounds, Item, Store, Which
+from ollama_proxy.cache.store import OVERHEAD_BYTES, Bounds, FarStore, Item, Store, Which
 from ollama_proxy.cache.valkey import ValkeyStore
 from tests.support.redis import RedisProcess, find_redis
 
@@ -55,9 +56,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Make:
         bounds = Bounds(max_bytes, ttl_s)
         if kind == "memory":
             return MemoryStore(bounds, clock)
+        far: FarStore
         if kind == "sqlite":
-            return SqliteStore(tmp_path / "cache.sqlite", bounds, clock)
-        return ValkeyStore(server.url, bounds, timeout_s=5.0, unix_clock=clock)
+            far = SqliteStore(tmp_path / "cache.sqlite", bounds, clock)
+        else:
+            far = ValkeyStore(server.url, bounds, timeout_s=5.0, unix_clock=clock)
+        return NearStore(far, Bounds(max_bytes // 8, ttl_s), clock, clock)
 
     build.kind = kind  # type: ignore[attr-defined]
     return build
@@ -90,7 +94,7 @@ async def keep(store: Store, *items: Item) -> None:
         store.keep(one)
         await store.measure()
         await asyncio.sleep(0)
-        for task in list(getattr(store, "_keeping", ())):
+        for task in list(getattr(getattr(store, "_far", None), "_keeping", ())):
             await task
 
 

@@ -37,8 +37,9 @@ def build(server: RedisProcess, clock: Clock, timeout_s: float = 5.0) -> ValkeyS
 
 
 async def look(store: ValkeyStore) -> bytes | None:
-    found = store.find(ITEM.key)
-    return None if found is None else await found
+    found = store.fetch(ITEM.key)
+    answer = None if found is None else await found
+    return None if answer is None else answer.data
 
 
 async def keep(store: ValkeyStore) -> None:
@@ -64,11 +65,11 @@ def test_it_dies_and_comes_back(redis: RedisProcess) -> None:
         assert await look(store) is None
         assert store.secret is None
         store.keep(ITEM)
-        assert store.find(ITEM.key) is None, "it is left alone for a while"
+        assert store.fetch(ITEM.key) is None, "it is left alone for a while"
         assert (await store.measure()).problem
         assert await store.purge(Which()) == 0
         redis.start()
-        assert store.find(ITEM.key) is None, "and is not asked before that is over"
+        assert store.fetch(ITEM.key) is None, "and is not asked before that is over"
         clock.now_s += 60.0
         assert await until_known(store) == secret
         assert await look(store) == b"text"
@@ -103,7 +104,7 @@ def test_it_hangs(redis: RedisProcess) -> None:
         store._timeout_s = 0.05
         async with asyncio.timeout(60):
             assert await asyncio.gather(*[look(store) for _ in range(100)]) == [None] * 100
-        assert store.find(ITEM.key) is None
+        assert store.fetch(ITEM.key) is None
         redis.go_on()
         store._timeout_s = 5.0
         clock.now_s += 60.0

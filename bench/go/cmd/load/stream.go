@@ -57,7 +57,7 @@ func runStreams(asked options) report {
 	shared.waiting.Store(int64(asked.streams))
 	go shared.answerMarks()
 	results := make([]streamResult, asked.streams)
-	request := makeRequest(asked, true)
+	request := makeRequest(asked, true, 0)
 	var group sync.WaitGroup
 	start := time.Now()
 	for index := range results {

@@ -28,7 +28,7 @@ func runUnary(asked options) report {
 	var group sync.WaitGroup
 	start := time.Now()
 	for index := range workers {
-		worker := &unaryWorker{asked: asked, request: makeRequest(asked, false), room: make([]byte, 64<<10)}
+		worker := &unaryWorker{asked: asked, request: makeRequest(asked, false, index), room: make([]byte, 64<<10)}
 		workers[index] = worker
 		group.Go(func() {
 			for taken.Add(1) <= int64(asked.requests) {

@@ -37,6 +37,15 @@ class Cache(Section, frozen=True):
     max_size_mb: Annotated[
         float, Meta(gt=0, le=1e9, description="of all answers; those go first that save the fewest joules a byte")
     ] = 1024
+    near_mb: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1e9,
+            description="types sqlite and valkey: of max_size_mb, for answers that are held in this process too, so "
+            "that they are found sooner; an eighth of it at most. 0 holds none",
+        ),
+    ] = 64
     key_includes: Annotated[
         tuple[str, ...], Meta(description="for older files: all that changes the answer is part of the key anyway")
     ] = ("prompt", "model", "temperature", "top_p")
