@@ -7,6 +7,8 @@ to slow each other down.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -24,6 +26,10 @@ SavedCouplings = dict[str, tuple[float, float]]
 _LEAST_SLOWNESS = 0.01
 #: Beyond so many requests at a device, the first of them tell when it writes.
 _MOST_COUNTED = 32
+#: Where more than so many run, what was reckoned holds for a while, and until a part of them has begun or ended.
+_FEW = 4
+_HOLDS_S = 0.05
+_HOLDS_FOR_PART = 0.125
 
 
 class Device(Protocol):
@@ -47,12 +53,15 @@ class Writing(msgspec.Struct, gc=False):
 class _Member:
     """One device of a pool: its spells of writing, and how much each of the others slows it."""
 
-    __slots__ = ("couplings", "device", "spells")
+    __slots__ = ("_from_s", "_looked_s", "_price_watts", "_running", "_until_s", "couplings", "device", "spells")
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self.spells = Spells()
         self.couplings: dict[str, Coupling] = {}
+        #: As last reckoned, in monotonic seconds: when, with how many at work, from when until when they write.
+        self._looked_s, self._running = -inf, 0
+        self._from_s = self._until_s = self._price_watts = 0.0
 
     @property
     def pool(self) -> str:
@@ -71,19 +80,29 @@ class _Member:
 
     def look(self, now_s: float) -> Writing:
         """What it will write."""
-        running, share = self.device.running, self.spells.share(now_s)
+        running, share = len(self.device.running), self.spells.share(now_s)
         if not running:
             return Writing(0.0, 0.0, share, 0.0)
-        some = list(running)[:_MOST_COUNTED]
-        from_s = max(0.0, min(one.first_s for one in some) - now_s)
-        until_s = max(free_s for free_s, _ in forecast_slots(some, self.device.spec.slots, now_s))
-        return Writing(from_s, until_s, share, sum(one.price_watts for one in some))
+        if not (
+            running > _FEW
+            and 0 <= now_s - self._looked_s < _HOLDS_S
+            and abs(running - self._running) <= _HOLDS_FOR_PART * running
+        ):
+            self._reckon(running, now_s)
+        return Writing(max(0.0, self._from_s - now_s), max(0.0, self._until_s - now_s), share, self._price_watts)
+
+    def _reckon(self, running: int, now_s: float) -> None:
+        some = list(islice(self.device.running, _MOST_COUNTED))
+        self._looked_s, self._running = now_s, running
+        self._from_s = min([one.first_s for one in some])
+        self._until_s = now_s + max([free_s for free_s, _ in forecast_slots(some, self.device.spec.slots, now_s)])
+        self._price_watts = sum([one.price_watts for one in some])
 
     def meet(self, from_s: float, now_s: float) -> float:
         """Seconds for which it wrote since then."""
         found_s = self.spells.overlap(from_s, now_s)
         if self.device.running:
-            first_s = min(one.first_s for one in self.device.running)
+            first_s = min([one.first_s for one in islice(self.device.running, _MOST_COUNTED)])
             found_s += max(0.0, now_s - max(from_s, first_s, self.spells.ended_s))
         return found_s
 

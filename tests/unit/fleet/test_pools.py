@@ -173,3 +173,26 @@ def test_a_frugal_device_is_not_started_beside_an_urgent_request_that_it_would_s
     assert chosen[100.0].backend == "igpu"
     burden = {one.backend: one.estimate.neighbours_j for one in chosen[100.0].ranking}
     assert burden["npu"] > 20 > burden["card"] == 0
+
+
+def test_where_many_write_it_is_reckoned_anew_after_a_moment_or_when_many_more_do() -> None:
+    fleet = fleet_of()
+    now_s = work(fleet, 60)
+
+    def ends_s(at_s: float) -> float:
+        (of_npu,), _ = fleet.view_at(at_s).beside
+        return at_s + of_npu.until_s
+
+    def send(tokens: int, count: int) -> None:
+        lengths = Lengths([1.0 if at == tokens else 0.0 for at in range(BINS)])
+        for _ in range(count):
+            fleet.opened("igpu", Running(now_s, 0.1, 0.0, 0.05, 0.0, lengths, 0))
+
+    send(4, 24)
+    soon_s = ends_s(now_s)
+    send(20, 1)
+    assert ends_s(now_s + 0.04) == pytest.approx(soon_s)
+    later_s = ends_s(now_s + 0.06)
+    assert later_s > soon_s + 1
+    send(24, 6)
+    assert ends_s(now_s + 0.07) > later_s + 1
