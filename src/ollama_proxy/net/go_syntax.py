@@ -18,7 +18,9 @@ _MAX_NODES = 20_000
 _MAX_LOOSE_BYTES = 256 * 1024
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_STRING = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
+#: A part of a string's inside. Before Python 3.11.5 a group that keeps what it took (`*+`) stops inside of a bad escape;
+#: one that does not keep it takes memory for each escape, so it takes some at a time.
+_INSIDE = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+){0,1000}')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
 _WORDS = {ord("t"): (b"true", "bool"), ord("f"): (b"false", "bool"), ord("n"): (b"null", "null")}
 _HEX = frozenset(b"0123456789abcdefABCDEF")
@@ -178,9 +180,12 @@ class _Scan:
 
     def _skip_string(self) -> None:
         body = self._body
-        match = _STRING.match(body, self._at)
-        assert match is not None
-        at = match.end()
+        at, end = self._at, self._at + 1
+        while end > at:
+            at = end
+            match = _INSIDE.match(body, at)
+            assert match is not None
+            end = match.end()
         if body[at : at + 1] == b'"':
             self._at = at + 1
             return
