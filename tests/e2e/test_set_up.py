@@ -38,6 +38,14 @@ import sys
 if sys.orig_argv[1:3] == ["-m", "venv"]:
     sys.argv.append("--without-pip")
 """
+#: A Python that says of itself how many microseconds it takes.
+TIMED = """#!/bin/sh
+case "$*" in
+    *sys.executable*) echo "$0" ;;
+    *process_time*) echo {us} ;;
+    *) exec "{interpreter}" "$@" ;;
+esac
+"""
 UNFIT = (
     "ollama-proxy: Python 3.11 or newer is needed (PYTHON=/bin/false is not); "
     "install it, or name it with PYTHON=/path/to/python3"
@@ -193,6 +201,20 @@ def test_python_that_does_not_run_is_passed_over(machine: Machine) -> None:
     done = machine.run(PYTHON="")
     assert done.returncode == 0, done.stderr
     assert (machine.venv / "bin" / "python").exists()
+
+
+@pytest.mark.parametrize(("us", "chosen"), [(8, "python3.12"), (9, "python3")])
+def test_a_python_that_is_built_to_run_faster_is_taken_before_the_first(machine: Machine, us: int, chosen: str) -> None:
+    for name, takes_us in {"python3": 10, "python3.12": us}.items():
+        write_script(machine.tools / name, TIMED.format(us=takes_us, interpreter=INTERPRETER))
+    done = machine.run(PYTHON="")
+    assert done.returncode == 0, done.stderr
+    assert f", {machine.tools / chosen})\n" in done.stderr
+
+
+def test_a_python_that_is_named_is_taken_however_slow(machine: Machine) -> None:
+    slow = write_script(machine.tools / "mine", TIMED.format(us=10**9, interpreter=INTERPRETER))
+    assert f", {slow})\n" in machine.run(PYTHON=str(slow)).stderr
 
 
 def test_python_in_a_folder_with_a_space(machine: Machine) -> None:
