@@ -18,7 +18,7 @@ _MAX_NODES = 20_000
 _MAX_LOOSE_BYTES = 256 * 1024
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-#: A part of a string's inside. Before Python 3.11.5 a group that keeps what it took (`*+`) stops inside of a bad escape;
+#: A part of a string's inside. Before Python 3.11.5, a group that keeps all it took (`*+`) stops inside a bad escape;
 #: one that does not keep it takes memory for each escape, so it takes some at a time.
 _INSIDE = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+){0,1000}')
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
