@@ -14,7 +14,7 @@ import pytest
 from tests.support.lab import LabProcess
 from tests.support.processes import http_get, wait_until
 from tests.support.proxy import ProxyProcess
-from tests.support.redis import RedisProcess, find_redis
+from tests.support.redis import RedisProcess, serve_redis
 
 pytestmark = pytest.mark.e2e
 MODEL = "qwen2.5:0.5b"
@@ -22,13 +22,8 @@ MODEL = "qwen2.5:0.5b"
 
 @pytest.fixture
 def redis() -> Iterator[RedisProcess]:
-    program = find_redis()
-    if program is None:
-        pytest.skip("neither valkey-server nor redis-server is installed")
-    server = RedisProcess(program)
-    server.start()
-    yield server
-    server.remove()
+    with serve_redis() as server:
+        yield server
 
 
 def ask(proxy: ProxyProcess, question: str) -> tuple[str | None, str]:

@@ -1,4 +1,4 @@
-"""A real Redis server of this test's own: started, killed, started again."""
+"""A real Valkey or Redis server of this test's own: started, killed, started again."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support.processes import find_tool, free_port, wait_until
+
+PROGRAMS = ("valkey-server", "redis-server")
 
 
 class RedisProcess:
@@ -69,6 +74,16 @@ class RedisProcess:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def find_redis() -> str | None:
-    """The program of a server, if there is one."""
-    return find_tool("valkey-server") or find_tool("redis-server")
+@contextlib.contextmanager
+def serve_redis(*names: str) -> Iterator[RedisProcess]:
+    """A server of the first of some programs that is here, of any by default; skips the test where there is none."""
+    names = names or PROGRAMS
+    found = [program for name in names if (program := find_tool(name))]
+    if not found:
+        pytest.skip(f"no {' or '.join(names)} is installed")
+    server = RedisProcess(found[0])
+    server.start()
+    try:
+        yield server
+    finally:
+        server.remove()

@@ -14,7 +14,7 @@ from ollama_proxy.cache.store import OVERHEAD_BYTES, Bounds, FarStore, Found, It
 from ollama_proxy.cache.valkey import ValkeyStore
 from ollama_proxy.net.task import spawn
 from tests.support.http1 import until
-from tests.support.redis import RedisProcess, find_redis
+from tests.support.redis import RedisProcess, serve_redis
 
 NOW_S = 1_800_000_000.0
 TTL_S = 3600.0
@@ -23,13 +23,8 @@ KEY = bytes(32)
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisProcess]:
-    program = find_redis()
-    if program is None:
-        pytest.skip("neither valkey-server nor redis-server is installed")
-    server = RedisProcess(program)
-    server.start()
-    yield server
-    server.remove()
+    with serve_redis() as server:
+        yield server
 
 
 class Clock:

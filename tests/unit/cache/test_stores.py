@@ -13,22 +13,21 @@ from ollama_proxy.cache.near import NearStore
 from ollama_proxy.cache.sqlite import SqliteStore
 from ollama_proxy.cache.store import OVERHEAD_BYTES, Bounds, FarStore, Item, Store, Which
 from ollama_proxy.cache.valkey import ValkeyStore
-from tests.support.redis import RedisProcess, find_redis
+from tests.support.redis import RedisProcess, serve_redis
 
-KINDS = ("memory", "sqlite", "valkey")
+KINDS = ("memory", "sqlite", "valkey-server", "redis-server")
 NOW_S = 1_800_000_000.0
 Make = Callable[..., Store]
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisProcess]:
-    program = find_redis()
-    if program is None:
-        pytest.skip("neither valkey-server nor redis-server is installed")
-    server = RedisProcess(program)
-    server.start()
-    yield server
-    server.remove()
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Iterator[str | RedisProcess]:
+    """The kind, or the server that stands for it."""
+    if not request.param.endswith("-server"):
+        yield request.param
+        return
+    with serve_redis(request.param) as server:
+        yield server
 
 
 class Clock:
@@ -44,26 +43,24 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=KINDS)
-def make(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Make:
+@pytest.fixture
+def make(kind: str | RedisProcess, tmp_path: Path, clock: Clock) -> Make:
     """Makes a store of one kind; two of the same test share what they keep, where the kind outlasts a process."""
-    kind = request.param
-    if kind == "valkey":
-        server = request.getfixturevalue("redis")
-        server.flush()
+    if isinstance(kind, RedisProcess):
+        kind.flush()
 
     def build(max_bytes: int = 1_000_000, ttl_s: float = 3600.0) -> Store:
         bounds = Bounds(max_bytes, ttl_s)
         if kind == "memory":
             return MemoryStore(bounds, clock)
         far: FarStore
-        if kind == "sqlite":
-            far = SqliteStore(tmp_path / "cache.sqlite", bounds, clock)
+        if isinstance(kind, RedisProcess):
+            far = ValkeyStore(kind.url, bounds, timeout_s=5.0, unix_clock=clock)
         else:
-            far = ValkeyStore(server.url, bounds, timeout_s=5.0, unix_clock=clock)
+            far = SqliteStore(tmp_path / "cache.sqlite", bounds, clock)
         return NearStore(far, Bounds(max_bytes // 8, ttl_s), clock, clock)
 
-    build.kind = kind  # type: ignore[attr-defined]
+    build.kind = "valkey" if isinstance(kind, RedisProcess) else kind  # type: ignore[attr-defined]
     return build
 
 

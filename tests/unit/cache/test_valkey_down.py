@@ -8,7 +8,7 @@ import pytest
 from ollama_proxy.cache.store import Bounds, Item, Which
 from ollama_proxy.cache.valkey import ValkeyStore
 from tests.support.http1 import until
-from tests.support.redis import RedisProcess, find_redis
+from tests.support.redis import RedisProcess, serve_redis
 
 NOW_S = 1_800_000_000.0
 ITEM = Item(bytes(32), b"text", "m", "", NOW_S, 1.0)
@@ -16,13 +16,8 @@ ITEM = Item(bytes(32), b"text", "m", "", NOW_S, 1.0)
 
 @pytest.fixture
 def redis() -> Iterator[RedisProcess]:
-    program = find_redis()
-    if program is None:
-        pytest.skip("neither valkey-server nor redis-server is installed")
-    server = RedisProcess(program)
-    server.start()
-    yield server
-    server.remove()
+    with serve_redis() as server:
+        yield server
 
 
 class Clock:
