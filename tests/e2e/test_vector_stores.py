@@ -148,6 +148,15 @@ def test_bad_searches_are_told_where_they_are_wrong(
     assert told in caught.value.message
 
 
+@pytest.mark.parametrize("path", ["/vector_stores", "/files", "/files/file-1"])
+def test_a_method_that_a_path_has_not_is_told_in_the_form_of_the_api(client: openai.OpenAI, path: str) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.put(path, cast_to=object)
+    assert caught.value.status_code == 405
+    assert caught.value.type == "invalid_request_error"
+    assert "GET" in caught.value.response.headers["allow"]
+
+
 def test_a_file_that_is_too_large_is_not_taken(work: Path, lab: LabProcess) -> None:
     with ProxyProcess(work, endpoints=lab.endpoints, changes={"vectors": {"max_file_mb": 0.01}}) as small:
         with (

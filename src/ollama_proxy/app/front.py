@@ -121,7 +121,7 @@ class Front:
             handler = methods.get(exchange.method)
             if handler is None:
                 if self._lets_in(exchange, "key"):
-                    exchange.respond(405, b"text/plain", b"405 method not allowed", [_allow(methods)])
+                    self._refuse_method(exchange, methods)
             elif not (self.guard.is_checked or isinstance(handler, Route)) or self._lets_in(
                 exchange, handler.permission if isinstance(handler, Route) else "infer"
             ):
@@ -213,6 +213,16 @@ class Front:
         unserved = methods is not None and exchange.method not in methods
         exchange.respond(status, b"", b"", [_allow(methods)] if methods is not None and unserved else ())
 
+    def _refuse_method(self, exchange: Exchange, methods: Methods) -> None:
+        """In plain text, as Ollama does; at paths that it does not have, in the dialect of those who ask there."""
+        api = next((api for api in self._apis if _refuses(api, exchange.path)), None)
+        if api is None:
+            exchange.respond(405, b"text/plain", b"405 method not allowed", [_allow(methods)])
+            return
+        exchange.fixed_lines += b"%b: %b\r\n" % _allow(methods)
+        method = exchange.method.decode("ascii", "replace")
+        api.refuse(exchange, ProxyError(ErrorKind.METHOD_NOT_ALLOWED, f"{method} is not allowed here"))
+
     def _answer_elsewhere(self, exchange: Exchange) -> None:
         method, path = (b"GET" if exchange.method == b"HEAD" else exchange.method), exchange.path
         if not self._lets_in(exchange, self._page_permissions.get((method, path), "key")):
@@ -262,6 +272,12 @@ def list_pages(pages: AsgiApp) -> dict[tuple[bytes, bytes], Permission]:
             default: Permission = "key" if method == "GET" else "admin"
             found[method.encode(), route.path.encode()] = getattr(route, "permission", default)
     return found
+
+
+def _refuses(api: HttpApi, path: bytes) -> bool:
+    """Whether it tells itself which methods a path of its has not."""
+    ours = getattr(api, "refuses_methods", False)
+    return ours and (path in api.routes or any(path.startswith(one) for one in getattr(api, "prefixes", ())))
 
 
 def _allow(methods: Methods) -> tuple[bytes, bytes]:

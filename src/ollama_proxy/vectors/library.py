@@ -25,7 +25,7 @@ from ollama_proxy.domain.library import (
     Wanted,
 )
 from ollama_proxy.domain.vectors import Embedder, Vectors
-from ollama_proxy.vectors.catalogue import attachments, files, lookup, stores
+from ollama_proxy.vectors.catalogue import attachments, expiry, files, lookup, stores
 from ollama_proxy.vectors.catalogue.database import Catalogue
 from ollama_proxy.vectors.index import Index
 from ollama_proxy.vectors.ingest import Ingest
@@ -100,10 +100,10 @@ class VectorLibrary:
         return file
 
     async def file(self, caller: Caller, file: str) -> KeptFile:
-        return await self._catalogue.run(files.find_file, caller, file)
+        return await self._catalogue.run(files.find_file, caller, file, self._now())
 
     async def files(self, caller: Caller, purpose: str, page: Page) -> tuple[Sequence[KeptFile], bool]:
-        return await self._catalogue.run(files.list_files, caller, purpose, page)
+        return await self._catalogue.run(files.list_files, caller, purpose, page, self._now())
 
     async def content(self, caller: Caller, file: str) -> bytes:
         return await self._shelf.get((await self.file(caller, file)).id)
@@ -137,10 +137,10 @@ class VectorLibrary:
         return await self._catalogue.run(stores.add_store, store)
 
     async def store(self, caller: Caller, store: str, *, by_name: bool = False) -> Store:
-        return await self._catalogue.run(stores.find_store, caller, store, by_name=by_name)
+        return await self._catalogue.run(expiry.after, self._now(), stores.find_store, caller, store, by_name=by_name)
 
     async def stores(self, caller: Caller, page: Page) -> tuple[Sequence[Store], bool]:
-        return await self._catalogue.run(stores.list_stores, caller, page)
+        return await self._catalogue.run(expiry.after, self._now(), stores.list_stores, caller, page)
 
     async def change_store(self, caller: Caller, store: str, changes: Mapping[str, Any]) -> Store:
         found = await self.store(caller, store)

@@ -340,6 +340,42 @@ def test_stores_that_nobody_uses_and_files_whose_time_is_over_are_deleted(tmp_pa
     run(ask())
 
 
+def test_what_is_over_is_gone_before_the_job_comes_by(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        lasting = (await shop.library.add_store(ANN, {})).id
+        store = (await shop.library.add_store(ANN, {"expire_days": 1})).id
+        file = await shop.library.add_file(ANN, "a.txt", "assistants", b"bread", 3600)
+        for one in (lasting, store):
+            await shop.library.attach(ANN, one, [Wanted(file.id)], batch=False)
+        await shop.bring(lasting, {"b.txt": "bread and wine"})
+        await shop.work()
+        shop.now_s += 3599
+        assert len(await shop.library.search(ANN, lasting, Query(("bread",)))) == 2
+        shop.now_s += 1
+        for query in (Query(("bread",), text=0), Query(("bread",), dense=0)):
+            assert [hit.name for hit in await shop.library.search(ANN, lasting, query)] == ["b.txt"]
+        assert (await shop.library.store(ANN, lasting)).counts.completed == 1
+        assert [one.name for one in (await shop.library.files(ANN, "", Page()))[0]] == ["b.txt"]
+        for gone in (
+            shop.library.file(ANN, file.id),
+            shop.library.content(ANN, file.id),
+            shop.library.attached(ANN, lasting, file.id),
+        ):
+            with pytest.raises(ProxyError):
+                await gone
+        shop.now_s += 86_400
+        with pytest.raises(ProxyError):
+            await shop.library.search(ANN, store, Query(("bread",)))
+        assert [one.id for one in (await shop.library.stores(ANN, Page()))[0]] == [lasting]
+        await shop.work()
+        assert await shop.index.count(lasting) == 1
+        assert not (tmp_path / "files" / file.id).exists()
+        await shop.close()
+
+    run(ask())
+
+
 def test_pages_of_a_list_follow_each_other(tmp_path: Path) -> None:
     async def ask() -> None:
         shop = Shop(tmp_path)

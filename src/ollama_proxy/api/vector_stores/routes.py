@@ -29,6 +29,8 @@ class VectorStoresApi:
     """Routes over a library. A key's files and stores are its own; keys for `admin` have everybody's."""
 
     root = _STORES
+    #: Of methods that a path has not, in its own form.
+    refuses_methods = True
 
     def __init__(self, library: Callable[[], Library | None]) -> None:
         """While there is no library every route says that it is switched off."""

@@ -75,6 +75,12 @@ def _attach_one(
     )
 
 
+def expired_attachments(connection: sqlite3.Connection, now_s: int) -> list[int]:
+    """Numbers of those in stores whose file's time is over."""
+    over = "SELECT id FROM files WHERE expires_s <= ?"
+    return [row[0] for row in fetch(connection, f"SELECT n FROM attached WHERE file IN ({over}) AND {_THERE}", now_s)]
+
+
 def find_attached(connection: sqlite3.Connection, store: Store, file: str) -> Attached:
     """A file in a store. Raises `ProxyError(NOT_FOUND)`."""
     sql = f"SELECT {_COLUMNS} FROM attached WHERE store = ? AND file = ? AND {_THERE}"

@@ -11,6 +11,7 @@ from ollama_proxy.domain.library import KeptFile, Page
 from ollama_proxy.vectors.catalogue.database import fetch
 from ollama_proxy.vectors.catalogue.owner import owned, page_of
 
+_LIVE = "(expires_s IS NULL OR expires_s > ?)"
 _COLUMNS = ", ".join(f"files.{name}" for name in KeptFile.__struct_fields__)
 
 
@@ -22,20 +23,22 @@ def add_file(connection: sqlite3.Connection, file: KeptFile, most_bytes: int) ->
     connection.execute(f"INSERT INTO files ({names}) VALUES ({marks})", values)
 
 
-def find_file(connection: sqlite3.Connection, caller: Caller, file: str) -> KeptFile:
-    """One file. Raises `ProxyError(NOT_FOUND)`."""
+def find_file(connection: sqlite3.Connection, caller: Caller, file: str, now_s: int) -> KeptFile:
+    """One file whose time is not over. Raises `ProxyError(NOT_FOUND)`."""
     condition, values = owned(caller)
-    rows = fetch(connection, f"SELECT {_COLUMNS} FROM files WHERE id = ? AND {condition}", file, *values)
+    sql = f"SELECT {_COLUMNS} FROM files WHERE id = ? AND {_LIVE} AND {condition}"
+    rows = fetch(connection, sql, file, now_s, *values)
     if not rows:
         raise ProxyError(ErrorKind.NOT_FOUND, f"No such File object: {file[:100]}")
     return KeptFile(*rows[0])
 
 
 def list_files(
-    connection: sqlite3.Connection, caller: Caller, purpose: str, page: Page
+    connection: sqlite3.Connection, caller: Caller, purpose: str, page: Page, now_s: int
 ) -> tuple[Sequence[KeptFile], bool]:
     """Some files, and whether there are more."""
     condition, values = owned(caller)
+    condition, values = f"{_LIVE} AND {condition}", [now_s, *values]
     if purpose:
         condition, values = f"{condition} AND purpose = ?", [*values, purpose]
     tail, more = page_of(page, "files")

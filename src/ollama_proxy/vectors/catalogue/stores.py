@@ -130,12 +130,17 @@ def leave_store(connection: sqlite3.Connection, n: int) -> None:
     connection.execute("UPDATE attached SET stage = 'leaving' WHERE store = ?", (n,))
 
 
+def expired_stores(connection: sqlite3.Connection, now_s: int) -> list[int]:
+    """Numbers of those that were not used for so long that they are over."""
+    over = "NOT leaving AND expire_days IS NOT NULL AND active_s + expire_days * 86400 <= ?"
+    return [row[0] for row in fetch(connection, f"SELECT n FROM stores WHERE {over}", now_s)]
+
+
 def leaving_stores(connection: sqlite3.Connection, now_s: int) -> list[Store]:
-    """Those to delete: asked for, or not used for so long that they are over."""
-    over = "leaving OR (expire_days IS NOT NULL AND active_s + expire_days * 86400 <= ?)"
-    return [
-        _complete(connection, row) for row in fetch(connection, f"SELECT {_COLUMNS} FROM stores WHERE {over}", now_s)
-    ]
+    """Those to delete: asked for, or over."""
+    for n in expired_stores(connection, now_s):
+        leave_store(connection, n)
+    return [_complete(connection, row) for row in fetch(connection, f"SELECT {_COLUMNS} FROM stores WHERE leaving")]
 
 
 def forget_store(connection: sqlite3.Connection, n: int) -> None:
