@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.vectors.stores import STORES, CannotBeHad
 from ollama_proxy.vectors.index import Index, Point
+from ollama_proxy.vectors.stores.pgvector import PgvectorIndex
 
 _AT_ONCE = 1000
 _NEAR = 10
@@ -74,6 +75,8 @@ async def _fill(index: Index, vectors: Vectors) -> float:
     for begin in range(0, count, _AT_ONCE):
         points = [Point(one, one // _GROUP, lists[one]) for one in range(begin, min(begin + _AT_ONCE, count))]
         await index.put("bench", dimensions, points)
+    if isinstance(index, PgvectorIndex):
+        await index.indices.settle()  # it is made when nothing comes any more
     return float(count / (time.perf_counter() - begun_s))
 
 

@@ -227,10 +227,11 @@ def test_vectors_of_another_length_are_refused(make: Callable[[], Index], name: 
 def test_a_large_collection_gets_an_index_that_finds_the_same(postgres: RealPostgres, name: str) -> None:
     async def ask() -> None:
         index = PgvectorIndex(postgres.endpoint, "")
-        index.indexed_from = 100
+        index.indices.indexed_from, index.indices.quiet_s = 100, 0.0
         held, asked = points(240, 12), points(5, 13)
         for begin in range(0, 240, 40):
             await index.put(name, DIMENSIONS, held[begin : begin + 40])
+        await index.indices.settle()
         async with index._connection() as connection:
             rows = await connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = %s", (name,))
             assert any("hnsw" in text for (text,) in await rows.fetchall())

@@ -9,13 +9,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ollama_proxy.vectors.index import IndexProblem, Near, Point
+from ollama_proxy.vectors.stores.pgvector_indices import LateIndices
+from ollama_proxy.vectors.stores.pgvector_rows import write_rows
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-#: What pgvector's HNSW takes; longer vectors are compared one by one.
-_MOST_INDEXED = 2000
-_INDEXED_FROM = 50_000
 #: How wide the search in the graph is: the more, the surer and the slower.
 _SEARCH_WIDTH = 200
 _MOST_CONNECTIONS = 4
@@ -56,10 +55,7 @@ class PgvectorIndex:
         self._idle: list[AsyncConnection[Any]] = []
         self._free = asyncio.Semaphore(_MOST_CONNECTIONS)
         self._dimensions: dict[str, int] = {}
-        #: Collections that have their index, or will have none.
-        self._indexed: set[str] = set()
-        #: From so many points on there is one.
-        self.indexed_from = _INDEXED_FROM
+        self.indices = LateIndices(self._connection)
 
     async def put(self, collection: str, dimensions: int, points: Sequence[Point]) -> None:
         async with self._connection() as connection:
@@ -69,17 +65,12 @@ class PgvectorIndex:
                     told = f"{collection} holds vectors of {held} numbers, and was given one of {len(point.vector)}"
                     raise IndexProblem(told)
             await connection.execute(
-                f'INSERT INTO "{collection}" (id, part, vector) SELECT new.id, new.part, new.vector::vector '
-                "FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS new (id, part, vector) "
-                "ON CONFLICT (id) DO UPDATE SET part = EXCLUDED.part, vector = EXCLUDED.vector",
-                (
-                    [point.id for point in points],
-                    [point.group for point in points],
-                    [_text(point.vector) for point in points],
-                ),
+                f'DELETE FROM "{collection}" WHERE id = ANY(%s)', ([point.id for point in points],)
             )
-            if collection not in self._indexed:
-                await self._index(connection, collection, held)
+            rows = f'COPY "{collection}" (id, part, vector) FROM STDIN (FORMAT BINARY)'
+            async with connection.cursor().copy(rows) as copy:
+                await copy.write(write_rows(points))
+        self.indices.hear_of(collection)
 
     async def search(
         self,
@@ -124,7 +115,7 @@ class PgvectorIndex:
         async with self._connection() as connection:
             await connection.execute(f'DROP TABLE IF EXISTS "{collection}"')
         self._dimensions.pop(collection, None)
-        self._indexed.discard(collection)
+        self.indices.forget(collection)
 
     async def check(self) -> str:
         async with self._connection() as connection:
@@ -140,6 +131,7 @@ class PgvectorIndex:
             return f"Postgres {server}, pgvector {extension}"
 
     async def close(self) -> None:
+        await self.indices.close()
         while self._idle:
             await self._idle.pop().close()
 
@@ -160,7 +152,6 @@ class PgvectorIndex:
                         self._idle.append(connection)
             except psycopg.Error as error:
                 self._dimensions.clear()
-                self._indexed.clear()
                 raise IndexProblem(f"Postgres at {self._where}: {str(error).strip() or type(error).__name__}") from None
 
     async def _take(self) -> AsyncConnection[Any]:
@@ -188,6 +179,8 @@ class PgvectorIndex:
             )
             for (dimensions,) in await rows.fetchall():
                 self._dimensions[collection] = dimensions
+                # Whoever filled it may have been stopped before it was indexed.
+                self.indices.look_later(collection)
         return self._dimensions.get(collection)
 
     async def _make(self, connection: AsyncConnection[Any], collection: str, dimensions: int) -> int:
@@ -198,20 +191,6 @@ class PgvectorIndex:
         )
         await connection.execute(f'CREATE INDEX IF NOT EXISTS "{collection}_part" ON "{collection}" (part)')
         return dimensions
-
-    async def _index(self, connection: AsyncConnection[Any], collection: str, dimensions: int) -> None:
-        """Make the index of a collection that has grown large. Below that comparing all is quick, and exact; and one
-        index made at once costs a fraction of one that grows row by row."""
-        if dimensions > _MOST_INDEXED:
-            self._indexed.add(collection)
-            return
-        rows = await connection.execute(f'SELECT COUNT(*) FROM "{collection}"')
-        [[count]] = await rows.fetchall()
-        if count >= self.indexed_from:
-            await connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
-            near = f'CREATE INDEX IF NOT EXISTS "{collection}_near" ON "{collection}"'
-            await connection.execute(f"{near} USING hnsw (vector vector_cosine_ops)")
-            self._indexed.add(collection)
 
 
 def _driver() -> Any:
