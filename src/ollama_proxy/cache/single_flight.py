@@ -16,7 +16,6 @@ from ollama_proxy.domain.answer import (
     AnswerEvent,
     CacheNote,
     Outcome,
-    Progress,
     Route,
     TextDelta,
     ThinkingDelta,
@@ -25,6 +24,7 @@ from ollama_proxy.domain.answer import (
 from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Ticket
+from ollama_proxy.domain.typed_sink import TypedSink
 
 #: Of a longer answer nothing is held but what somebody has not heard yet: nobody can join it, and it is not kept.
 MOST_CHARS = 4_000_000
@@ -80,7 +80,7 @@ class Follower:
             self.flight.resume(self)
 
 
-class Flight:
+class Flight(TypedSink):
     """One answer in the making, and the sink that it is told to."""
 
     def __init__(self, ended: Callable[[Flight], None], over: Callable[[Flight, Follower], None]) -> None:
@@ -290,21 +290,6 @@ class Flight:
         self._ticket = None
         self._ended(self)
         self._tell_all()
-
-    def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
-        raise AssertionError(f"a raw answer ({status} {content_type!r}, {length} bytes) is not kept")
-
-    def send_raw(self, data: bytes) -> None:
-        raise AssertionError(f"{len(data)} raw bytes are not kept")
-
-    def relay(self) -> None:
-        """There is no raw answer."""
-
-    def take_over(self, progress: Progress) -> None:
-        raise AssertionError(f"a raw answer of {len(progress.events)} events is not kept")
-
-    def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
-        raise AssertionError(f"a raw answer ({status} {content_type!r}, {len(body)} bytes) is not kept")
 
 
 def _count_chars(event: AnswerEvent) -> int:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from ollama_proxy.domain.answer import AnswerEvent, Outcome, Progress, Route, TextDelta
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Ticket
+from ollama_proxy.domain.typed_sink import TypedSink
 
 
-class TextSink:
+class TextSink(TypedSink):
     """A text as it comes. `done` has the outcome, or the error that ended it."""
 
     def __init__(self, told: Callable[[str], None], check: Callable[[TextSink], ProxyError | None]) -> None:
@@ -50,21 +51,6 @@ class TextSink:
     def fail(self, error: ProxyError) -> None:
         if not self.done.done():
             self.done.set_exception(error)
-
-    def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
-        raise AssertionError(f"a raw answer ({status} {content_type!r}, {length} bytes) to a typed request")
-
-    def send_raw(self, data: bytes) -> None:
-        raise AssertionError(f"{len(data)} raw bytes in answer to a typed request")
-
-    def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
-        raise AssertionError(f"a raw answer ({status} {content_type!r}, {len(body)} bytes) to a typed request")
-
-    def relay(self) -> None:
-        """There is no raw answer."""
-
-    def take_over(self, progress: Progress) -> None:
-        raise AssertionError(f"a raw answer of {len(progress.events)} events to a typed request")
 
 
 class BodySink:

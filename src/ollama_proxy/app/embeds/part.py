@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ollama_proxy.domain.annotations import Annotations
-from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Progress, Route
+from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Outcome, Route
 from ollama_proxy.domain.call import Call, Embedding
 from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.typed_sink import TypedSink
 
 Vector = tuple[float, ...]
 
@@ -23,7 +24,7 @@ class Part(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-class PartSink:
+class PartSink(TypedSink):
     """Takes the answer to a typed request for vectors, and hands it on as a whole."""
 
     def __init__(self, wanted: int, done: Callable[[Part], None], failed: Callable[[ProxyError], None]) -> None:
@@ -55,21 +56,6 @@ class PartSink:
 
     def fail(self, error: ProxyError) -> None:
         self._failed(error)
-
-    def start_raw(self, status: int, content_type: bytes, length: int | None) -> None:
-        raise AssertionError(f"a raw answer ({status} {content_type!r}, {length} bytes) to a typed request")
-
-    def send_raw(self, data: bytes) -> None:
-        raise AssertionError(f"{len(data)} raw bytes in answer to a typed request")
-
-    def send_whole(self, status: int, content_type: bytes, body: bytes) -> None:
-        raise AssertionError(f"a raw answer ({status} {content_type!r}, {len(body)} bytes) to a typed request")
-
-    def relay(self) -> None:
-        """There is no raw answer."""
-
-    def take_over(self, progress: Progress) -> None:
-        raise AssertionError(f"vectors are not continued ({progress.tokens} tokens)")
 
     def continued(self, route: Route) -> None:
         raise AssertionError(f"vectors are not continued ({route.backend})")
