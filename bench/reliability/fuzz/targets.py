@@ -11,9 +11,15 @@ from typing import cast
 
 from google.protobuf.message import DecodeError as ProtobufError
 
+from ollama_proxy.api.anthropic import typed as anthropic_requests
 from ollama_proxy.api.compute.requests import HeadFacts, read_embed, read_generate
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
+from ollama_proxy.api.ollama import typed as ollama_requests
 from ollama_proxy.api.ollama.go_types import OPTIONS
+from ollama_proxy.api.openai import typed as openai_requests
+from ollama_proxy.api.responses import requests as responses_requests
+from ollama_proxy.api.responses import typed as responses_typed
+from ollama_proxy.api.vector_stores import requests as store_requests
 from ollama_proxy.api.websocket.requests import read_envelope, read_request
 from ollama_proxy.backends.anthropic import answers as anthropic_answers
 from ollama_proxy.backends.ollama.answers import AnswerDecoder, EmbedDecoder
@@ -38,6 +44,8 @@ from ollama_proxy.net.translate_lane import Decoder
 from ollama_proxy.net.unpacking import PackedBodyError, unpack_zstd
 from ollama_proxy.net.upstream import DecodeError, UpstreamError
 from ollama_proxy.routing.record import RecordError, read_record
+from ollama_proxy.vectors.readers.kinds import read_text
+from ollama_proxy.vectors.readers.problem import Unreadable
 from tests.h2.core import Core
 from tests.support.wire import hear
 
@@ -112,6 +120,47 @@ def configuration(data: bytes) -> None:
         parse_config(data.decode("utf-8", "replace"), "config.yaml")
     except ConfigError:
         return
+
+
+def client_bodies(data: bytes) -> None:
+    """Bodies of requests in each dialect, as they are read for backends of another."""
+    for operation in (Operation.GENERATE, Operation.CHAT):
+        with contextlib.suppress(ProxyError):
+            ollama_requests.read_typed(data, operation)
+    for read in (
+        ollama_requests.read_typed_embed,
+        ollama_requests.read_typed_embeddings,
+        openai_requests.read_typed,
+        openai_requests.read_typed_embedding,
+        anthropic_requests.read_typed,
+    ):
+        with contextlib.suppress(ProxyError):
+            read(data)
+    with contextlib.suppress(ProxyError):
+        asked = responses_requests.read_asked(data)
+        responses_typed.read_typed(asked.body, asked.items())
+
+
+def vector_stores(data: bytes) -> None:
+    """What is asked of stores and their files."""
+    for read in (
+        store_requests.read_new_store,
+        store_requests.read_changes,
+        store_requests.read_one_file,
+        store_requests.read_batch,
+        store_requests.read_new_attributes,
+        store_requests.read_search,
+        store_requests.read_page,
+    ):
+        with contextlib.suppress(ProxyError):
+            read(data)
+
+
+def documents(data: bytes) -> None:
+    """Files that are brought, by the ends of their names."""
+    for name in ("a.txt", "a.csv", "a.html", "a.json", "a.docx", "a.pdf"):
+        with contextlib.suppress(Unreadable):
+            read_text(name, data, 100_000)
 
 
 def backend_answers(data: bytes) -> None:
@@ -207,6 +256,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         framing,
         annotation_pairs,
         configuration,
+        client_bodies,
+        vector_stores,
+        documents,
         backend_answers,
         endings,
         go_json,
