@@ -18,6 +18,7 @@ from ollama_proxy.app.learned_joules import SavedJoules
 from ollama_proxy.config.schema import Learning
 from ollama_proxy.domain.ports import Pupil
 from ollama_proxy.energy.ledger.file import default_path
+from ollama_proxy.fleet.embed_speeds import EmbedSpeeds, SavedSpeed
 from ollama_proxy.fleet.lengths import SavedLengths
 from ollama_proxy.fleet.saved import SavedBackend
 
@@ -43,16 +44,25 @@ class Learned(msgspec.Struct, frozen=True):
     lessons: dict[str, bool] = {}
     #: The weights that answer with vectors for a name, by its canonical form.
     spaces: dict[str, str] = {}
+    #: How fast backends make vectors, by backend and model.
+    embed_speeds: dict[str, dict[str, SavedSpeed]] = {}
 
 
 class Memory:
     """Reads the file at the start, writes it now and then and at the end. A file that cannot be used is said, once."""
 
-    def __init__(self, config: Learning, dispatcher: Dispatcher, spaces: Spaces | None = None) -> None:
+    def __init__(
+        self,
+        config: Learning,
+        dispatcher: Dispatcher,
+        spaces: Spaces | None = None,
+        embed_speeds: EmbedSpeeds | None = None,
+    ) -> None:
         self._keep = config.keep
         self._path = Path(config.path) if config.path else default_path(os.environ).with_name("learned.json")
         self._dispatcher = dispatcher
         self._spaces = spaces or Spaces()
+        self._embed_speeds = embed_speeds or EmbedSpeeds()
         self._told = False
 
     def recall(self) -> None:
@@ -76,6 +86,7 @@ class Memory:
         dispatcher.fleet_state.restore_rates(found.rates, age_s, dispatcher.clock())
         dispatcher.lengths.restore(found.lengths)
         self._spaces.restore(found.spaces)
+        self._embed_speeds.restore(found.embed_speeds)
         dispatcher.prompts.restore(found.tokens_per_byte)
         dispatcher.accounting.restore_joules(found.joules, age_s, dispatcher.clock())
         self._recall_spending(found.spent_j, dispatcher.clock() - age_s)
@@ -126,6 +137,8 @@ class Memory:
 
     def _encode(self) -> bytes:
         dispatcher = self._dispatcher
+        # Emulated devices teach nothing of the real ones behind their names.
+        emulated = {one.spec.id for one in dispatcher.fleet_state.view().backends if one.emulated}
         return msgspec.json.encode(
             Learned(
                 _VERSION,
@@ -137,6 +150,7 @@ class Memory:
                 dispatcher.budget.spent_wh(dispatcher.clock()) * 3600,
                 self._gather_lessons(),
                 self._spaces.save(),
+                self._embed_speeds.save(emulated),
             )
         )
 

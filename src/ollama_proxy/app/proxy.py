@@ -137,7 +137,7 @@ class Proxy:
         self.inquiry = Desk(self._dispatcher, self._steering.policy_in)
         self._dispatcher.resteer = self._steer
         self._steering.wants = lambda: self._dispatcher.admission.wants
-        self._memory = Memory(config.learning, self._dispatcher, self._embeds.desk.spaces)
+        self._memory = Memory(config.learning, self._dispatcher, self._embeds.desk.spaces, self._embeds.desk.speeds)
         self._dispatcher.listener.ask = lambda name: spawn(self._ask_after(name), f"ask after {name}")
         self._placement = Placement(config.models.placement, config.routing.default_backend)
         find = partial(find_writer, config.embedded)

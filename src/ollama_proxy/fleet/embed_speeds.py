@@ -5,6 +5,9 @@ What generating teaches of a model says nothing of this, and most models that ma
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection, Mapping
+
 import msgspec
 
 #: What an older request still counts beside the next.
@@ -28,6 +31,17 @@ class EmbedSpeed(msgspec.Struct, frozen=True):
     s_per_unit: float
 
 
+class SavedSpeed(msgspec.Struct, frozen=True):
+    """What was seen of a model on a backend, as it outlasts a restart: weighted sums of the requests' units (x) and
+    seconds (y)."""
+
+    count: float
+    x: float
+    y: float
+    xx: float
+    xy: float
+
+
 class _Line:
     """Least squares of seconds over units, the latest first."""
 
@@ -44,6 +58,16 @@ class _Line:
         self._y = self._y * _FADING + weight * seconds
         self._xx = self._xx * _FADING + weight * units * units
         self._xy = self._xy * _FADING + weight * units * seconds
+
+    def save(self) -> SavedSpeed:
+        return SavedSpeed(self._count, self._x, self._y, self._xx, self._xy)
+
+    def restore(self, before: SavedSpeed) -> bool:
+        """Take up what was known, for half of what it was worth; whether it can be true."""
+        if not all(math.isfinite(one) and one > 0 for one in msgspec.structs.astuple(before)):
+            return False
+        self._count, self._x, self._y, self._xx, self._xy = (one / 2 for one in msgspec.structs.astuple(before))
+        return True
 
     def read(self) -> EmbedSpeed:
         mean_x, mean_y = self._x / self._count, self._y / self._count
@@ -72,6 +96,22 @@ class EmbedSpeeds:
                 self._lines.clear()
             line = self._lines[backend, model] = _Line()
         line.add(units, seconds)
+
+    def save(self, leave_out: Collection[str]) -> dict[str, dict[str, SavedSpeed]]:
+        """By backend and model, for `restore`."""
+        found: dict[str, dict[str, SavedSpeed]] = {}
+        for (backend, model), line in self._lines.items():
+            if backend not in leave_out:
+                found.setdefault(backend, {})[model] = line.save()
+        return found
+
+    def restore(self, before: Mapping[str, Mapping[str, SavedSpeed]]) -> None:
+        """What the last run saw. The first requests of this one count for more."""
+        lines = [(backend, model, one) for backend, models in before.items() for model, one in models.items()]
+        for backend, model, one in lines[:_MOST_KEPT]:
+            line = _Line()
+            if line.restore(one):
+                self._lines[backend, model] = line
 
     def find(self, backend: str, model: str) -> EmbedSpeed | None:
         """What is known; None before any request."""

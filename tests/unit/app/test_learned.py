@@ -16,6 +16,7 @@ from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendSpec
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.energy.budget import HourlyBudget
+from ollama_proxy.fleet.embed_speeds import EmbedSpeeds
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.rates import Observation
 from ollama_proxy.fleet.state import Fleet
@@ -54,6 +55,37 @@ def teach(path: Path) -> Learnt:
     learnt.fleet_state.age(1001.0)  # what a moment taught is shown when it is over
     memory(path, learnt).save()
     return learnt
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_how_fast_vectors_are_made_is_there_after_a_restart(tmp_path: Path, emulated: bool) -> None:
+    before, after = EmbedSpeeds(), EmbedSpeeds()
+    for units in (1000, 4000, 2000, 8000):
+        before.learn("a", "minilm", units, 0.1 + units / 10_000)
+    learning = Learning(path=str(tmp_path / "learned.json"))
+    Memory(learning, Learnt(emulated=emulated), embed_speeds=before).save()  # type: ignore[arg-type]
+    Memory(learning, Learnt(), embed_speeds=after).recall()  # type: ignore[arg-type]
+    speed = after.find("a", "minilm")
+    if emulated:
+        assert speed is None, "it teaches nothing of the real one"
+        return
+    assert speed is not None
+    assert (speed.fixed_s, speed.s_per_unit) == (pytest.approx(0.1), pytest.approx(1 / 10_000))
+    for one in (before, after):
+        one.learn("a", "minilm", 4000, 5.0)
+    assert after.find("a", "minilm").s_per_unit > before.find("a", "minilm").s_per_unit, "what is new counts for more"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1e999"])
+def test_speeds_that_cannot_be_true_are_left_out(tmp_path: Path, number: str) -> None:
+    path, after = tmp_path / "learned.json", EmbedSpeeds()
+    line = f'{{"count": 1, "x": {number}, "y": 1, "xx": 1, "xy": 1}}'
+    path.write_text(
+        '{"version": 1, "saved_unix_s": 0, "rates": {}, "lengths": [], "tokens_per_byte": {}, '
+        f'"embed_speeds": {{"a": {{"m": {line}}}}}}}'
+    )
+    Memory(Learning(path=str(path)), Learnt(), embed_speeds=after).recall()  # type: ignore[arg-type]
+    assert after.find("a", "m") is None
 
 
 def test_what_was_learned_is_there_after_a_restart_but_less_certain(tmp_path: Path) -> None:

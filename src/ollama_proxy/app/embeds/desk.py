@@ -47,7 +47,7 @@ class EmbedDesk:
         self._dispatcher = dispatcher
         self._builtin = builtin
         self.spaces = Spaces()
-        self._speeds = EmbedSpeeds()
+        self.speeds = EmbedSpeeds()
         #: Whether batches are shared over backends.
         self.splits = True
         self.gatherer = Gatherer(self, 0.0)
@@ -217,7 +217,7 @@ class EmbedDesk:
 
     def _make_lane(self, one: Prospect, wait_s: float, model: str) -> Lane:
         """What a backend promises: by what was seen of its vectors, else by what is known of its reading of prompts."""
-        speed = self._speeds.find(one.backend, model)
+        speed = self.speeds.find(one.backend, model)
         token_s = one.s_per_prompt_token
         watts = one.prompt_token_j / token_s
         if speed is None:
@@ -228,7 +228,7 @@ class EmbedDesk:
 
     def is_known(self, backend: str, model: str) -> bool:
         """Whether it was seen how fast a backend makes vectors."""
-        return self._speeds.find(backend, canonical_model(model)) is not None
+        return self.speeds.find(backend, canonical_model(model)) is not None
 
     def is_idle(self, backend: str) -> bool:
         """Whether nothing runs there now."""
@@ -236,7 +236,7 @@ class EmbedDesk:
 
     def learn(self, backend: str, model: str, units: float, seconds: float) -> None:
         """A piece took so long that had the backend for itself."""
-        self._speeds.learn(backend, canonical_model(model), units, seconds)
+        self.speeds.learn(backend, canonical_model(model), units, seconds)
 
     def now_s(self) -> float:
         """Monotonic seconds."""
