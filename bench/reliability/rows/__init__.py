@@ -20,6 +20,7 @@ from bench.reliability.rows import (
     secrets,
     smuggling,
     soaking,
+    starving,
     truth,
 )
 
@@ -40,6 +41,7 @@ _MODULES = (
     secrets,
     smuggling,
     soaking,
+    starving,
     truth,
 )
 

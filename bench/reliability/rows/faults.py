@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.reliability.clients import Heard, ask, quantile, write_request
 from bench.reliability.fake import Fake
 from bench.reliability.row import NotRun, Outcome, Row, Setting, judge
-from bench.reliability.stage import descriptors, in_flight, over, rss_mb
+from bench.reliability.stage import descriptors, in_flight, over
 from bench.reliability.tested import ProvenByTests
 from ollama_proxy.fleet.breaker import FIRST_OUT_S
 from tests.support.processes import http_get
@@ -218,47 +218,6 @@ async def _step(proxy: ProxyProcess, offset: Path, step: str) -> list[str]:
     return bad + [f"{step}: {line}" for line in lines if re.search(r"(_sum|_seconds\S*) -\d", line)]
 
 
-def starvation(setting: Setting) -> Outcome:
-    """256 descriptors and 400 clients; a state folder that is full."""
-
-    async def play() -> Outcome:
-        fake = Fake(tokens=3, pace_s=0.002)
-        await fake.start()
-        async with over(setting.work, [fake.url]) as proxy:
-            await asyncio.to_thread(_limit_descriptors, proxy.child.pid, 256)
-            held = []
-            for _ in range(400):
-                try:
-                    held.append((await asyncio.open_connection("127.0.0.1", proxy.http_port))[1])
-                except OSError:
-                    break
-            await asyncio.sleep(1.0)
-            among = await ask(proxy.http_port, "among many", limit_s=5)
-            for writer in held:
-                writer.transport.abort()
-            began_s, after = time.monotonic(), Heard()
-            while after.kind != "done" and time.monotonic() - began_s < 30:
-                after = await ask(proxy.http_port, "afterwards", limit_s=5)
-            back_s = time.monotonic() - began_s
-            alive = proxy.child.process.poll() is None
-            grown_mb = rss_mb(proxy)
-        await fake.stop()
-        words = (
-            f"{len(held)} connections held against 256 descriptors: a request among them was {among.kind}"
-            f" ({among.error or among.status}), alive {alive}, served {back_s:.1f} s after they left"
-        )
-        figures = {"among": among.kind, "back_s": round(back_s, 2), "rss_mb": round(grown_mb, 1)}
-        return judge(words, figures, alive, after.kind == "done", back_s <= 2)
-
-    return asyncio.run(play())
-
-
-def _limit_descriptors(pid: int, count: int) -> None:
-    import resource  # noqa: PLC0415  # of this system only
-
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, count))
-
-
 ROWS = (
     Row(
         "D4",
@@ -290,14 +249,6 @@ ROWS = (
         "no negative duration; no mass expiry; first request after waking <= 1 s",
         "libfaketime moves the wall clock of the proxy while streams run; then SIGSTOP and SIGCONT",
         clocks,
-    ),
-    Row(
-        "D9",
-        "starvation: 256 descriptors",
-        "refuses or degrades, does not die; recovers alone",
-        "prlimit on the running proxy, 400 connections that say nothing, then they leave",
-        starvation,
-        "a full disk and a memory cap",
     ),
     Row(
         "D10",

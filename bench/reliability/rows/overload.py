@@ -165,7 +165,7 @@ def slow_readers(setting: Setting) -> Outcome:
             await ask(proxy.http_port, "first", limit_s=30)
             fake.tokens, fake.width, before_mb = 16_000, 1000, rss_mb(proxy)
             began = fake.bytes_written
-            tasks = [asyncio.create_task(_read_slowly(proxy.http_port, seconds)) for _ in range(readers)]
+            tasks = [asyncio.create_task(read_slowly(proxy.http_port, seconds)) for _ in range(readers)]
             await asyncio.sleep(seconds * 0.8)
             grown_mb = rss_mb(proxy) - before_mb
             sent_kb = (fake.bytes_written - began) / 1024 / readers
@@ -185,7 +185,7 @@ def slow_readers(setting: Setting) -> Outcome:
     return asyncio.run(play())
 
 
-async def _read_slowly(port: int, seconds: float) -> int:
+async def read_slowly(port: int, seconds: float) -> int:
     """Bytes that were read; the window is as small as the kernel lets it be."""
     loop = asyncio.get_running_loop()
     raw = socket.socket()

@@ -7,11 +7,13 @@ go on. A stage is left only a little below its mark, so that it does not flicker
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import logging
 import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,6 +23,8 @@ _log = logging.getLogger(__name__)
 #: Below its mark by this, a stage is left.
 _SLACK = 0.03
 _MB = 1e6
+#: How many looks there are from one attempt to give memory back to the next: each may take milliseconds.
+_GIVE_BACK_EACH = 5
 
 
 class Stage(enum.IntEnum):
@@ -52,22 +56,51 @@ def find_stage(share: float, before: Stage, low_at: float, all_at: float) -> Sta
     return Stage.ALL
 
 
+def _find_trim() -> Callable[[], object]:
+    """What gives back to the system the memory that the C library holds and nobody uses, where that can be told to.
+
+    By itself it gives back what lies at the end of its heap: after a peak, one small object there would keep the rest.
+    """
+    try:
+        return partial(ctypes.CDLL(None).malloc_trim, 0)
+    except (OSError, AttributeError):
+        return lambda: None
+
+
 class Pressure:
     """Looks at the process when it is told to."""
 
-    def __init__(self, memory_limit_mb: float, low_at: float, all_at: float, proc: Path = Path("/proc/self")) -> None:
-        """`memory_limit_mb` 0 takes the control group's limit, if there is one; marks are shares from 0 to 1."""
+    def __init__(
+        self,
+        memory_limit_mb: float,
+        low_at: float,
+        all_at: float,
+        proc: Path = Path("/proc/self"),
+        give_back: Callable[[], object] | None = None,
+    ) -> None:
+        """`memory_limit_mb` 0 takes the control group's limit, if there is one; marks are shares from 0 to 1.
+
+        `give_back` is tried while too much is in use, so that what is free counts as free.
+        """
         self._limit_bytes = memory_limit_mb * _MB or _read_group_limit()
         self._low_at, self._all_at = low_at, all_at
         self._proc = proc
+        self._give_back = give_back or _find_trim()
+        self._looks = 0
         self.stage = Stage.ALL
         #: What is scarce, for people; "" while nothing is.
         self.told = ""
 
     def look(self) -> Stage:
         """The stage now; call about once a second."""
-        uses = self._read()
-        scarcest = max(uses, key=lambda one: one.share, default=Use("nothing", 0, 1))
+        scarcest = self._find_scarcest()
+        if scarcest.what == "memory" and scarcest.share >= self._low_at - _SLACK:
+            if self._looks % _GIVE_BACK_EACH == 0:
+                self._give_back()
+                scarcest = self._find_scarcest()
+            self._looks += 1
+        else:
+            self._looks = 0
         before, self.stage = self.stage, find_stage(scarcest.share, self.stage, self._low_at, self._all_at)
         self.told = f"{scarcest.share:.0%} of its {scarcest.what} are in use" if self.stage else ""
         if self.stage > before:
@@ -75,6 +108,9 @@ class Pressure:
         elif self.stage < before:
             _log.info("takes on more again, stage %d", self.stage)
         return self.stage
+
+    def _find_scarcest(self) -> Use:
+        return max(self._read(), key=lambda one: one.share, default=Use("nothing", 0, 1))
 
     def _read(self) -> Sequence[Use]:
         found = []

@@ -42,8 +42,12 @@ def test_more_use_is_never_a_lower_stage(one: float, other: float, before: Stage
     assert find_stage(max(one, other), before, 0.85, 0.95) >= find_stage(min(one, other), before, 0.85, 0.95)
 
 
-def fake_process(folder: Path, resident_bytes: int, descriptors: int) -> Path:
+def write_resident(folder: Path, resident_bytes: int) -> None:
     (folder / "statm").write_text(f"9999999 {resident_bytes // resource.getpagesize()} 0 0 0 0 0\n")
+
+
+def fake_process(folder: Path, resident_bytes: int, descriptors: int) -> Path:
+    write_resident(folder, resident_bytes)
     (folder / "fd").mkdir()
     for number in range(descriptors):
         (folder / "fd" / str(number)).touch()
@@ -54,6 +58,21 @@ def test_memory_is_resident_memory(tmp_path: Path) -> None:
     pressure = Pressure(100, 0.85, 0.95, fake_process(tmp_path, 90_000_000, 3))
     assert pressure.look() is Stage.NOT_LOW
     assert pressure.told == "90% of its memory are in use"
+
+
+def test_what_is_free_is_given_back_before_anybody_is_refused(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def give_back() -> None:
+        asked.append(1)
+        write_resident(tmp_path, 90_000_000 if len(asked) < 2 else 50_000_000)
+
+    pressure = Pressure(100, 0.85, 0.95, fake_process(tmp_path, 99_000_000, 3), give_back)
+    assert [pressure.look() for _ in range(5)] == [Stage.NOT_LOW] * 5
+    assert len(asked) == 1  # not each time: it costs something
+    assert pressure.look() is Stage.ALL
+    assert pressure.look() is Stage.ALL
+    assert len(asked) == 2
 
 
 def test_descriptors_are_counted(tmp_path: Path) -> None:
