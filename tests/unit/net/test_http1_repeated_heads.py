@@ -93,7 +93,7 @@ def test_an_answer_without_a_body_behind_repeated_ones_has_none() -> None:
 
 
 def test_a_body_in_pieces_of_two_bytes_takes_no_more_than_its_size_and_a_read() -> None:
-    limits, size = HttpLimits(), 1 << 20
+    limits, size = HttpLimits(), 1 << 18
     reader = RequestReader(cast(ExchangeOwner, None), "peer", limits)
     reader.feed(b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert reader.next() is None
