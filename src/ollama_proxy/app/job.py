@@ -149,8 +149,9 @@ class Job:
         owner.plan_soon()
 
     def make_way(self, wait_s: float | None) -> None:
-        """The queue is full, and somebody more urgent got its place."""
-        self._turn_away("the queue is full, and a more urgent request got its place", wait_s or 0.0)
+        """The queue is full, and somebody more urgent, or of a caller with fewer places, got its place."""
+        told = "the queue is full, and a more urgent request got its place, or one whose caller has fewer there"
+        self._turn_away(told, wait_s or 0.0)
 
     def _turn_away(self, told: str, wait_s: float, taken: Taken | None = None) -> None:
         self._waiting = None

@@ -6,6 +6,9 @@ it begins, else it is planned there and stays. Far back in a long line a plan is
 freed backend goes to the first who gains by it, a deadline that has come closer moves a request to a faster backend,
 and whoever is more urgent is served first.
 
+When it is full, the last of a lower class makes way, or the last of the caller with the most places for one of a caller
+with fewer: who floods fills no more of the queue than what nobody else wants.
+
 Order: by class, which rises by one for every `AGEING_S` of waiting; then by deadline; then fair by work between
 callers (start-time fair queueing: a caller's requests are tagged with the work it was given so far).
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from math import inf
+from operator import itemgetter
 
 import msgspec
 
@@ -41,7 +45,8 @@ Judge = Callable[[RoutingRequest, FleetView, Policy, frozenset[str]], Verdict]
 class Bounds(msgspec.Struct, frozen=True):
     """How much may wait: requests, their bytes, and the seconds that a new one would wait. inf for no bound.
 
-    The seconds are no bound for those of a class above normal: they are served before most that wait.
+    The seconds are no bound for those of a class above normal, or of a caller with less than its share of the queue:
+    they are served before most that wait.
     """
 
     requests: float = inf
@@ -80,6 +85,8 @@ class Admission:
         self._size_bytes = 0
         #: How many wait of each class, as they came.
         self._ranks: Counter[int] = Counter()
+        #: And of each caller.
+        self._places: Counter[str] = Counter()
         #: When it was last reckoned how long the last will wait, and that.
         self._reckoned = (-1.0, 0.0)
         self._virtual = 0.0
@@ -90,11 +97,11 @@ class Admission:
         return len(self._waiting)
 
     def add(self, waiting: Waiting, now_s: float) -> Waiting | None:
-        """One more waits; whoever had to make room for it, as of a lower class. Raises `Full`."""
+        """One more waits; whoever had to make room for it. Raises `Full`."""
         displaced = None
         excess = self._find_excess(waiting, now_s)
         if excess:
-            displaced = self._find_lower(waiting, now_s)
+            displaced = self._find_lower(waiting, now_s) or self._find_greedy(waiting, now_s)
             if displaced is None:
                 raise Full(excess, self._expect_soon(now_s))
             self.remove(displaced)
@@ -109,6 +116,7 @@ class Admission:
         self._waiting[waiting] = None
         self._size_bytes += waiting.size_bytes
         self._ranks[waiting.rank] += 1
+        self._places[waiting.caller] += 1
 
     def _find_excess(self, waiting: Waiting, now_s: float) -> str:
         """Which bound one more would exceed, in words; "" for none."""
@@ -117,7 +125,8 @@ class Admission:
             return f"{count} requests wait already"
         if self._size_bytes + waiting.size_bytes > bounds.size_bytes:
             return f"{count} requests of {self._size_bytes / 1e6:.1f} MB wait already"
-        if bounds.wait_s < inf and waiting.rank <= Priority.NORMAL and self._expect_known() > bounds.wait_s:
+        patient = waiting.rank <= Priority.NORMAL and self._places[waiting.caller] * len(self._places) >= count
+        if bounds.wait_s < inf and patient and self._expect_known() > bounds.wait_s:
             return f"{count} requests wait already, and none may for more than {bounds.wait_s:g} s"
         return ""
 
@@ -133,6 +142,15 @@ class Admission:
         last = max(self._waiting, key=lambda one: one.order(now_s), default=None)
         return last if last is not None and -last.order(now_s)[0] < waiting.rank else None
 
+    def _find_greedy(self, waiting: Waiting, now_s: float) -> Waiting | None:
+        """The last of whoever has the most places, if even without it that one keeps more than the newcomer's caller
+        gets, and if it is of no higher class."""
+        caller, most = max(self._places.items(), key=itemgetter(1), default=("", 0))
+        if most <= self._places[waiting.caller] + 1:
+            return None
+        last = max((one for one in self._waiting if one.caller == caller), key=lambda one: one.order(now_s))
+        return last if -last.order(now_s)[0] <= waiting.rank else None
+
     def _expect_soon(self, now_s: float) -> float:
         """How long the last will probably wait. When many are refused, that is reckoned ten times a second."""
         reckoned_s, wait_s = self._reckoned
@@ -147,6 +165,9 @@ class Admission:
             del self._waiting[waiting]
             self._size_bytes -= waiting.size_bytes
             self._ranks[waiting.rank] -= 1
+            self._places[waiting.caller] -= 1
+            if not self._places[waiting.caller]:
+                del self._places[waiting.caller]
 
     def line(self, now_s: float) -> list[Waiting]:
         """All that wait, whoever is served first at the front."""

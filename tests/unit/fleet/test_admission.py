@@ -474,6 +474,50 @@ def test_in_a_full_queue_the_more_urgent_takes_the_place_of_the_last_of_the_lowe
         hall.wait("young", priority=Priority.CRITICAL)
 
 
+def newcomer(name: str, caller: str, **wishes: Any) -> Waiting:
+    return Waiting(name, RoutingRequest(MODEL, MODEL, CAN, Annotations(**wishes)), 1000.0, caller, frozenset())
+
+
+def test_in_a_full_queue_whoever_has_the_most_makes_way_for_whoever_has_less() -> None:
+    hall = Hall(most=4, a=1)
+    for name in "1234":
+        hall.wait(name, caller="floods")
+        hall.now_s += 1
+    for name, goes in (("x", "4"), ("y", "3")):
+        displaced = hall.queue.add(newcomer(name, "ann"), hall.now_s)
+        assert displaced is not None
+        assert displaced.owner == goes
+    # Two each: nobody has more than is fair, and one more for either would be.
+    for caller in ("floods", "ann"):
+        with pytest.raises(Full):
+            hall.wait("z", caller=caller)
+    displaced = hall.queue.add(newcomer("b", "bob"), hall.now_s)
+    assert displaced is not None
+    assert displaced.caller in ("floods", "ann")
+    assert len(hall.queue) == 4
+
+
+def test_nobody_of_a_higher_class_makes_way_for_whoever_has_less() -> None:
+    hall = Hall(most=2, a=1)
+    for name in "12":
+        hall.wait(name, caller="floods", priority=Priority.HIGH)
+    with pytest.raises(Full):
+        hall.wait("x", caller="ann")
+    assert hall.queue.add(newcomer("y", "ann", priority=Priority.HIGH), hall.now_s) is not None
+
+
+def test_a_long_line_of_one_is_no_reason_to_refuse_another() -> None:
+    hall = Hall(bounds=Bounds(wait_s=25), a=1)
+    for name in "1234":
+        hall.wait(name, caller="floods")
+    hall.plan()
+    with pytest.raises(Full, match="none may for more than 25 s"):
+        hall.wait("5", caller="floods")
+    hall.wait("x", caller="ann")
+    hall.end("1")
+    assert hall.begun[-1] == "x"
+
+
 # -- long lines ------------------------------------------------------------------
 
 

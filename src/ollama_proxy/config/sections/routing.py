@@ -87,7 +87,8 @@ class Routing(Section, frozen=True):
         Meta(
             ge=0,
             le=1_000_000,
-            description="requests that may wait for a slot; when full, a more urgent one takes the last one's place",
+            description="requests that may wait for a slot; when full, a more urgent one takes the last one's place, "
+            "or one of a key with fewer there that of the key with the most",
         ),
     ] = 512
     max_waiting_mb: Annotated[float, Meta(gt=0, le=1e6, description="and their bodies together")] = 256
