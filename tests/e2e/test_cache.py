@@ -20,6 +20,7 @@ from typing import Any
 import grpc
 import openai
 import pytest
+import websocket
 
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from tests.support.lab import NAMES, LabProcess
@@ -200,6 +201,53 @@ def test_grpc_says_where_it_comes_from(lab_proxy: ProxyProcess, question: str) -
         assert dict(stream.trailing_metadata())["x-cache"] == "hit"
     _, _, body = post(lab_proxy, "/compute/v1/generate", {"prompt": question, "model": MODEL})
     assert json.loads(body)["fromCache"] is True, body
+
+
+def test_a_websocket_says_it_too(lab_proxy: ProxyProcess, lab: LabProcess, question: str) -> None:
+    socket = websocket.create_connection(lab_proxy.url.replace("http:", "ws:") + "/v1/stream/ws", timeout=20)
+    with contextlib.closing(socket):
+
+        def ask(name: str) -> tuple[str, dict[str, Any]]:
+            wishes = {"cache_enabled": True}
+            message = {"request_id": name, "model": MODEL, "prompt": question, "stream": True, "annotations": wishes}
+            socket.send(json.dumps(message))
+            text = ""
+            while not (told := json.loads(socket.recv()))["done"]:
+                text += told["token"]
+            return text, told["routing"]
+
+        text, routing = ask("first")
+        assert text
+        assert (routing["cache"], routing["from_cache"]) == ("miss", False)
+        before = count_requests(lab)
+        again, routing = ask("second")
+        assert (again, routing["cache"], routing["from_cache"]) == (text, "hit", True)
+        assert count_requests(lab) == before
+
+
+def test_a_response_that_was_kept_is_another_response(lab_proxy: ProxyProcess, lab: LabProcess, question: str) -> None:
+    headers = {"X-Cache-Enabled": "true"}
+    with openai.OpenAI(
+        base_url=lab_proxy.url + "/v1", api_key="none", max_retries=0, default_headers=headers
+    ) as client:
+        responses = client.responses.with_raw_response
+
+        def ask(**more: Any) -> tuple[str | None, Any]:
+            raw = responses.create(model=MODEL, input=question, max_output_tokens=6, temperature=0, **more)
+            return raw.headers.get("x-cache"), raw.parse()
+
+        state, first = ask()
+        assert state == "miss"
+        before = count_requests(lab)
+        state, second = ask()
+        assert (state, second.output_text) == ("hit", first.output_text)
+        assert count_requests(lab) == before
+        assert second.id != first.id, "each is kept, read and deleted for itself"
+        client.responses.delete(first.id)
+        assert client.responses.retrieve(second.id).output_text == first.output_text
+        following = client.responses.create(model=MODEL, input="Go on.", previous_response_id=second.id)
+        items = client.responses.input_items.list(following.id, order="asc").data
+        assert [getattr(item, "role", "") for item in items] == ["user", "assistant", "user"]
 
 
 def test_equal_requests_at_once_reach_one_device_once(lab_proxy: ProxyProcess, lab: LabProcess, question: str) -> None:

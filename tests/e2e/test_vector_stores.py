@@ -221,6 +221,25 @@ def test_a_stream_has_the_events_of_the_search_and_goes_on_later(client: openai.
     assert third.output_text
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_with_its_search_and_citations_is_read_again(
+    client: openai.OpenAI, kitchen: str, stream: bool
+) -> None:
+    asked: Any = {"model": CHAT, "input": QUESTION, "max_output_tokens": 8, "tools": [_tool(kitchen)]}
+    if stream:
+        with client.responses.create(**asked, stream=True) as events:
+            answer = list(events)[-1].response  # type: ignore[union-attr]
+    else:
+        answer = client.responses.create(**asked)
+    kept = client.responses.retrieve(answer.id)
+    assert [item.type for item in kept.output] == ["file_search_call", "message"]
+    assert [item.model_dump() for item in kept.output] == [item.model_dump() for item in answer.output]
+    assert kept.output[1].content[0].annotations  # type: ignore[union-attr]
+    client.responses.delete(answer.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(answer.id)
+
+
 def test_a_search_in_a_store_that_is_not_there_is_refused(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="vs_none"):
         client.responses.create(model=CHAT, input=QUESTION, tools=[_tool("vs_none")])
