@@ -65,7 +65,68 @@ def _judge_flood(
     return judge(words, figures, kept >= 0.9, beside_ms <= 2 * quiet_ms)
 
 
+#: Of the devices' own pace: what is urgent, what has a deadline, and what fills them.
+_URGENT, _DUE, _BATCH = 0.1, 0.25, 3.0
+_DEADLINE_MS, _LATE_MS = 1500, 250
+
+
+def urgent(setting: Setting) -> Outcome:
+    """Urgent requests alone; then beside ones with deadlines and three times as much as can be served."""
+    seconds = setting.of(60, 12)
+    wishes = {
+        "critical": ("--header", "X-Latency-Critical: true"),
+        "due": ("--header", f"X-Max-Latency-Ms: {_DEADLINE_MS}"),
+        "batch": ("--header", "X-Priority: best-effort"),
+    }
+    with (
+        LabProcess(setting.work, speed=_SPEED) as lab,
+        ProxyProcess(setting.work, endpoints=lab.endpoints, speed=_SPEED) as proxy,
+    ):
+        run_load(proxy.url, 5, 3, setting.work, *_FLAGS)
+        capacity = run_load(proxy.url, 60, setting.of(20, 8), setting.work, *_FLAGS)["answered_per_s"]
+        quiet = run_load(proxy.url, capacity * _URGENT, seconds, setting.work, *_FLAGS, *wishes["critical"])
+        rates = {"critical": _URGENT, "due": _DUE, "batch": _BATCH}
+        with ExitStack() as stack:
+            loads = {
+                name: start_load(proxy.url, capacity * rate, seconds, setting.work, *_FLAGS, *wishes[name])
+                for name, rate in rates.items()
+            }
+            running = {name: stack.enter_context(load) for name, load in loads.items()}
+            found = {name: load.finish() for name, load in running.items()}
+    return _judge_urgent({"capacity_per_s": capacity, "quiet": quiet, **found})
+
+
+def _judge_urgent(figures: dict[str, Any]) -> Outcome:
+    quiet, critical, due, batch = (figures[name] for name in ("quiet", "critical", "due", "batch"))
+    quiet_ms, critical_ms = quiet["whole_ms"]["p99"], critical["whole_ms"]["p99"]
+    latest_ms = due["whole_ms"]["max"] - _DEADLINE_MS
+    share = batch["answered"] / sum(one["answered"] for one in (critical, due, batch))
+    words = (
+        f"critical ones p99 {critical_ms:.0f} ms ({critical_ms / quiet_ms:.2f} x quiet, {quiet_ms:.0f}),"
+        f" {critical['answered']} of {critical['sent']} answered; with a deadline {due['answered']} of {due['sent']}"
+        f" answered, the latest {abs(latest_ms):.0f} ms {'after' if latest_ms > 0 else 'before'} it; best effort"
+        f" {share:.0%} of all answers, {sum(batch['refused'].values())} refused"
+    )
+    return judge(
+        words,
+        figures,
+        critical_ms <= 1.2 * quiet_ms,
+        latest_ms <= _LATE_MS,
+        share >= 0.05,
+        critical["answered"] == critical["sent"],
+    )
+
+
 ROWS = (
+    Row(
+        "C4",
+        "deadlines and priorities under saturation",
+        "no answer later than its deadline + 250 ms; critical p99 <= 1.2 x quiet; best effort keeps >= 5 %",
+        "Four emulated devices five times faster than life, asked for three times what they can by requests of the"
+        " lowest class, beside a tenth of it that is critical and a quarter with a deadline of 1.5 s",
+        urgent,
+        "wasted work; ageing over minutes, which tests/unit/fleet/test_admission.py does with a clock in hand",
+    ),
     Row(
         "C7",
         "one tenant asks 50 x its share",
