@@ -15,6 +15,7 @@ from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation,
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.domain.vectors import Embedder, EmbedWish, Passage, Retriever, Search
+from ollama_proxy.energy.model import model_figure
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.pipelines.account import Work
 from ollama_proxy.pipelines.stages import Options
@@ -134,11 +135,14 @@ class ServiceWorkers:
         call.raw = RawRequest(_RERANK_HEAD, msgspec.json.encode(body))
         call.prompt_bytes = len(call.raw.body)
         sink = BodySink(_MOST_BYTES)
+        began_s = self.now_s()
         await wait_for(sink.done, self._service.submit(call, sink))
         route = sink.route
         if route is not None:
-            # Nobody measures requests that are passed on as they came.
-            errand.account.add(Work(route.backend, route.model, 0, 0, None, "unknown", route.attempts))
+            # Nobody measures requests that are passed on as they came: it is the draw that is known, for as long.
+            emulated = route.energy_kind == "emulated"
+            figure = model_figure(route.power_watts, self.now_s() - began_s, emulated=emulated)
+            errand.account.add(Work(route.backend, route.model, 0, 0, figure.joules, figure.kind, route.attempts))
         return _read_ranking(sink.done.result(), len(texts), most)
 
     async def within(self, seconds: float, work: Awaitable[T]) -> T:
