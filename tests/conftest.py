@@ -12,7 +12,6 @@ from hypothesis import settings
 
 from tests.support.lab import LabProcess
 from tests.support.ollama import RealOllama, find_ollama
-from tests.support.processes import wait_until
 from tests.support.proxy import ProxyProcess
 
 # How long an example takes is the machine's affair; pytest's own limit still ends what hangs.
@@ -71,7 +70,8 @@ def closed_breakers(request: pytest.FixtureRequest) -> None:
     """A proxy that tests share keeps nobody out any more for what the test before broke."""
     names = [name for name in ("lab_proxy", "proxy") if name in request.fixturenames]
     proxies = [one for one in map(request.getfixturevalue, names) if isinstance(one, ProxyProcess)]
-    wait_until(lambda: not any(one.keeps_out() for one in proxies), "the breakers to try everybody")
+    for one in proxies:
+        one.wait_for_breakers()
 
 
 @pytest.fixture(scope="session")

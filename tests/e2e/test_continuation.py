@@ -151,7 +151,7 @@ def read_trailers(proxy: ProxyProcess, path: str, te: str) -> tuple[bytes, dict[
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
 def test_trailers_tell_the_seam_to_whoever_takes_them(lab: LabProcess, lab_proxy: ProxyProcess, path: str) -> None:
     wait_until(lambda: lab_proxy.health().startswith("Status: healthy"), "all healthy")
-    wait_until(lambda: not lab_proxy.keeps_out(), "the breakers to try everybody")
+    lab_proxy.wait_for_breakers()
     first = ask(lab_proxy, path).backend
     wish = ", TE\r\nTE: trailers"
     with lab.fault(name_of(first), "cut", after_chunks=5):

@@ -44,7 +44,7 @@ def break_off(fleet: tuple[LabProcess, ProxyProcess], path: str, **asked: Any) -
     fault, headers = asked.pop("fault"), asked.pop("headers", None)
     for _ in range(8):
         # Cells before this one have given some of them a bad name.
-        wait_until(lambda: not proxy.keeps_out(), "the breakers to try everybody")
+        proxy.wait_for_breakers()
         whole = ask(proxy, path, headers, **asked)
         details = {name: value(whole) if callable(value) else value for name, value in fault.items()}
         with lab.fault(name_of(whole.backend), "cut", times=1, **details):

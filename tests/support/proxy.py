@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from ollama_proxy.fleet.breaker import LONGEST_OUT_S
 from tests.support.processes import IDS, ROOT, Child, free_port, http_get, wait_until
 
 _numbers = itertools.count(1)
@@ -100,6 +101,10 @@ class ProxyProcess:
         with urllib.request.urlopen(request, timeout=10) as answer:
             backends = json.load(answer)["backends"]
         return any(not kept["most_at_once"] for one in backends for kept in one["kept_out"].values())
+
+    def wait_for_breakers(self) -> None:
+        """Until everybody may be asked again, if only with one request; a breaker is open for half a minute at most."""
+        wait_until(lambda: not self.keeps_out(), "the breakers to try everybody", 2 * LONGEST_OUT_S)
 
     def log_lines(self, pattern: str) -> list[str]:
         """Lines of the log that match."""
