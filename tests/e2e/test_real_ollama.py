@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.ollama]
 @pytest.fixture
 def fleet(ollamas: RealOllama, work: Path) -> Iterator[tuple[RealOllama, ProxyProcess]]:
     """The shared servers behind a proxy of this test's own; whatever it killed is up again afterwards."""
-    with ProxyProcess(work, endpoints=ollamas.endpoints) as proxy:
+    with ProxyProcess(work, endpoints=ollamas.endpoints, changes={"health": {"interval_seconds": 5}}) as proxy:
         yield ollamas, proxy
     for name in IDS:
         if name not in ollamas.children:

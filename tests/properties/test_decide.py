@@ -158,7 +158,7 @@ policies = st.builds(
 )
 tries = id_sets
 cases = given(requests, fleets(), policies, tries)
-many = settings(max_examples=80, deadline=None)
+many = settings(max_examples=150, deadline=None)
 
 
 def changed(

@@ -86,7 +86,7 @@ policies = st.builds(
     on_infeasible=st.sampled_from(("best_effort", "reject")),
 )
 cases = given(requests, fleets(), policies, st.frozensets(st.sampled_from(IDS), max_size=2))
-many = settings(max_examples=100, deadline=None)
+many = settings(max_examples=200, deadline=None)
 
 
 def ids(verdict: Decision | Refusal) -> list[str]:

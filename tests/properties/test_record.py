@@ -184,7 +184,7 @@ policies = st.builds(
 inputs = st.tuples(
     requests, fleets(), policies, st.frozensets(st.sampled_from(IDS)), st.sampled_from(("", "gave up x")), st.booleans()
 )
-many = settings(max_examples=80, deadline=None)
+many = settings(max_examples=150, deadline=None)
 
 
 def record_of(some: Inputs) -> Record:
