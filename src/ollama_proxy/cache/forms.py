@@ -46,7 +46,9 @@ _MODALS = {
 }
 _AUXILIARIES = frozenset((*_TIMES, *_MODALS, "has", "have", "hasn't", "haven't", "should", "must", "shouldn't"))
 _KINDS = {"how": "how", "how's": "how", "what": "what", "what's": "what", "which": "what"}
-_NEEDS = frozenset(("need", "want"))
+_NEEDS = frozenset(("need", "want", "like"))
+#: At the end of a question they say what is asked: what something is for, where it is from, what it is like.
+_ENDINGS = frozenset(("for", "from", "to", "with", "about", "of", "like", "in", "on", "at", "by"))
 _PLACES = frozenset(("in", "on", "by", "at", "with", "from"))
 
 
@@ -63,6 +65,8 @@ class Form(msgspec.Struct, frozen=True):
     modals: frozenset[str]
     #: Where and by what: it matters where all other words are the same.
     places: frozenset[str]
+    #: The last word, where it says what is asked; "" for others.
+    ending: str
 
 
 def find_form(text: str) -> Form:
@@ -89,6 +93,7 @@ def find_form(text: str) -> Form:
         tuple(one for place, one in enumerate(persons) if not place or persons[place - 1] != one),
         frozenset(modals),
         frozenset(word for word in words if word in _PLACES),
+        words[-1] if words and words[-1] in _ENDINGS else "",
     )
 
 
@@ -107,6 +112,7 @@ def compare_forms(one: Form, other: Form, *, same_words: bool) -> str:
         "modality": one.modals != other.modals,
         "tense": ("future" in one.times) != ("future" in other.times) or _contradict(one.times, other.times),
         "persons": not _are_the_same(one.persons, other.persons),
+        "ending": one.ending != other.ending,
         "places": same_words and _contradict(one.places, other.places),
     }
     return next((name for name, told in differs.items() if told), "")

@@ -19,7 +19,7 @@ MOST_CHARS = 600
 _WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _NUMBERS = re.compile(r"(?<![^\W_])\d+(?:[.,:/-]\d+)*")
 #: Quoted, code, addresses: to be taken to the letter.
-_LITERALS = re.compile(r"`[^`]*`|\"[^\"]*\"|“[^”]*”|\S*[/\\@#_=<>{}$^|~]\S*|\b\w+\.\w+\b")
+_LITERALS = re.compile(r"`[^`]*`|\"[^\"]*\"|“[^”]*”|\S*[/\\@#_=<>{}$^|~+*%&]\S*|\b\w+\.\w+\b")
 
 
 def _words(text: str) -> frozenset[str]:
