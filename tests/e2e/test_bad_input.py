@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 def ask(
     proxy: ProxyProcess, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
 ) -> tuple[int, str, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.http_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.http_port, timeout=30)
     try:
         connection.request(method, path, body or None, headers or {})
         answer = connection.getresponse()
@@ -31,7 +31,7 @@ def ask(
 
 def raw(proxy: ProxyProcess, data: bytes) -> bytes:
     """Everything that comes back until the server closes."""
-    with socket.create_connection(("127.0.0.1", proxy.http_port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", proxy.http_port), timeout=30) as client:
         client.sendall(data)
         got = b""
         while piece := client.recv(65536):
@@ -91,7 +91,7 @@ def test_annotations_in_bodies(lab_proxy: ProxyProcess) -> None:
         ("/v1/completions", openai, "ollama-cpu"),
         ("/v1/completions", metadata, "ollama-npu"),
     ):
-        connection = http.client.HTTPConnection("127.0.0.1", lab_proxy.http_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", lab_proxy.http_port, timeout=30)
         connection.request("POST", path, json.dumps(document))
         answer = connection.getresponse()
         assert answer.status == 200, answer.read()
@@ -136,7 +136,7 @@ def test_malformed_http_is_refused_and_closed(lab_proxy: ProxyProcess, request_b
 
 
 def test_connection_stays_usable_after_a_refusal(lab_proxy: ProxyProcess) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", lab_proxy.http_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", lab_proxy.http_port, timeout=30)
     for body, status in ((b"{", 400), (b'{"model": "nope:1b", "prompt": "x"}', 404)):
         connection.request("POST", "/api/generate", body)
         answer = connection.getresponse()
@@ -175,7 +175,7 @@ def test_grpc_codes(lab_proxy: ProxyProcess, fields: dict[str, Any], code: grpc.
             response_deserializer=compute_pb2.GenerateResponse.FromString,
         )
         with pytest.raises(grpc.RpcError) as caught:
-            call(compute_pb2.GenerateRequest(**fields), timeout=10)
+            call(compute_pb2.GenerateRequest(**fields), timeout=30)
     assert caught.value.code() is code
     assert caught.value.details()
 
@@ -189,7 +189,7 @@ def test_grpc_rubbish_pipelines_and_unknown_methods(lab_proxy: ProxyProcess) -> 
             ("Generate", b"\x0a\x80\x80\x80\x02" + b"a" * 4194304, grpc.StatusCode.RESOURCE_EXHAUSTED),
         ):
             with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(f"/compute.v1.ComputeService/{method}")(body, timeout=10)
+                channel.unary_unary(f"/compute.v1.ComputeService/{method}")(body, timeout=30)
             assert caught.value.code() is code, method
 
 
@@ -202,7 +202,7 @@ def test_grpc_embed_backends_and_health(lab_proxy: ProxyProcess) -> None:
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=answer.FromString,
             )
-            return rpc(request, timeout=10)
+            return rpc(request, timeout=30)
 
         embedded = call("Embed", compute_pb2.EmbedRequest(text="hi", model="qwen2.5:0.5b"), compute_pb2.EmbedResponse)
         assert len(embedded.embedding) > 100
@@ -243,7 +243,7 @@ def test_efficiency_mode_is_set_and_refused(lab_proxy: ProxyProcess) -> None:
 )
 def test_request_id_is_echoed_once_whatever_the_answer(lab_proxy: ProxyProcess, path: str) -> None:
     for given in ("my-id-1", ""):
-        connection = http.client.HTTPConnection("127.0.0.1", lab_proxy.http_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", lab_proxy.http_port, timeout=30)
         connection.request("GET", path, headers={"X-Request-ID": given} if given else {})
         found = connection.getresponse().headers.get_all("X-Request-ID") or []
         connection.close()

@@ -53,7 +53,7 @@ def test_it_is_there_when_it_is_asked_for_and_not_before(tmp_path: Path) -> None
 
 
 def look_before_and_after(proxy: ProxyProcess) -> None:
-    with urllib.request.urlopen(f"{proxy.url}/backends", timeout=10) as answer:
+    with urllib.request.urlopen(f"{proxy.url}/backends", timeout=30) as answer:
         assert b"embedded-vectors" not in answer.read()
     before = {child.pid for child in psutil.Process(proxy.child.process.pid).children(recursive=True)}
     status, headers, answer = ask(proxy, "/api/embed", model="all-minilm", input=["That is a happy person", *HAPPY])

@@ -55,11 +55,11 @@ def test_an_alias_is_answered_under_its_own_name(proxy: ProxyProcess, stream: bo
 
 
 def test_aliases_are_listed(proxy: ProxyProcess) -> None:
-    with urllib.request.urlopen(proxy.url + "/api/tags", timeout=10) as answer:
+    with urllib.request.urlopen(proxy.url + "/api/tags", timeout=30) as answer:
         names = [model["name"] for model in json.load(answer)["models"]]
     assert "fast:latest" in names
     assert len(names) == len(set(names))
-    with urllib.request.urlopen(proxy.url + "/v1/models", timeout=10) as answer:
+    with urllib.request.urlopen(proxy.url + "/v1/models", timeout=30) as answer:
         assert any(model["id"].removesuffix(":latest") == "gpt-4o" for model in json.load(answer)["data"])
 
 

@@ -58,7 +58,7 @@ def control_socket(proxy: ProxyProcess) -> Path:
 def test_a_successor_serves_on_and_the_predecessor_ends_what_it_began(upstream: DrippingOllama, work: Path) -> None:
     body = json.dumps({"model": MODEL, "prompt": "hi", "options": {"num_predict": 120}}).encode()
     with start(upstream, work) as proxy:
-        urllib.request.urlopen(proxy.url + "/efficiency", b"Quiet", timeout=10).close()
+        urllib.request.urlopen(proxy.url + "/efficiency", b"Quiet", timeout=30).close()
         # Long enough to teach how fast they come; the first may come within the same millisecond.
         short = json.dumps({"model": MODEL, "prompt": "hi", "options": {"num_predict": 12}}).encode()
         with urllib.request.urlopen(proxy.url + "/api/generate", short, timeout=30) as answer:
@@ -76,7 +76,7 @@ def test_a_successor_serves_on_and_the_predecessor_ends_what_it_began(upstream: 
                 assert proxy.child.process.poll() is None
                 lines = [json.loads(line) for line in answer]
                 assert (lines[-1]["done"], lines[-1]["eval_count"]) == (True, 120)
-                assert proxy.child.process.wait(20) == 0
+                assert proxy.child.process.wait(60) == 0
                 assert http_get(proxy.url + "/readyz")[0] == 200
                 assert stat.S_IMODE(control_socket(proxy).stat().st_mode) == 0o600
             finally:
@@ -125,7 +125,7 @@ def test_nobody_is_refused_or_reset(upstream: DrippingOllama, work: Path) -> Non
         with SteadyLoad(proxy.http_port, 60) as load, GrpcLoad(proxy.grpc) as calls:
             for number in range(2):
                 successor = follow(proxy, number)
-                assert running.process.wait(20) == 0
+                assert running.process.wait(60) == 0
                 running = successor
         assert running.stop() == 0
         running.kill_group()
@@ -215,7 +215,7 @@ class Activated:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 def test_sockets_of_a_service_manager(upstream: DrippingOllama, work: Path) -> None:
@@ -240,5 +240,5 @@ def test_a_service_manager_must_not_open_what_the_file_keeps_closed(upstream: Dr
         proxy.stop()
     with socket.create_server(("0.0.0.0", 0)) as http:
         child = Activated(proxy, {"http": http})
-        assert child.process.wait(20) == 2
+        assert child.process.wait(60) == 2
         assert "is open to others" in child.text()

@@ -74,7 +74,7 @@ def test_the_client_works_unchanged(client: openai.OpenAI) -> None:
 
 
 def test_it_is_listed_with_its_type_and_asked_for_no_answer(proxy: ProxyProcess, client: openai.OpenAI) -> None:
-    with urllib.request.urlopen(proxy.url + "/compute/v1/backends?typeFilter=vectordb", timeout=10) as answer:
+    with urllib.request.urlopen(proxy.url + "/compute/v1/backends?typeFilter=vectordb", timeout=30) as answer:
         [listed] = json.load(answer)["backends"]
     assert (listed["id"], listed["type"]) == ("pg", "vectordb")
     assert "pg: healthy" in proxy.health()

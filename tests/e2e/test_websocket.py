@@ -382,7 +382,7 @@ def test_who_asks_without_an_upgrade_or_badly_is_told_in_http(lab_proxy: ProxyPr
         ({"Sec-WebSocket-Key": "?"}, 400, "Sec-WebSocket-Key"),
         ({"Sec-WebSocket-Version": "12"}, 426, "13"),
     ):
-        connection = http.client.HTTPConnection("127.0.0.1", lab_proxy.http_port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", lab_proxy.http_port, timeout=30)
         connection.request("GET", PATH, headers={**upgrade, **more})
         answer = connection.getresponse()
         assert answer.status == status

@@ -40,7 +40,7 @@ class DrippingOllama:
 
     def __enter__(self) -> DrippingOllama:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(30)
         return self
 
     def __exit__(

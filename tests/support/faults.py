@@ -45,7 +45,7 @@ class FaultProcess:
 
     def _control(self, method: str, body: bytes | None = None) -> None:
         url = f"http://127.0.0.1:{self._control_port}/fault"
-        with urllib.request.urlopen(urllib.request.Request(url, body, method=method), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, method=method), timeout=30) as answer:
             assert answer.status == 200
 
     def __enter__(self) -> FaultProcess:

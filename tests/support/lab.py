@@ -49,7 +49,7 @@ class LabProcess:
     def set_fault(self, name: str, fault: str, **details: Any) -> None:
         body = json.dumps({"fault": fault, **details}).encode()
         url = f"http://127.0.0.1:{self.control_port}/lab/devices/{name}/faults"
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=30) as answer:
             assert answer.status == 200
 
     @contextmanager

@@ -67,7 +67,7 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30
 def http_get(url: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
     """Status and text; (0, reason) when nothing answers."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -109,7 +109,7 @@ class Child:
         if self.process.poll() is not None:
             raise AssertionError(f"exit code {self.process.returncode}:\n{self.text()[-4000:]}")
 
-    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 20.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 60.0) -> int:
         """Signal it, wait, and sweep up its group; returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)

@@ -98,7 +98,7 @@ class ProxyProcess:
     def keeps_out(self) -> bool:
         """Whether a breaker lets nobody in at the moment."""
         request = urllib.request.Request(self.url + "/backends", headers={"Accept": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             backends = json.load(answer)["backends"]
         return any(not kept["most_at_once"] for one in backends for kept in one["kept_out"].values())
 
