@@ -28,16 +28,8 @@ from ollama_proxy.domain.device import (
 from ollama_proxy.domain.lengths import BINS, Lengths, make_typical_lengths
 from ollama_proxy.routing.account import tell
 from ollama_proxy.routing.decide import decide
-from ollama_proxy.routing.record import (
-    Inputs,
-    Record,
-    RecordError,
-    decide_again,
-    make_record,
-    read_record,
-    replay,
-    write_record,
-)
+from ollama_proxy.routing.record import Inputs, Record, decide_again, make_record, replay
+from ollama_proxy.routing.record_lines import RecordError, read_record, write_record
 from ollama_proxy.routing.rules import POLICY_RULES
 
 MODELS = ("m:1b", "m:7b", "other:1b")

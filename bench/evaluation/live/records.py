@@ -10,7 +10,8 @@ import msgspec
 
 from bench.evaluation.live.client import Sent, name_request
 from ollama_proxy.lab.simulation.workload import Arrival, Run, Served
-from ollama_proxy.routing.record import Record, read_record, replay, write_record
+from ollama_proxy.routing.record import Record, replay
+from ollama_proxy.routing.record_lines import read_record, write_record
 
 
 class Recorded(msgspec.Struct, frozen=True):

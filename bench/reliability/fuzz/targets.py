@@ -43,7 +43,7 @@ from ollama_proxy.net.multipart import FormError, find_field, read_boundary
 from ollama_proxy.net.translate_lane import Decoder
 from ollama_proxy.net.unpacking import PackedBodyError, unpack_zstd
 from ollama_proxy.net.upstream import DecodeError, UpstreamError
-from ollama_proxy.routing.record import RecordError, read_record
+from ollama_proxy.routing.record_lines import RecordError, read_record
 from ollama_proxy.vectors.readers.kinds import read_text
 from ollama_proxy.vectors.readers.problem import Unreadable
 from tests.h2.core import Core

@@ -19,7 +19,8 @@ from ollama_proxy.observability.decisions import Served, Taken
 from ollama_proxy.routing.account import tell
 from ollama_proxy.routing.concession import give_way
 from ollama_proxy.routing.policies import MODES, find_mode
-from ollama_proxy.routing.record import Inputs, Record, decide_again, make_record, write_record
+from ollama_proxy.routing.record import Inputs, Record, decide_again, make_record
+from ollama_proxy.routing.record_lines import write_record
 
 _SUPPOSED = "what-if"
 

@@ -12,8 +12,8 @@ from ollama_proxy.domain.call import COST_NOTHING, Call
 from ollama_proxy.domain.decision import Decision, RoutingRequest
 from ollama_proxy.domain.device import PromptLimit
 from ollama_proxy.domain.errors import Failure, FailureKind
-from ollama_proxy.routing.decide import read_target
 from ollama_proxy.routing.prompt_limits import is_one_text
+from ollama_proxy.routing.target import read_target
 
 if TYPE_CHECKING:
     from ollama_proxy.app.dispatch import Dispatcher

@@ -32,8 +32,8 @@ def replay(
     url: Annotated[str, typer.Option(help="Without FILE: the running proxy.")] = DEFAULT_URL,
 ) -> None:
     """Take recorded decisions again. Under their own policy each must come out the same to the byte."""
-    from ollama_proxy.routing.record import RecordError, read_record, write_record
     from ollama_proxy.routing.record import replay as take_again
+    from ollama_proxy.routing.record_lines import RecordError, read_record, write_record
 
     mode, policy = _find_mode(mode), _check_rule(policy)
     pairs: list[tuple[Record, Record]] = []

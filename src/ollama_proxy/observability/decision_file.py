@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 
 from ollama_proxy.observability.decisions import Taken
-from ollama_proxy.routing.record import write_record
+from ollama_proxy.routing.record_lines import write_record
 
 _log = logging.getLogger(__name__)
 

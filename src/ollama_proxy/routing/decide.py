@@ -12,8 +12,6 @@ from functools import partial
 from operator import itemgetter, sub
 from typing import Any
 
-import msgspec
-
 from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations
 from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, Rejection, RoutingRequest, Scored
 from ollama_proxy.domain.device import BackendView, FleetView
@@ -23,12 +21,9 @@ from ollama_proxy.routing.deadline import chance_of, infeasible, keep_limit, tel
 from ollama_proxy.routing.explanation import add_clause, explain_choice, explain_refusal, refuse_unknown_target
 from ollama_proxy.routing.heat import stand_hot
 from ollama_proxy.routing.limits import (
-    check_kept_out,
     check_limits,
     check_power_set,
     check_system_power,
-    find_model,
-    name_resident,
 )
 from ollama_proxy.routing.neighbours import stand_beside
 from ollama_proxy.routing.patience import is_bounded, put_slow_last
@@ -37,8 +32,8 @@ from ollama_proxy.routing.prompt_limits import check_prompt
 from ollama_proxy.routing.prospect import Prospect, Tail, look_ahead, subject_of
 from ollama_proxy.routing.ranking import is_free, rank_large
 from ollama_proxy.routing.rules import RULES
+from ollama_proxy.routing.target import FREE, NOBODY, check_stand_in, explain_stand_in, read_target
 
-NOBODY: frozenset[str] = frozenset()
 #: Where more backends than these can be chosen freely, arrays find the best of them (`routing.many`).
 MOST_LOOPED = 64
 #: Costs further apart than this (joules) differ after rounding too.
@@ -48,16 +43,6 @@ _ANYWAY = "; the prompt seems too long for it, but nobody else is left"
 _cost_of = itemgetter(0)
 
 
-class Target(msgspec.Struct, frozen=True):
-    """How the target annotation was read. `wanted` is empty when the choice is free; `lost` says why it became so."""
-
-    wanted: frozenset[str] = NOBODY
-    lost: str = ""
-
-
-_FREE = Target()
-
-
 def decide(
     request: RoutingRequest, fleet: FleetView, policy: Policy, tried: frozenset[str] = NOBODY
 ) -> Decision | Refusal:
@@ -65,7 +50,7 @@ def decide(
     wishes = request.annotations
     if request.allowed is not None:
         fleet = keep_allowed(fleet, request.allowed)
-    target = read_target(wishes.target, request.model, fleet, tried) if wishes.target else _FREE
+    target = read_target(wishes.target, request.model, fleet, tried) if wishes.target else FREE
     if target is None:
         return refuse_unknown_target(wishes.target, fleet)
     lambda_watts, answer_tokens = price_of_seconds(wishes, policy), expect_tokens(request)
@@ -99,7 +84,7 @@ def decide(
             refusal = room.tell_least(refusal)
         return tell_feasible(refusal, late, request, policy) if late else refusal
     best: Prospect = scored[0][1]
-    stand_in = _explain_stand_in(best.backend, request, fleet, tried) if best.stands_in else ""
+    stand_in = explain_stand_in(best.backend, request, fleet, tried) if best.stands_in else ""
     reason = explain_choice(request, scored, target.lost, lambda_watts, stand_in, policy)
     if short or anyway:
         reason = add_clause(reason, (_SHORT if short else "") + (_ANYWAY if anyway else ""))
@@ -303,17 +288,8 @@ def _check(
             policy.power_set,
         )
     if rejection is None and one.stands_in:
-        rejection = _check_stand_in(view, request, fleet, tried, wanted)
+        rejection = check_stand_in(view, request, fleet, tried, wanted)
     return rejection
-
-
-def _check_stand_in(
-    view: BackendView, request: RoutingRequest, fleet: FleetView, tried: frozenset[str], wanted: frozenset[str]
-) -> Rejection | None:
-    """One that answers with another model is for when nobody has the one asked for, or it is meant itself."""
-    if view.spec.id in wanted or not _is_held(request.model, fleet, tried):
-        return None
-    return Rejection(view.spec.id, Limit.STAND_IN, "a configured backend has the model")
 
 
 def price_of_seconds(annotations: Annotations, policy: Policy) -> float:
@@ -325,57 +301,3 @@ def price_of_seconds(annotations: Annotations, policy: Policy) -> float:
     if annotations.prefer_power_efficiency:
         return policy.efficient_watts
     return policy.deadline_watts if annotations.max_latency_ms else policy.lambda_watts
-
-
-def read_target(wish: str, model: str, fleet: FleetView, tried: frozenset[str]) -> Target | None:
-    """The backends meant by an id or a hardware word (not empty); None when nothing is called so.
-
-    A target that is down, or has just failed, gives way to the free choice, which must say so.
-    """
-    word = wish.lower()
-    meant = [
-        view
-        for view in fleet.backends
-        # A stand-in is nobody's hardware: it must not hold up a target that is down.
-        if word == view.spec.id.lower() or (word == view.spec.hardware.lower() and not view.spec.stand_in_model)
-    ]
-    if not meant:
-        return None
-    able = frozenset(
-        view.spec.id
-        for view in meant
-        if view.health.serves and view.spec.id not in tried and check_kept_out(view, name_resident(view, model)) is None
-    )
-    if able:
-        return Target(able)
-    first = meant[0]
-    if first.spec.id in tried:
-        return Target(lost=f"target {wish} failed")
-    kept = check_kept_out(first, name_resident(first, model))
-    if kept is not None and first.health.serves:
-        return Target(lost=f"target {wish}: {kept.detail}")
-    return Target(lost=f"target {wish} is {first.health.value} ({first.message or 'not probed yet'})")
-
-
-def _is_held(model: str, fleet: FleetView, tried: frozenset[str]) -> bool:
-    """Whether any backend that can be asked has the model under its own name."""
-    return any(
-        view.health.serves
-        and view.spec.id not in tried
-        and not view.spec.stand_in_model
-        and find_model(view, model) is not None
-        for view in fleet.backends
-    )
-
-
-def _explain_stand_in(backend: str, request: RoutingRequest, fleet: FleetView, tried: frozenset[str]) -> str:
-    """Who stands in for what, and why."""
-    view = next(view for view in fleet.backends if view.spec.id == backend)
-    if request.annotations.target.lower() == view.spec.id.lower():
-        return f"target {view.spec.id}: its model {view.spec.stand_in_model} stands in for {request.requested_model}"
-    others = [one for one in fleet.backends if one.health.serves and not one.spec.stand_in_model]
-    if any(one.spec.id in tried and find_model(one, request.model) is not None for one in others):
-        why = "the backends that have it failed"
-    else:
-        why = "no healthy backend has it" if others else "no configured backend is healthy"
-    return f"{view.spec.id} model {view.spec.stand_in_model} stands in for {request.requested_model}: {why}"

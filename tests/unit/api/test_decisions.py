@@ -17,7 +17,8 @@ from ollama_proxy.net.asgi import AsgiApp
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.origins import Origins
 from ollama_proxy.routing.policies import build_policy
-from ollama_proxy.routing.record import read_record, replay, write_record
+from ollama_proxy.routing.record import replay
+from ollama_proxy.routing.record_lines import read_record, write_record
 from tests.support.http1 import serve
 from tests.unit.app.test_dispatch import MODEL, Stage
 

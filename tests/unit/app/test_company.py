@@ -11,7 +11,8 @@ from ollama_proxy.domain.answer import Finished, TextDelta, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Operation
 from ollama_proxy.domain.decision import Decision
 from ollama_proxy.fleet.running import predict_running
-from ollama_proxy.routing.record import read_record, replay, write_record
+from ollama_proxy.routing.record import replay
+from ollama_proxy.routing.record_lines import read_record, write_record
 from tests.unit.app.test_dispatch import MODEL, Client, Stage
 
 TPS, EXPONENT, TOKENS = 10.0, 0.4, 20

@@ -17,7 +17,8 @@ from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.lifecycle.continuation import Sent, continue_call
 from ollama_proxy.routing.account import tell
-from ollama_proxy.routing.record import read_record, replay, write_record
+from ollama_proxy.routing.record import replay
+from ollama_proxy.routing.record_lines import read_record, write_record
 from tests.unit.app.test_dispatch import MODEL, ScriptedAttempt, Stage
 
 CUT = Failure(FailureKind.CUT, "connection lost in mid-answer")

@@ -12,7 +12,8 @@ from ollama_proxy.domain.device import ModelFacts
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.observability.decisions import Taken
-from ollama_proxy.routing.record import read_record, replay, write_record
+from ollama_proxy.routing.record import replay
+from ollama_proxy.routing.record_lines import read_record, write_record
 from tests.unit.app.test_dispatch import CAN, MODEL, Stage
 
 

@@ -13,7 +13,8 @@ from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.routing.account import tell
-from ollama_proxy.routing.record import read_record, replay, write_record
+from ollama_proxy.routing.record import replay
+from ollama_proxy.routing.record_lines import read_record, write_record
 from tests.unit.app.test_dispatch import MODEL, Client, Stage
 from tests.unit.fleet.test_prefixes import TURN, chat
 

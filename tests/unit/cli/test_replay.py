@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ollama_proxy.cli.main import app
-from ollama_proxy.routing.record import Inputs, decide_again, make_record, read_record, write_record
+from ollama_proxy.routing.record import Inputs, decide_again, make_record
+from ollama_proxy.routing.record_lines import read_record, write_record
 from tests.support.fleets import DOWN, POLICY, SMALL, shipped, wants
 
 CASES: list[Inputs] = [

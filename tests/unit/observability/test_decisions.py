@@ -11,7 +11,8 @@ from ollama_proxy.domain.answer import Finished, Outcome, Usage
 from ollama_proxy.domain.decision import Decision, Refusal
 from ollama_proxy.observability.decision_file import DecisionFile
 from ollama_proxy.observability.decisions import Decisions, Taken
-from ollama_proxy.routing.record import Inputs, decide_again, read_record, replay, write_record
+from ollama_proxy.routing.record import Inputs, decide_again, replay
+from ollama_proxy.routing.record_lines import read_record, write_record
 from tests.support.fleets import DOWN, POLICY, SMALL, shipped, wants
 
 GIVEN: Inputs = (wants(SMALL, 50), shipped(), POLICY, frozenset(), "", False)

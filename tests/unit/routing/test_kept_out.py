@@ -9,7 +9,8 @@ from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, RefusalKind, RoutingRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, KeptOut, ModelFacts
 from ollama_proxy.routing.decide import decide
-from ollama_proxy.routing.record import make_record, read_record, replay, write_record
+from ollama_proxy.routing.record import make_record, replay
+from ollama_proxy.routing.record_lines import read_record, write_record
 
 MODEL = "m:1b"
 REQUEST = RoutingRequest(MODEL, MODEL, frozenset(), Annotations())

@@ -14,7 +14,8 @@ from ollama_proxy.domain.ports import ProbeReport
 from ollama_proxy.fleet.rates import Observation
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.routing.decide import decide
-from ollama_proxy.routing.record import decide_again, make_record, read_record, replay, write_record
+from ollama_proxy.routing.record import decide_again, make_record, replay
+from ollama_proxy.routing.record_lines import read_record, write_record
 from tests.support.fleets import POLICY, wants
 
 GB = 10**9

@@ -26,7 +26,8 @@ from ollama_proxy.lab.simulation.mix import DEFAULT_MIX, apply_mix
 from ollama_proxy.lab.simulation.synthetic import generate
 from ollama_proxy.lab.simulation.workload import Arrival, Run
 from ollama_proxy.lab.text import SyntheticText, prompt_of
-from ollama_proxy.routing.record import AttemptOutcome, make_record, write_record
+from ollama_proxy.routing.record import AttemptOutcome, make_record
+from ollama_proxy.routing.record_lines import write_record
 
 POLICY = Policy("Balanced", 10.0)
 SPEED = 20.0
