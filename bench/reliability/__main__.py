@@ -38,6 +38,7 @@ def main() -> int:
     for name in names:
         result = run_row(ROWS[name], asked.seed, asked.quick)
         missed = missed or result.state == "misses"
+        report = Report.read(asked.json)  # as others have left it, who run other rows meanwhile
         report.results[result.id] = result
         report.machine = {fact: value for fact, value in describe_machine().items() if fact not in ("load", "date")}
         asked.json.parent.mkdir(parents=True, exist_ok=True)
