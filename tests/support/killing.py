@@ -38,12 +38,11 @@ def kill(proxy: ProxyProcess, rounds: int, say: Callable[[str], None] = lambda l
     for number in range(rounds):
         killed.ready_s.append(begin(proxy))
         with SteadyLoad(proxy.http_port, 50) as load:
+            load.wait_for_one()
             time.sleep(1.5 + 1.5 * dice.random())
             proxy.child.process.kill()
             proxy.child.process.wait()
         proxy.child.kill_group()
-        if not load.good:
-            killed.wrong.append(f"round {number + 1}: nobody was answered")
         connection = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)
         [whole] = connection.execute("PRAGMA integrity_check").fetchone()
         before, [killed.rows] = killed.rows, connection.execute("SELECT COUNT(*) FROM requests").fetchone()

@@ -14,6 +14,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from types import TracebackType
 
+from tests.support.processes import wait_until
+
 _BODY = json.dumps({"model": "qwen2.5:0.5b", "prompt": "hi", "options": {"num_predict": 2}}).encode()
 _TIMEOUT_S = 30.0
 
@@ -34,6 +36,10 @@ class SteadyLoad:
     @property
     def good(self) -> int:
         return self.done["good"]
+
+    def wait_for_one(self) -> None:
+        """Until a request was answered well; fails when none is."""
+        wait_until(lambda: self.good, "an answer")
 
     @property
     def bad(self) -> dict[str, int]:
