@@ -9,6 +9,8 @@ import re
 import signal
 import time
 from collections.abc import Sequence
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 from bench.reliability.clients import Heard, ask, quantile, write_request
@@ -16,11 +18,14 @@ from bench.reliability.fake import Fake
 from bench.reliability.row import NotRun, Outcome, Row, Setting, judge
 from bench.reliability.stage import descriptors, in_flight, over
 from bench.reliability.tested import ProvenByTests
-from ollama_proxy.fleet.breaker import FIRST_OUT_S
+from ollama_proxy.fleet.breaker import DWELL_S, FIRST_OUT_S
 from tests.support.processes import http_get
 from tests.support.proxy import ProxyProcess
 
 _USED = re.compile(rb"x-backend-used: (\S+)", re.IGNORECASE)
+_BREAKER = re.compile(r'^ollama_proxy_breaker_most_at_once\{.*"b0".*\}', re.MULTILINE)
+#: How long it fails, and does well, in turn; and how often its breaker is looked at.
+_FLAP_S, _LOOK_S = 0.7, 0.1
 #: Between two probes of a backend, where a row is about that.
 _PROBE_S = 2
 
@@ -48,16 +53,40 @@ def breaker(setting: Setting) -> Outcome:
             hits = bad.asked - before
             bad.fails = lambda number: False
             back_s = await _until_used(proxy, b"b0", 30.0)
+            changes_s, lost_flapping = await _flap(proxy, bad, setting.of(40, 12))
         await bad.stop()
         await good.stop()
+        lost += lost_flapping
+        least_s = min((after - before for before, after in pairwise(changes_s)), default=inf)
+        told = f", {least_s:.1f} s apart at least" if changes_s[1:] else ""
         words = (
             f"{lost} requests lost; the failing backend was asked {hits} times in {seconds} s (first five within"
-            f" {last_s:.1f} s); traffic back {back_s:.1f} s after it was well"
+            f" {last_s:.1f} s); traffic back {back_s:.1f} s after it was well; while it flapped, its breaker changed"
+            f" {len(changes_s)} times in {setting.of(40, 12)} s{told}"
         )
-        figures = {"hits": hits, "lost": lost, "back_s": round(back_s, 2)}
-        return judge(words, figures, not lost, hits <= 6 + seconds / FIRST_OUT_S, back_s <= 2.0)
+        figures = {"hits": hits, "lost": lost, "back_s": round(back_s, 2), "changes": len(changes_s)}
+        steady = bool(changes_s) and least_s >= DWELL_S - _LOOK_S * 2
+        return judge(words, figures, not lost, hits <= 6 + seconds / FIRST_OUT_S, back_s <= 2.0, steady)
 
     return asyncio.run(play())
+
+
+async def _flap(proxy: ProxyProcess, backend: Fake, seconds: float) -> tuple[list[float], int]:
+    """A backend that fails and does well in turn: when its breaker opened or closed; how many requests were lost."""
+    began_s, lost, was_closed, changes_s, looked_s = time.monotonic(), 0, True, list[float](), 0.0
+    backend.fails = lambda number: (time.monotonic() - began_s) % (2 * _FLAP_S) < _FLAP_S
+    while (now_s := time.monotonic()) - began_s < seconds:
+        heard = await ask(proxy.http_port, "while it flaps", headers="X-Latency-Critical: true\r\n")
+        lost += heard.kind != "done"
+        if now_s - looked_s >= _LOOK_S:
+            looked_s, page = now_s, (await asyncio.to_thread(http_get, proxy.url + "/metrics"))[1]
+            closed = _BREAKER.search(page) is None
+            if closed != was_closed:
+                changes_s.append(now_s)
+            was_closed = closed
+        await asyncio.sleep(0.02)
+    backend.fails = lambda number: False
+    return changes_s, lost
 
 
 async def _until_used(proxy: ProxyProcess, backend: bytes, limit_s: float) -> float:
@@ -222,11 +251,11 @@ ROWS = (
     Row(
         "D4",
         "breaker: open, one probe, close",
-        "opens in <= 5 failures or 1 s; <= 1 probe an interval; traffic back <= 2 s after recovery",
+        "opens in <= 5 failures or 1 s; <= 1 probe an interval; traffic back <= 2 s after recovery; <= 1 change in 5 s",
         "Two backends; the preferred one, with its first word a sixth of a second sooner, breaks off every request,"
-        " under urgent requests one after the other; an interval is how long a breaker is open at first",
+        " under urgent requests one after the other; an interval is how long a breaker is open at first;"
+        " then it fails for 0.7 s and does well for 0.7 s, again and again",
         breaker,
-        "a flapping backend",
     ),
     Row(
         "D5",
