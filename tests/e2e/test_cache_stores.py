@@ -78,6 +78,13 @@ def test_a_server_is_shared_dies_and_comes_back(lab: LabProcess, work: Path, red
         assert state == "miss"
         wait_until(lambda: look(other)["entries"] == 1, "the answer to be kept")
         assert ask(other, "What is shared?") == ("hit", text)
+        assert ask(one, "What is purged?")[0] == "miss"
+        wait_until(lambda: ask(other, "What is purged?")[0] == "hit", "the other one to find it")
+        request = urllib.request.Request(f"{one.url}/proxy/cache?model={MODEL}", method="DELETE")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == 200
+        wait_until(lambda: ask(other, "What is purged?")[0] == "miss", "the purge to be heard of", 20)
+        wait_until(lambda: ask(one, "What is shared?")[0] == "hit", "it to be kept again")
         redis.kill()
         # What it has just read there it may give for two seconds more.
         wait_until(lambda: ask(one, "What is shared?") == ("miss", text), "the loss of the server to be noticed")
