@@ -12,6 +12,7 @@ import enum
 import logging
 import os
 import resource
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,9 @@ _log = logging.getLogger(__name__)
 #: Below its mark by this, a stage is left.
 _SLACK = 0.03
 _MB = 1e6
-#: How many looks there are from one attempt to give memory back to the next: each may take milliseconds.
-_GIVE_BACK_EACH = 5
+#: How many looks there are, at least, from one attempt to give memory back to the next; and for each second it took:
+#: with a large heap it is tens of milliseconds, in which nothing else is done.
+_GIVE_BACK_EACH, _LOOKS_PER_S = 5, 1000
 
 
 class Stage(enum.IntEnum):
@@ -77,16 +79,19 @@ class Pressure:
         all_at: float,
         proc: Path = Path("/proc/self"),
         give_back: Callable[[], object] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`memory_limit_mb` 0 takes the control group's limit, if there is one; marks are shares from 0 to 1.
 
-        `give_back` is tried while too much is in use, so that what is free counts as free.
+        `give_back` is tried while too much is in use, so that what is free counts as free; `clock` times it.
         """
         self._limit_bytes = memory_limit_mb * _MB or _read_group_limit()
         self._low_at, self._all_at = low_at, all_at
         self._proc = proc
         self._give_back = give_back or _find_trim()
-        self._looks = 0
+        self._clock = clock
+        #: How often it is looked before memory is given back again.
+        self._left_looks = 0
         self.stage = Stage.ALL
         #: What is scarce, for people; "" while nothing is.
         self.told = ""
@@ -94,13 +99,13 @@ class Pressure:
     def look(self) -> Stage:
         """The stage now; call about once a second."""
         scarcest = self._find_scarcest()
-        if scarcest.what == "memory" and scarcest.share >= self._low_at - _SLACK:
-            if self._looks % _GIVE_BACK_EACH == 0:
-                self._give_back()
-                scarcest = self._find_scarcest()
-            self._looks += 1
-        else:
-            self._looks = 0
+        self._left_looks = max(self._left_looks - 1, 0)
+        if scarcest.what == "memory" and scarcest.share >= self._low_at - _SLACK and not self._left_looks:
+            began_s = self._clock()
+            self._give_back()
+            took_s = self._clock() - began_s
+            self._left_looks = max(_GIVE_BACK_EACH, round(took_s * _LOOKS_PER_S))
+            scarcest = self._find_scarcest()
         before, self.stage = self.stage, find_stage(scarcest.share, self.stage, self._low_at, self._all_at)
         self.told = f"{scarcest.share:.0%} of its {scarcest.what} are in use" if self.stage else ""
         if self.stage > before:

@@ -75,6 +75,18 @@ def test_what_is_free_is_given_back_before_anybody_is_refused(tmp_path: Path) ->
     assert len(asked) == 2
 
 
+def test_the_more_it_costs_the_less_often_memory_is_given_back(tmp_path: Path) -> None:
+    asked: list[float] = []
+    now_s = iter(range(100))
+    proc = fake_process(tmp_path, 99_000_000, 3)
+    # Each attempt takes twenty milliseconds.
+    pressure = Pressure(100, 0.85, 0.95, proc, lambda: asked.append(0), lambda: next(now_s) * 0.02)
+    for looks, attempts in ((1, 1), (19, 1), (1, 2), (19, 2)):
+        for _ in range(looks):
+            assert pressure.look() is Stage.NOTHING
+        assert len(asked) == attempts
+
+
 def test_descriptors_are_counted(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     proc = fake_process(tmp_path, 1, 600)
