@@ -50,12 +50,13 @@ ROWS = (
         "every cell its declared outcome; 0 hangs, 0 false ends, 0 double emits",
         "tests: refuse, reset, stall, 429, 500, 503, bad JSON before the first byte; closed, reset, ended without"
         " a mark, half an event in mid-stream, in every way in, and silence over a fault proxy; what must not go on"
-        " ends in an error that says why",
+        " ends in an error that says why; pairs of real servers, greedy: Ollama, llama.cpp, one after the other",
         ProvenByTests(
             [
                 "tests/e2e/test_continuation_cells.py",
                 "tests/e2e/test_continuation.py",
                 "tests/e2e/test_continuation_stalls.py",
+                "tests/e2e/test_continuation_real.py",
                 "tests/e2e/test_fallback.py",
                 "tests/unit/net/test_fast_lane.py",
                 "tests/unit/net/test_translate_lane.py",
