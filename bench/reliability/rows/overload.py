@@ -15,7 +15,6 @@ from bench.reliability.fake import Fake
 from bench.reliability.loads import run_load, start_load
 from bench.reliability.row import NotRun, Outcome, Row, Setting, judge
 from bench.reliability.stage import count_held, over, rss_mb
-from bench.reliability.tested import ProvenByTests
 from tests.support.lab import LabProcess
 from tests.support.proxy import ProxyProcess
 
@@ -223,14 +222,6 @@ ROWS = (
         "Four backends of the suite's own, each request broken off with a chance of one half, after some work or"
         " at once; 40 requests a second; the second under way counts whole",
         half_fail,
-    ),
-    Row(
-        "C3",
-        "capacity cut to a quarter in mid-run, later restored",
-        "the limit settles within 10 s, overshoot <= 50 %; back within 30 s",
-        "A server of the tests' own in simulated time, and `routing.adaptive_slots` over a slow server",
-        ProvenByTests(("tests/unit/fleet/test_concurrency.py", "tests/unit/app/test_adaptive_slots.py")).run,
-        "the cut end to end",
     ),
     Row(
         "C5",
