@@ -112,7 +112,9 @@ def rank(exchange: Exchange) -> None:
     asked = msgspec.json.decode(exchange.body)
     scores = [text.count("h") for text in asked["documents"]]
     results = [{"index": place, "relevance_score": score} for place, score in enumerate(scores)]
-    exchange.respond(200, b"application/json", msgspec.json.encode({"results": results}))
+    answer = msgspec.json.encode({"results": results})
+    # Not at once: the loop's clock counts milliseconds, and what takes none takes no joules.
+    asyncio.get_running_loop().call_later(0.02, exchange.respond, 200, b"application/json", answer)
 
 
 def test_passages_are_reranked_by_a_server_that_can(tmp_path: Path) -> None:
