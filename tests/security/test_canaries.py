@@ -14,6 +14,8 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.config.load import load_config
@@ -93,6 +95,31 @@ def test_no_canary_comes_out_anywhere(planted: Planted) -> None:
     canaries = (ENV_KEY, FILE_KEY, CLOUD_KEY, STRANGER, COOKIE, QUERY, PROMPT, SYSTEM, TOOL, BODY, HEADER)
     found = [(canary, place) for place, text in places.items() for canary in canaries if canary.encode() in text]
     assert found == []
+
+
+@pytest.mark.parametrize("status", [500, 503, 200])
+def test_what_a_backend_repeats_of_a_request_is_told_to_its_client_alone(
+    work: Path, httpserver: HTTPServer, status: int
+) -> None:
+    def repeat(request: Request) -> Response:
+        told = json.dumps({"error": {"message": f"cannot read: {request.get_data(as_text=True)}"}})
+        return Response(f"data: {told}\n\n" if status == 200 else told, status, content_type="text/event-stream")
+
+    httpserver.expect_request("/v1/models").respond_with_json({"object": "list", "data": [{"id": MODEL}]})
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(repeat)
+    record = work / f"repeated-{status}"
+    backend = {"id": "parrot", "type": "openai", "endpoint": httpserver.url_for("/v1")}
+    changes = {"backends": [backend], "routing": {"default_backend": "", "record_file": str(record)}}
+    chat = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}
+    with ProxyProcess(work, changes=changes) as proxy:
+        answers = [ask(proxy, "POST", "/v1/chat/completions", json.dumps(chat).encode(), {}) for _ in range(4)]
+        assert PROMPT.encode() in answers[0][1]
+        for accept in ("application/json", "text/plain"):
+            for path in PAGES:
+                assert PROMPT.encode() not in ask(proxy, "GET", path, b"", {"Accept": accept})[1], path
+        proxy.stop()
+        assert proxy.log_lines('"result":"failed"')
+        assert PROMPT not in proxy.child.text() + record.read_text()
 
 
 PAGES = (

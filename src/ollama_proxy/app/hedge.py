@@ -53,7 +53,7 @@ class Race:
     def lose(self, owner: Dispatcher, failed: OpenAttempt, failure: Failure) -> OpenAttempt:
         """It has failed; the other, which is the only one now."""
         is_second = failed is self._second
-        failed.close("failed", failure.message, unread=is_second or failure.kind is FailureKind.TIMEOUT)
+        failed.close("failed", failure.public, unread=is_second or failure.kind is FailureKind.TIMEOUT)
         owner.books.blame(failed.backend, failed.decision.model, failure, owner.clock())
         owner.books.attempt_failed(failed.backend, failure)
         return self._first if is_second else self._second

@@ -180,7 +180,7 @@ class Job:
     def _give_up(self, attempt: OpenAttempt, error: ProxyError) -> None:
         """End without having sent it."""
         self.current = None
-        attempt.close("failed", error.message)
+        attempt.close("failed", error.public)
         error.decision_id = attempt.taken.id
         self.life.ended()
         self._end_with(error)
@@ -270,7 +270,7 @@ class Job:
         owner = self._owner
         self.current = None
         # Only whom we broke off ourselves may be reading on.
-        attempt.close("failed", failure.message, unread=failure.kind is FailureKind.TIMEOUT and attempt.first_s is None)
+        attempt.close("failed", failure.public, unread=failure.kind is FailureKind.TIMEOUT and attempt.first_s is None)
         if is_doubtful(failure):
             self._doubtful = (*self._doubtful, (attempt.backend, attempt.decision.model, failure))
         else:
@@ -311,7 +311,7 @@ class Job:
         owner.forget(self)
         if refused is not None:
             error.decision_id = refused.id
-            owner.decisions.ended(refused, "refused", error.message, owner.clock() - call.arrived_s, 0.0)
+            owner.decisions.ended(refused, "refused", error.public, owner.clock() - call.arrived_s, 0.0)
         elif attempts and not error.decision_id:
             error.decision_id = f"d-{call.request_id}-{attempts}"
         owner.books.failed(call, self.life, error)
@@ -329,7 +329,7 @@ class Job:
         """End it, whatever it is doing, with a last word to the client; safe to call at any time."""
         if self.current is not None:
             error.decision_id = self.current.taken.id
-        if self._let_go("failed", error.message):
+        if self._let_go("failed", error.public):
             self._end_with(error)
 
     def _let_go(self, result: str, why: str) -> bool:

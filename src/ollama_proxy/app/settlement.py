@@ -206,7 +206,7 @@ class Books:
     def failed(self, call: Call, life: Life, error: ProxyError) -> None:
         """A request ended in an error."""
         self._metrics.failed(call.way_in, life.backend, error.kind.value)
-        self._write(call, life, "failed", f"{error.kind.value}: {error.message}")
+        self._write(call, life, "failed", f"{error.kind.value}: {error.public}")
 
     def cancelled(self, call: Call, life: Life) -> None:
         """A client left before the end: nobody's fault."""

@@ -313,6 +313,8 @@ def _tell_in(call: Call, first: Call | None, error: ProxyError) -> ProxyError:
     """The error for one request: a body that the server wrote is of the dialect that the first one spoke."""
     if first is None or call.dialect is first.dialect or not error.body:
         return error
-    found = ProxyError(error.kind, error.message, backend=error.backend, retry_after_s=error.retry_after_s)
+    found = ProxyError(
+        error.kind, error.message, backend=error.backend, retry_after_s=error.retry_after_s, quotes=error.quotes
+    )
     found.decision_id = error.decision_id
     return found

@@ -84,6 +84,7 @@ class Caller:
             loaded=frozenset([name for name in view.loaded if self.may_use(name)]),
             loaded_entries=tuple([one for one in view.loaded_entries if self.may_use(_name_of(one))]),
             rates={name: rates for name, rates in view.rates.items() if self.may_use(name)},
+            kept_out={name: kept for name, kept in view.kept_out.items() if not name or self.may_use(name)},
         )
 
 

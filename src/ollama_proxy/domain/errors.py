@@ -65,6 +65,7 @@ class ProxyError(Exception):
     `status`, `body` and `content_type` are set when a backend refused the request itself, or when all that were asked
     failed with the same answer: an API of the same dialect passes them on as they came. `told` says that the client has
     read of it in the stream already.
+    `quotes` are what of the message a backend has written: it may repeat the request, and is for whoever asked alone.
     `nearest` are names of models that resemble one that was not found. `decision_id` names the decision that it came
     of, as `X-Decision-ID` does; "" where none was taken.
     """
@@ -81,6 +82,7 @@ class ProxyError(Exception):
         retry_after_s: float = 0.0,
         told: bool = False,
         nearest: tuple[str, ...] = (),
+        quotes: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -92,7 +94,13 @@ class ProxyError(Exception):
         self.retry_after_s = retry_after_s
         self.told = told
         self.nearest = nearest
+        self.quotes = quotes
         self.decision_id = ""
+
+    @property
+    def public(self) -> str:
+        """The message as logs and pages may show it."""
+        return _leave_out(self.message, self.quotes)
 
 
 class FailureKind(enum.Enum):
@@ -137,7 +145,10 @@ _BLAMELESS = frozenset(
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """One failed attempt: its kind, a clause for people, and what the backend said."""
+    """One failed attempt: its kind, a clause for people, and what the backend said.
+
+    `quote` is what of the clause the backend has written: it may repeat the request.
+    """
 
     kind: FailureKind
     message: str
@@ -147,3 +158,16 @@ class Failure(msgspec.Struct, frozen=True):
     retry_after_s: float = 0.0
     #: The client has it already, in the backend's own words.
     told: bool = False
+    quote: str = ""
+
+    @property
+    def public(self) -> str:
+        """The clause as others than the client may read it."""
+        return _leave_out(self.message, (self.quote,))
+
+
+def _leave_out(message: str, quotes: tuple[str, ...]) -> str:
+    for quote in quotes:
+        if quote:
+            message = message.replace(f": {quote}", "").replace(quote, "an error of its own")
+    return message

@@ -52,10 +52,10 @@ class Breakers:
     def failed(self, backend: str, model: str, failure: Failure, now_s: float) -> None:
         """A request for a model failed there, by the backend's fault."""
         gone, slow = failure.kind in _NOBODY_THERE, failure.kind is FailureKind.TIMEOUT
-        self._find(backend, WHOLE if gone else model).failed(now_s, failure.message, at_once=gone or slow, slow=slow)
+        self._find(backend, WHOLE if gone else model).failed(now_s, failure.public, at_once=gone or slow, slow=slow)
         # Failures of one model alone say nothing of the others.
         if self._blamed.get(backend, model) != model and not gone:
-            self._find(backend, WHOLE).failed(now_s, failure.message)
+            self._find(backend, WHOLE).failed(now_s, failure.public)
         self._blamed[backend] = model
 
     def _find(self, backend: str, model: str) -> Breaker:

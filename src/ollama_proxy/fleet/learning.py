@@ -64,9 +64,9 @@ def learn(record: Record, name: str, seen: Observation, pools: Pools, now_s: flo
 def learn_failure(record: Record, failure: Failure, threshold: int) -> None:
     """An attempt failed by the backend's fault. Who is not there is unhealthy at once, and others after `threshold`."""
     if failure.kind is FailureKind.REFUSED or not record.health.state.serves:
-        record.health = after_failure(record.health, failure.message, threshold, hard=True)
+        record.health = after_failure(record.health, failure.public, threshold, hard=True)
     else:
-        record.health = HealthRecord(Health.DEGRADED, record.health.failures + 1, failure.message)
+        record.health = HealthRecord(Health.DEGRADED, record.health.failures + 1, failure.public)
     record.error_rate = record.error_rate * (1 - _SHARE) + _SHARE
 
 

@@ -44,6 +44,7 @@ def error_of_failures(failures: Sequence[tuple[str, Failure]], refusal: Refusal 
             status=failure.status,
             body=failure.body,
             content_type=failure.content_type,
+            quotes=(failure.quote,),
         )
     kind = _kind_of(failure.kind, refusal)
     told = "; ".join([*(f"{name}: {one.message}" for name, one in failures), *_others(failures, refusal)])
@@ -54,6 +55,7 @@ def error_of_failures(failures: Sequence[tuple[str, Failure]], refusal: Refusal 
         backend=backend,
         retry_after_s=failure.retry_after_s,
         told=failure.told,
+        quotes=tuple([one.quote for _, one in failures]),
         **_words_of_all(failures),
     )
 

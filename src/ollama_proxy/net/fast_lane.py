@@ -228,7 +228,7 @@ class RawAttempt(HttpAttempt):
         if finished is None:
             text = error_in_tail(tail)
             message = text or "the stream ended without its end marker"
-            self._fail(Failure(FailureKind.CUT, message, told=bool(text and not rest)))
+            self._fail(Failure(FailureKind.CUT, message, told=bool(text and not rest), quote=text))
             return
         if rest:
             self._owner.on_raw(self._name(rest))

@@ -163,13 +163,13 @@ class HttpAttempt(Upload):
         # What the client did wrong is a 400 to it; Ollama's own words for it are known with their status.
         theirs = self._status < 500 or _FAULT_OF_REQUEST.match(text) is not None
         status = self._status if theirs or kind not in _FAULTS_OF_REQUEST else 400
-        return Failure(kind, message, status, body, self._content_type, self._retry_after_s)
+        return Failure(kind, message, status, body, self._content_type, self._retry_after_s, quote=text)
 
 
 def failure_in_stream(message: str) -> Failure:
     """An error that a server tells with status 200."""
     kind = FailureKind.PROMPT_TOO_LONG if is_too_long(message) else FailureKind.SERVER_ERROR
-    return Failure(kind, message)
+    return Failure(kind, message, quote=message)
 
 
 def failure_kind(status: int, text: str) -> FailureKind:
