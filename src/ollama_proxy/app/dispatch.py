@@ -35,6 +35,7 @@ from ollama_proxy.fleet.waiting import name_class
 from ollama_proxy.lifecycle.hedge_budget import HedgeBudget
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, State
 from ollama_proxy.lifecycle.retry_budget import RetryBudget
+from ollama_proxy.net.model_spelling import says_once
 from ollama_proxy.observability.decisions import Decisions
 
 #: Those that are not taken on are asked to come back after so many seconds.
@@ -138,6 +139,9 @@ class Dispatcher:
             models = ", ".join(caller.models)
             message = f"the key {caller.name} may not use the model {call.model[:100]!r}; it may use {models}"
             return ProxyError(ErrorKind.PERMISSION_DENIED, message)
+        if caller.models and call.raw is not None and not says_once(call.raw.body):
+            message = "the member model stands more than once in the body; servers differ in which they take: name one"
+            return ProxyError(ErrorKind.INVALID_REQUEST, message)
         if caller.quota is None or call.operation in COST_NOTHING:
             return None
         excess = caller.quota.take(call.prompt_bytes, self.clock())

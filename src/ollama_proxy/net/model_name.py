@@ -41,7 +41,10 @@ def with_model(body: bytes, model: str) -> bytes:
     found = list(re.finditer(_MEMBER + re.escape(old), body)) if old else []
     if len(found) == 1:
         match = found[0]
-        return b"%b%b%b" % (body[: match.end(1)], _quote(model), body[match.end() :])
+        changed = b"%b%b%b" % (body[: match.end(1)], _quote(model), body[match.end() :])
+        # What was found stands deeper where the name of the member itself is written with escapes.
+        if bytes(_named.decode(changed).model) == _quote(model):
+            return changed
     try:
         document = msgspec.json.decode(body)
     except UNREADABLE as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ollama_proxy.app.job import Job
 from ollama_proxy.domain.answer import Finished, TextDelta, Usage
-from ollama_proxy.domain.call import Call, Dialect, Generation, Operation
+from ollama_proxy.domain.call import Call, Dialect, Generation, Operation, RawHead, RawRequest
 from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
 from ollama_proxy.domain.quota import Allowance, Quota
@@ -12,10 +12,12 @@ from tests.unit.app.test_dispatch import MODEL, Client, Stage
 
 
 def ask(
-    stage: Stage, caller: Caller, model: str = MODEL, operation: Operation = Operation.GENERATE
+    stage: Stage, caller: Caller, model: str = MODEL, operation: Operation = Operation.GENERATE, body: bytes = b""
 ) -> tuple[Job, Client]:
     client = Client()
+    raw = RawRequest(RawHead(b"POST", b"/api/generate", ()), body) if body else None
     call = Call("r", Dialect.OLLAMA, operation, model, True, stage.now_s, Generation, prompt_bytes=40, caller=caller)
+    call.raw = raw
     return stage.dispatcher.submit(call, client), client
 
 
@@ -111,3 +113,15 @@ def test_a_key_that_was_revoked_meanwhile_asks_nothing_more() -> None:
     assert told(client).kind is ErrorKind.UNAUTHENTICATED
     assert bob.quota is not None
     assert bob.quota.running == 0
+
+
+def test_a_key_for_some_models_names_one_of_them_and_no_other_beside() -> None:
+    stage = Stage("a")
+    named = b'{"model":"%b"}' % MODEL.encode()
+    twice = b'{"model":"other:1",%b' % named[1:]
+    _, client = ask(stage, make_caller(models=(MODEL,)), body=twice)
+    assert told(client).kind is ErrorKind.INVALID_REQUEST
+    assert "more than once" in told(client).message
+    for caller, body in ((make_caller(models=(MODEL,)), named), (make_caller(), twice)):
+        _, client = ask(stage, caller, body=body)
+        assert client.error is None

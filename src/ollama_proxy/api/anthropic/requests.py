@@ -20,6 +20,7 @@ from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_annotations, read_body, read_raw_head, without_key
 from ollama_proxy.net.lenient_json import check_types, decode_facts
+from ollama_proxy.net.model_spelling import facts_decoder
 from ollama_proxy.net.unpacking import PackedBodyError
 from ollama_proxy.net.unreadable import UNREADABLE
 
@@ -51,7 +52,7 @@ class Facts(msgspec.Struct):
     routing: Any = None
 
 
-_facts = msgspec.json.Decoder(Facts)
+_facts = facts_decoder(Facts)
 
 
 class Asked(msgspec.Struct):

@@ -14,6 +14,7 @@ from ollama_proxy.net.go_json import GoType, tidy
 from ollama_proxy.net.go_syntax import GoError
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head
+from ollama_proxy.net.model_spelling import facts_decoder
 from ollama_proxy.net.unreadable import UNREADABLE
 
 T = TypeVar("T")
@@ -62,10 +63,10 @@ class _ShowFacts(msgspec.Struct):
 
 
 _NO_OPTIONS = _FactOptions()
-_facts = msgspec.json.Decoder(_Facts)
+_facts = facts_decoder(_Facts)
 _work_facts = msgspec.json.Decoder(_WorkFacts)
-_embed_facts = msgspec.json.Decoder(_EmbedFacts)
-_show_facts = msgspec.json.Decoder(_ShowFacts)
+_embed_facts = facts_decoder(_EmbedFacts)
+_show_facts = facts_decoder(_ShowFacts)
 
 
 def read_generate(exchange: Exchange, request_id: str, now_s: float) -> Call:
@@ -122,10 +123,13 @@ def is_unload(call: Call) -> bool:
 
 
 def _read_work(call: Call) -> _WorkFacts | None:
-    """What a raw body says of its work; None where it is too deep to be read, which is for the backend to say."""
+    """What a raw body says of its work, to Ollama as well; None where it cannot be read, which is for the backend to
+    say."""
+    if call.raw is None:
+        return None
     try:
-        return _work_facts.decode(call.raw.body) if call.raw is not None else None
-    except UNREADABLE:
+        return _work_facts.decode(tidy(call.raw.body, GENERATE if call.operation is _OF_GENERATE else CHAT))
+    except (GoError, *UNREADABLE):
         return None
 
 

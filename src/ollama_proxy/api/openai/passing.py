@@ -13,6 +13,7 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_annotations, read_raw_head, without_key
 from ollama_proxy.net.lenient_json import decode_facts
+from ollama_proxy.net.model_spelling import facts_decoder
 from ollama_proxy.net.multipart import FormError, find_field, read_boundary
 
 #: Where each request goes up, and what it takes. Cohere's path for reranking has the same bodies.
@@ -40,7 +41,7 @@ class _Facts(msgspec.Struct):
     routing: Any = None
 
 
-_facts = msgspec.json.Decoder(_Facts)
+_facts = facts_decoder(_Facts)
 
 
 def read_passed(exchange: Exchange, request_id: str, now_s: float) -> Call:

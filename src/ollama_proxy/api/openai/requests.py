@@ -18,6 +18,7 @@ from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawRequest
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_annotations, read_body, read_raw_head, without_key
 from ollama_proxy.net.lenient_json import check_types, decode_facts
+from ollama_proxy.net.model_spelling import facts_decoder
 
 #: `metadata` belongs to the client; only these members of it are ours to read.
 _METADATA_KEYS = frozenset(Annotations.__struct_fields__) - {"custom"}
@@ -59,8 +60,8 @@ _COMPLETION = frozenset((Need.GENERATE, Need.COMPLETION))
 _EMBED = frozenset((Need.EMBED,))
 _NOTHING: frozenset[Need] = frozenset()
 _TOKEN_INPUT = frozenset((Need.TOKEN_INPUT,))
-_facts = msgspec.json.Decoder(_Facts)
-_embed_facts = msgspec.json.Decoder(_EmbedFacts)
+_facts = facts_decoder(_Facts)
+_embed_facts = facts_decoder(_EmbedFacts)
 #: What of a member stands for nothing.
 _EMPTY = (b"", b"null", b"[]")
 _LONGEST_EMPTY = 4

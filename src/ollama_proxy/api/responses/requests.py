@@ -17,6 +17,7 @@ from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head
 from ollama_proxy.net.lenient_json import check_types, decode_facts
+from ollama_proxy.net.model_spelling import facts_decoder
 
 _NULL = msgspec.Raw(b"null")
 _GENERATE = frozenset((Need.GENERATE,))
@@ -49,7 +50,7 @@ class _Facts(msgspec.Struct):
     metadata: Any = None
 
 
-_facts = msgspec.json.Decoder(_Facts)
+_facts = facts_decoder(_Facts)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
