@@ -10,6 +10,17 @@ import msgspec
 
 _NAME = re.compile(rb'^content-disposition:[^\r\n]*;\s*name="?([^";\r\n]*)"?', re.IGNORECASE | re.MULTILINE)
 _FILE_NAME = re.compile(rb'^content-disposition:[^\r\n]*;\s*filename="?([^";\r\n]*)"?', re.IGNORECASE | re.MULTILINE)
+#: What of a part's head is read in one way by everybody. Readers differ in the rest, and a name that only some of them
+#: find must not be the one of the model.
+_ONE = rb';[ \t]*[\w*-]+=(?:"(?:[^"\\]|\\.)*+"|[^";\s\\]*+)[ \t]*+'
+_FIELD = re.compile(rb"content-disposition:[ \t]*form-data[ \t]*((?:%b)*+);?" % _ONE, re.IGNORECASE)
+_PARAMETER = re.compile(rb';[ \t]*([\w*-]+)=(?:"((?:[^"\\]|\\.)*+)"|([^";\s\\]*+))')
+#: A line that goes on in the next, or ends as only some readers take for an end.
+_LINE_FAULT = re.compile(rb"\r\n[ \t]|(?<!\r)\n|\r(?!\n)")
+#: What is behind a boundary.
+_OPENED = re.compile(rb"[ \t]*+\r\n")
+_CLOSED = re.compile(rb"--[ \t]*+(?:\r\n|\Z)")
+_MALFORMED = "malformed MIME header or boundary"
 _MOST_HEAD_BYTES = 8 * 1024
 #: As many as Go reads.
 MOST_PARTS = 1000
@@ -39,27 +50,44 @@ def read_boundary(content_type: bytes) -> bytes:
 def find_field(body: bytes, boundary: bytes, name: bytes) -> tuple[int, int] | None:
     """Where the value of a field begins and ends; None when the form has no such field.
 
-    Raises `FormError` when it is not among the first parts, and there are more than anybody reads.
+    Raises `FormError` when it has two, or readers may differ in what it has, or has more parts than anybody reads.
     """
     mark = b"--" + boundary
-    begin = 0 if body.startswith(mark) else body.find(b"\r\n" + mark) + 2
-    parts = 0
-    while begin >= 2 or body.startswith(mark):
+    begin = body.find(mark)
+    if begin < 0:
+        return None
+    if begin and body[begin - 2 : begin] != b"\r\n":
+        raise FormError(_MALFORMED)
+    place: tuple[int, int] | None = None
+    for _ in range(MOST_PARTS + 1):
         head = begin + len(mark)
-        if body[head : head + 2] == b"--":
-            return None
-        parts += 1
-        if parts > MOST_PARTS:
-            raise FormError("multipart: too many parts")
+        if _CLOSED.match(body, head):
+            return place
         value = body.find(b"\r\n\r\n", head, head + _MOST_HEAD_BYTES)
         end = body.find(b"\r\n" + mark, head)
-        if value < 0 or end < 0:
-            return None
-        found = _NAME.search(body[head:value])
-        if found is not None and found[1] == name and value + 4 <= end:
-            return value + 4, end
+        if end < 0:
+            return place
+        if value < 0 or end < value + 4 or not _OPENED.match(body, head):
+            raise FormError(_MALFORMED)
+        if _read_name(body[head:value]) == name:
+            if place is not None:
+                raise FormError(f"multipart: more than one field {name.decode()}")
+            place = value + 4, end
         begin = end + 2
-    return None
+    raise FormError("multipart: too many parts")
+
+
+def _read_name(head: bytes) -> bytes:
+    """The name of a part; b"" for one without. Raises `FormError` for a head that can be read in more than one way."""
+    lines = [line for line in head.split(b"\r\n") if line[:19].lower() == b"content-disposition"]
+    found = _FIELD.fullmatch(lines[0]) if lines else None
+    if len(lines) > 1 or (lines and found is None) or _LINE_FAULT.search(head):
+        raise FormError(_MALFORMED)
+    parameters = _PARAMETER.findall(found[1]) if found else []
+    names = [(key, quoted or plain) for key, quoted, plain in parameters if key[:4].lower() == b"name"]
+    if len(names) > 1 or any(len(key) > 4 or b"\\" in name for key, name in names):
+        raise FormError(_MALFORMED)
+    return names[0][1] if names else b""
 
 
 def with_field(body: bytes, boundary: bytes, name: bytes, value: bytes) -> bytes:

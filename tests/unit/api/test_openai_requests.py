@@ -294,7 +294,7 @@ def test_a_form_without_a_model_can_get_one() -> None:
     assert find_field(given, b"x", b"file") is not None
 
 
-@pytest.mark.parametrize("body", [b"", b"--x", b"--x--\r\n", b"--x\r\nab\r\n\r\n", b"x" * 99, b"--x\r\n" * 99])
+@pytest.mark.parametrize("body", [b"", b"--x", b"--x--\r\n", b"--x\r\nab\r\n\r\n", b"x" * 99])
 def test_broken_forms_have_no_fields(body: bytes) -> None:
     assert find_field(body, b"x", b"model") is None
 
