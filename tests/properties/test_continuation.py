@@ -78,7 +78,7 @@ def test_the_rest_is_asked_for_within_what_is_left(pieces: list[str], thoughts: 
     assert not why_not(call, sent)
     rest = continue_call(call, sent)
     if not sent.tokens:
-        assert rest == msgspec.structs.replace(call, raw=None)
+        assert rest == msgspec.structs.replace(call, begun=True)
         return
     generation = rest.typed()
     assert isinstance(generation, Generation)

@@ -7,12 +7,12 @@ from collections.abc import Hashable
 import msgspec
 
 from ollama_proxy.cache.key import Weights, find_key, find_weights, is_deterministic
-from ollama_proxy.cache.members import find_loss
 from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.domain.call import Call, Generation
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.names import canonical_model, matches_pattern
+from ollama_proxy.net.members import find_loss
 
 
 class Asked(msgspec.Struct, frozen=True):

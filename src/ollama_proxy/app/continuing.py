@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ollama_proxy.domain.answer import Finished, Outcome, Progress
-from ollama_proxy.domain.call import Call, Need
+from ollama_proxy.domain.call import Call, Dialect, Need
 from ollama_proxy.domain.decision import RoutingRequest
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import Failure, ProxyError
 from ollama_proxy.lifecycle.continuation import Sent, continue_call, join_ends, why_not
 from ollama_proxy.lifecycle.life import Life
+from ollama_proxy.net.members import find_uncarried, find_untold
 from ollama_proxy.routing.limits import find_model
 from ollama_proxy.routing.record import SEAMS
 
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 class Cut:
     """A stream that broke off, once or several times, and what is asked of those that go on with it."""
 
-    __slots__ = ("_asked", "call", "request", "sent", "substitute", "told", "whole")
+    __slots__ = ("_asked", "_raw", "call", "request", "sent", "substitute", "told", "whole")
 
     def __init__(self, whole: Call, broken: OpenAttempt) -> None:
         """`whole` is the request as it came, of which `broken` has sent the first part."""
         self.whole = whole
         self._asked = broken.taken.given[0]
+        #: Some of it was written by a server that read the request as it came.
+        self._raw = False
         #: What the client has.
         self.sent = Sent((broken.first_s or broken.last_s) - whole.arrived_s)
         #: The request for what is missing, as backends and as routing read it.
@@ -47,19 +50,30 @@ class Cut:
         """
         if progress is not None:
             self.sent.add(progress.events, progress.tokens)
+            self._raw = self._raw or bool(progress.first)
         obstacle = why_not(self.whole, self.sent) if owner.continues else "routing.continuation is never"
-        obstacle = obstacle or _find_obstacle(life, broken, progress, failure)
+        obstacle = obstacle or _find_obstacle(life, broken, progress, failure) or self.why_uncarried()
         if obstacle:
             error = life.failed(failure)
             if error is not None:
                 tell_obstacle(error, obstacle)
             return error
         self.sent.last_s = broken.last_s
-        self.call = continue_call(self.whole, self.sent)
+        untold = find_untold(self.whole) if self._raw and self.sent.tokens else ""
+        self.call = continue_call(self.whole, self.sent, raw=self._raw, untold=untold)
         self.request = ask_for_rest(self._asked, self.call, owner.fleet_state.view(), broken.backend)
         self.told, self.substitute = _tell_seam(self.sent, broken.backend, failure), broken.taken.given[5]
         life.broke(failure)
         return None
+
+    def why_uncarried(self) -> str:
+        """What of the request nobody else could be told, as the end of a sentence; "" for nothing."""
+        if not self._raw:
+            return ""
+        if self.sent.tokens:
+            return find_uncarried(self.whole)
+        # Before the first token the request goes out once more as it came, unless a stream is read for its text alone.
+        return find_untold(self.whole) if self.whole.dialect is Dialect.RESPONSES else ""
 
 
 def _find_obstacle(life: Life, broken: OpenAttempt, progress: Progress | None, failure: Failure) -> str:

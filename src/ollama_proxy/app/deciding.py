@@ -16,6 +16,7 @@ from ollama_proxy.domain.decision import Decision, Refusal, RoutingRequest
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.lifecycle.continuation import why_not
 from ollama_proxy.lifecycle.life import Life, State
+from ollama_proxy.net.members import find_uncarried
 from ollama_proxy.routing.concession import give_way
 from ollama_proxy.routing.decide import decide
 from ollama_proxy.routing.record import Inputs, decide_again
@@ -83,6 +84,8 @@ def could_another(
         return False
     if life.state is State.STREAMING:
         if not owner.continues or why_not(whole, None if cut is None else cut.sent):
+            return False
+        if find_uncarried(whole) if cut is None else cut.why_uncarried():
             return False
         request = msgspec.structs.replace(request, needs=request.needs | {Need.CONTINUATION})
     verdict = decide(request, owner.fleet_state.view_at(now_s), owner.policy, life.tried)

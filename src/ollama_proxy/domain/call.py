@@ -181,11 +181,17 @@ class RawRequest(msgspec.Struct, frozen=True):
 
 
 class Continued(msgspec.Struct, frozen=True):
-    """What another backend has already answered, as far as the client got it; `tokens` of text and thinking."""
+    """What another backend has already answered, as far as the client got it; `tokens` of text and thinking.
+
+    `raw` is the whole request where it was answered as it came: servers of its dialect are to be told all that is in
+    it. `untold` says why those that can only be told the typed form must not go on, as a clause; "" where they may.
+    """
 
     text: str
     thinking: str = ""
     tokens: int = 0
+    raw: RawRequest | None = None
+    untold: str = ""
 
 
 class Call(msgspec.Struct):
@@ -218,6 +224,8 @@ class Call(msgspec.Struct):
     caller: Caller = ANYBODY
     #: It asks for the rest of an answer that broke off.
     continued: Continued | None = None
+    #: The client has the head of a stream that broke off before its first token: the answer goes to it as events.
+    begun: bool = False
     #: It has a place among those that its caller may have under way at once.
     counted: bool = False
     #: What the cache does for it; None for nothing.

@@ -20,7 +20,7 @@ from ollama_proxy.domain.answer import (
     ToolCall,
     Usage,
 )
-from ollama_proxy.domain.call import Call, Continued, Generation, Need, Operation
+from ollama_proxy.domain.call import Call, Continued, Dialect, Generation, Need, Operation
 from ollama_proxy.domain.errors import ProxyError
 
 #: Requests that are text from beginning to end.
@@ -120,13 +120,15 @@ def find_end(call: Call, before: Sent | None, progress: Progress) -> Finished | 
     return None
 
 
-def continue_call(call: Call, sent: Sent) -> Call:
-    """The call that asks for the rest of an answer. It goes by the typed request: the raw one asks for the whole.
+def continue_call(call: Call, sent: Sent, *, raw: bool = False, untold: str = "") -> Call:
+    """The call that asks for the rest of an answer; `raw` if servers that read it as it came have written the first
+    part, and then `untold` as in `Continued`.
 
     Where nothing was said yet but that something would follow, it is the same call once more.
     """
     if not sent.tokens:
-        return msgspec.structs.replace(call, raw=None)
+        again = None if call.dialect is Dialect.RESPONSES else call.raw
+        return msgspec.structs.replace(call, raw=again, begun=True)
     left = max(1, call.max_tokens - sent.tokens) if call.max_tokens else 0
     whole = call.typed
 
@@ -138,9 +140,8 @@ def continue_call(call: Call, sent: Sent) -> Call:
         sampling = msgspec.structs.replace(generation.sampling, num_predict=left)
         return msgspec.structs.replace(generation, sampling=sampling)
 
-    return msgspec.structs.replace(
-        call, typed=ask_for_rest, raw=None, max_tokens=left, continued=Continued(sent.text, sent.thinking, sent.tokens)
-    )
+    continued = Continued(sent.text, sent.thinking, sent.tokens, call.raw if raw else None, untold if raw else "")
+    return msgspec.structs.replace(call, typed=ask_for_rest, raw=None, max_tokens=left, continued=continued)
 
 
 def join_ends(sent: Sent, finished: Finished) -> Finished:

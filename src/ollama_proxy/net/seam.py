@@ -22,10 +22,17 @@ class Cutter(Protocol):
         """What is held back at the end."""
 
 
+def comes_back(sent: str) -> bool:
+    """Whether a text comes back to its own beginning, so that what follows may be that once more, echo or not."""
+    head = sent[:_LEAST_ECHO]
+    return len(head) == _LEAST_ECHO and sent.find(head, 1) > 0
+
+
 class EchoCutter:
     """Takes away what was sent before, all of it, for servers of which it is not known that they do not say it again.
 
-    It holds back no more than what is still equal, and lets go of it when it turns out to be new.
+    It holds back no more than what is still equal, and lets go of it when it turns out to be new. It is not for texts
+    that come back to their beginning.
     """
 
     __slots__ = ("_held", "_sent")

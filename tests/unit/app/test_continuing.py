@@ -10,7 +10,17 @@ from ollama_proxy.app.continuing import ask_for_rest
 from ollama_proxy.app.kept import bound_kept
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.answer import Finished, Progress, TextDelta, ToolCall, Usage
-from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, Sampling
+from ollama_proxy.domain.call import (
+    Call,
+    Continued,
+    Dialect,
+    Generation,
+    Need,
+    Operation,
+    RawHead,
+    RawRequest,
+    Sampling,
+)
 from ollama_proxy.domain.decision import RoutingRequest
 from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts
 from ollama_proxy.domain.errors import Failure, FailureKind
@@ -45,6 +55,15 @@ def submit(stage: Stage, annotations: Annotations | None = None, limit: int = 0)
         annotations=annotations or Annotations(),
         max_tokens=limit,
     )
+    stage.dispatcher.submit(call, stage.client)
+
+
+def submit_raw(stage: Stage, members: str) -> None:
+    """A request of an OpenAI client, which a server of that dialect reads as it came."""
+    body = b'{"messages":[],%b}' % members.encode()
+    raw = RawRequest(RawHead(b"POST", b"/v1/chat/completions"), body)
+    typed = Generation(prompt="hi")
+    call = Call("r1", Dialect.OPENAI, Operation.CHAT, MODEL, True, stage.now_s, lambda: typed, raw=raw)
     stage.dispatcher.submit(call, stage.client)
 
 
@@ -184,6 +203,49 @@ def test_why_nobody_goes_on_is_told(
     assert stage.client.error.message.endswith(f"; not continued: {told}")
     assert stage.client.outcome is None
     assert nobody_is_at_work(stage)
+
+
+@pytest.mark.parametrize("member", ["grammar", "guided_json", "unheard_of"])
+def test_what_cannot_be_carried_over_is_named(member: str) -> None:
+    stage = make_stage("a", "b")
+    submit_raw(stage, f'"{member}":"x"')
+    running(stage).progress = Progress([TextDelta("one")], 1, first=b"role")
+    running(stage).sink.on_events([TextDelta("one")])
+    fail(running(stage))
+    assert stage.client.error is not None
+    assert stage.client.error.message.endswith(f"; not continued: {member!r} cannot be carried over")
+    assert sum(len(one.attempts) for one in stage.backends.values()) == 1
+
+
+def test_what_is_carried_in_the_clients_own_words_is_not_told_in_others() -> None:
+    stage = make_stage("a", "b")
+    submit_raw(stage, '"logit_bias":{"1":2}')
+    (job,) = stage.dispatcher.running
+    raw = job.call.raw
+    running(stage).progress = Progress([TextDelta("one")], 1, first=b"role")
+    running(stage).sink.on_events([TextDelta("one")])
+    fail(running(stage))
+    untold = "'logit_bias' cannot be carried over"
+    assert rest_of(stage).continued == Continued("one", tokens=1, raw=raw, untold=untold)
+
+
+def test_before_the_first_token_anything_goes_out_once_more_as_it_came() -> None:
+    stage = make_stage("a", "b")
+    submit_raw(stage, '"grammar":"x"')
+    (job,) = stage.dispatcher.running
+    raw = job.call.raw
+    running(stage).progress = Progress((), 0, first=b"role")
+    running(stage).sink.on_events(())
+    fail(running(stage))
+    assert (rest_of(stage).raw, rest_of(stage).begun, rest_of(stage).continued) == (raw, True, None)
+
+
+def test_what_the_first_server_was_told_in_the_typed_form_may_be_told_so_again() -> None:
+    stage = make_stage("a", "b")
+    submit_raw(stage, '"unheard_of":"x"')
+    write(running(stage), "one")
+    fail(running(stage))
+    assert rest_of(stage).continued == Continued("one", tokens=1)
 
 
 def test_what_was_not_kept_is_not_continued() -> None:

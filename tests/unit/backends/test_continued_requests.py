@@ -7,18 +7,32 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
+from ollama_proxy.api.openai.typed import read_typed
 from ollama_proxy.backends.anthropic.backend import AnthropicBackend
 from ollama_proxy.backends.openai.backend import OpenAiBackend
 from ollama_proxy.domain.answer import TextDelta
-from ollama_proxy.domain.call import Call, Continued, Dialect, Generation, Message, Need, Operation, Sampling
+from ollama_proxy.domain.call import (
+    Call,
+    Continued,
+    Dialect,
+    Generation,
+    Message,
+    Need,
+    Operation,
+    RawHead,
+    RawRequest,
+    Sampling,
+)
 from ollama_proxy.domain.device import BackendSpec
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.net.http1.client import Origin
 
 SPEC = BackendSpec("one", "openai", "one", "cpu")
 CHAT = Generation(messages=(Message("user", "Tell me of the sea."),), sampling=Sampling(num_predict=7))
+SEA = Continued("The sea is very deep", tokens=4)
 FLAGS = {"add_generation_prompt": False, "continue_final_message": True}
 
 
@@ -114,13 +128,113 @@ def test_nobody_else_is_sent_thoughts() -> None:
     assert pool.sent == []
 
 
-@pytest.mark.parametrize(("owner", "text"), [("vllm", ", and wide"), ("llamacpp", "The sea is very deep, and wide")])
-def test_what_some_versions_say_again_is_cut(owner: str, text: str) -> None:
-    pool = Pool(owner)
-    sink = ask(
-        pool, make_call(Continued("The sea is very deep", tokens=4)), answer=["The sea is", " very deep, and wide"]
-    )
-    assert sink.text == text
+def ask_unknown(sent: Continued, typed: Generation = CHAT, answer: Sequence[str] = ()) -> Sink:
+    """What comes of the same at a server of which nobody knows whether it says an open turn again."""
+    pool: Any = Pool()
+    return ask(pool, make_call(sent, typed), OpenAiBackend(SPEC, pool, capabilities=("continuation",)), answer)
+
+
+def test_what_some_servers_say_again_is_cut() -> None:
+    assert ask_unknown(SEA, answer=["The sea is", " very deep, and wide"]).text == ", and wide"
+    begun = Generation(messages=(*CHAT.messages, Message("assistant", "Well: ")))
+    assert ask_unknown(SEA, begun, ["Well: The sea is very deep", ", and wide"]).text == ", and wide"
+
+
+@pytest.mark.parametrize("owner", ["vllm", "llamacpp"])
+def test_nothing_is_cut_where_nothing_is_said_again(owner: str) -> None:
+    """An answer may repeat itself."""
+    laughter = ["ha ha ha ha ha ha ", "ha ha ha ha"]
+    sink = ask(Pool(owner), make_call(Continued("ha ha ha ha ha ha ", tokens=6)), answer=laughter)
+    assert sink.text == "".join(laughter)
+
+
+def test_nobody_goes_on_with_a_text_that_repeats_itself_whose_echo_could_not_be_told() -> None:
+    sink = ask_unknown(Continued("ha ha ha ha ha ha ha ", tokens=7))
+    assert [one.kind for one in sink.failures] == [FailureKind.UNABLE]
+    assert "repeats itself" in sink.failures[0].message
+
+
+# -- in the client's own words ----------------------------------------------------
+
+
+def make_raw_call(sent: str, document: dict[str, Any], operation: Operation = Operation.CHAT, left: int = 0) -> Call:
+    path = b"/v1/completions" if operation is Operation.COMPLETE else b"/v1/chat/completions"
+    body = json.dumps(document).encode()
+    raw = RawRequest(RawHead(b"POST", path), body)
+    call = make_call(Continued(sent, tokens=2, raw=raw), read_typed(body), operation)
+    return msgspec.structs.replace(call, max_tokens=left)
+
+
+def test_all_that_the_client_said_is_said_again_and_nothing_else() -> None:
+    pool = Pool("vllm")
+    turn = {"role": "user", "content": [{"type": "text", "text": "Tell"}, {"type": "text", "text": "me"}]}
+    document = {"model": "x", "messages": [turn], "logit_bias": {"5": -1}, "min_tokens": 9, "max_tokens": 12}
+    ask(pool, make_raw_call("The sea", {**document, "stream": True}, left=10))
+    assert pool.sent == [
+        {
+            **document,
+            **FLAGS,
+            "model": "m",
+            "messages": [turn, {"role": "assistant", "content": "The sea"}],
+            "min_tokens": 7,
+            "max_tokens": 10,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "whole"),
+    [
+        ("Well: ", "Well: The sea"),
+        (None, "The sea"),
+        ([{"type": "text", "text": "Well: "}], [{"type": "text", "text": "Well: The sea"}]),
+    ],
+)
+def test_an_answer_that_the_client_began_stays_one_turn(own: Any, whole: Any) -> None:
+    pool = Pool("llamacpp")
+    begun = [{"role": "user", "content": "Tell"}, {"role": "assistant", "content": own}]
+    ask(pool, make_raw_call("The sea", {"messages": begun}))
+    assert pool.sent[0]["messages"] == [begun[0], {"role": "assistant", "content": whole}]
+
+
+def test_it_stays_one_turn_in_other_dialects_too() -> None:
+    pool = Pool("vllm")
+    ask(pool, make_call(Continued("The sea", tokens=2), Generation(messages=(Message("assistant", "Well: "),))))
+    assert pool.sent[0]["messages"] == [{"role": "assistant", "content": "Well: The sea"}]
+
+
+@pytest.mark.parametrize("sent", ["Say: The sea", "The sea"])
+def test_a_prompt_that_was_said_again_is_not_doubled(sent: str) -> None:
+    pool = Pool("vllm")
+    ask(pool, make_raw_call(sent, {"prompt": "Say: ", "echo": True}, Operation.COMPLETE))
+    assert pool.sent[0]["prompt"] == "Say: The sea"
+    assert "echo" not in pool.sent[0]
+
+
+@pytest.mark.parametrize(
+    ("sampling", "member"),
+    [(Sampling(min_p=0.1), ""), (Sampling(extra={"mirostat": 1}), "mirostat"), (Sampling(extra={"num_gpu": 1}), "")],
+)
+def test_options_that_the_next_server_has_not_are_not_dropped(sampling: Sampling, member: str) -> None:
+    sink = ask(Pool("llamacpp"), make_call(Continued("The sea", tokens=2), Generation("Tell", sampling=sampling)))
+    assert [one.message for one in sink.failures] == ([f"'{member}' cannot be carried over"] if member else [])
+
+
+def test_who_can_only_be_told_the_typed_form_is_not_asked_what_that_would_lose() -> None:
+    sink = ask(Pool("llamacpp"), make_call(Continued("The sea", tokens=2, untold="'x' cannot be carried over")))
+    assert [one.message for one in sink.failures] == ["'x' cannot be carried over"]
+
+
+def test_before_the_first_token_the_request_goes_out_as_it_came() -> None:
+    pool = Pool("vllm")
+    call = make_raw_call("", {"model": "m", "messages": [], "grammar": "root ::= x"})
+    assert call.continued is not None
+    call = msgspec.structs.replace(call, raw=call.continued.raw, continued=None, begun=True)
+    sink = ask(pool, call, answer=["The sea"])
+    assert pool.sent == [{"model": "m", "messages": [], "grammar": "root ::= x"}]
+    assert sink.text == "The sea"
 
 
 @pytest.mark.parametrize(
@@ -178,3 +292,14 @@ def test_space_alone_is_no_turn() -> None:
     pool = Pool()
     ask_anthropic(pool, Continued("\n"))
     assert [turn["role"] for turn in pool.sent[0]["messages"]] == ["user"]
+
+
+@pytest.mark.parametrize("sent", [Continued("The sea", tokens=2, untold="'x' cannot be carried over"), SEA])
+def test_what_this_api_has_no_word_for_is_not_dropped(sent: Continued) -> None:
+    sink = ask_anthropic(Pool(), sent, Generation("Tell", sampling=Sampling(min_p=0.1)))
+    assert [one.message for one in sink.failures] == [sent.untold or "'min_p' cannot be carried over"]
+
+
+def test_options_that_change_nothing_may_be_dropped() -> None:
+    plain = Sampling(presence_penalty=0, frequency_penalty=0.0, repeat_penalty=1, seed=4, num_ctx=2048)
+    assert ask_anthropic(Pool(), SEA, Generation("Tell", sampling=plain)).failures == []

@@ -12,7 +12,17 @@ import pytest
 
 from ollama_proxy.backends.ollama.backend import OllamaBackend
 from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta
-from ollama_proxy.domain.call import Call, Continued, Dialect, Generation, Message, Operation, Sampling
+from ollama_proxy.domain.call import (
+    Call,
+    Continued,
+    Dialect,
+    Generation,
+    Message,
+    Operation,
+    RawHead,
+    RawRequest,
+    Sampling,
+)
 from ollama_proxy.domain.device import BackendSpec
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.net.http1.client import Origin
@@ -241,3 +251,27 @@ def test_what_cannot_be_continued(make: Callable[[], tuple[Server, Call]], reaso
     (sink,) = run(server, call)
     assert reason in why(sink)
     assert sink.events == []
+
+
+def test_an_answer_that_the_client_began_stays_one_turn_of_which_nothing_is_cut() -> None:
+    server = Server(None)
+    begun = Generation(messages=(*CHAT.messages, Message("assistant", "Well: ")), sampling=Sampling(num_predict=7))
+    (sink,) = run(server, make_call(begun, Continued(" wide wide wide wide", tokens=4)))
+    assert server.asked[-1][1]["messages"][1:] == [{"role": "assistant", "content": "Well:  wide wide wide wide"}]
+    assert sink.events == [TextDelta(" wide")]
+
+
+def test_who_would_lose_something_of_the_request_is_not_asked() -> None:
+    server = Server()
+    (sink,) = run(server, make_call(sent=Continued("The sea", tokens=2, untold="'x' cannot be carried over")))
+    assert why(sink) == "'x' cannot be carried over"
+    assert server.asked == []
+
+
+def test_before_the_first_token_the_request_goes_out_as_it_came() -> None:
+    server = Server()
+    raw = RawRequest(RawHead(b"POST", b"/api/generate"), b'{"model":"m:1b","prompt":"x","stream":true,"odd":1}')
+    call = msgspec.structs.replace(make_call(), continued=None, raw=raw, begun=True)
+    (sink,) = run(server, call)
+    assert server.asked == [("/api/generate", {"model": "m:1b", "prompt": "x", "stream": True, "odd": 1})]
+    assert sink.events == [TextDelta(" wide")]

@@ -23,6 +23,7 @@ from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import fetch
 from ollama_proxy.net.model_name import body_for, echo_for
+from ollama_proxy.net.open_turn import find_untold_option
 from ollama_proxy.net.probe import ask_within
 from ollama_proxy.net.rest_lane import CutDecoder, RestOfAnswer, UnableAttempt
 from ollama_proxy.net.seam import SpaceCutter
@@ -46,6 +47,8 @@ CAPABILITIES = frozenset(
 )
 SPOKEN = frozenset((Dialect.ANTHROPIC,))
 _ANTHROPIC = Dialect.ANTHROPIC
+#: Options that this API has.
+_TOLD = frozenset(("num_predict", "temperature", "top_p", "top_k", "stop"))
 _MOST_HEADS = 256
 _VERSION = (b"anthropic-version", b"2023-06-01")
 _JSON = (b"Content-Type", b"application/json")
@@ -85,6 +88,8 @@ class AnthropicBackend:
         if raw is not None and call.dialect is _ANTHROPIC:
             head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
             reader = StreamDecoder if call.stream else None
+            if call.begun:
+                return DecodedAttempt(sink, StreamDecoder()).send(self._pool, join_request(head, body_for(call, model)))
             attempt = RawAttempt(sink, *ENDINGS[_ANTHROPIC], echo_for(call, model), reader)
             return attempt.send(self._pool, join_request(head, body_for(call, model)))
         typed = call.typed()
@@ -98,6 +103,9 @@ class AnthropicBackend:
 
     def _go_on(self, typed: Generation, sent: Continued, model: str, sink: AttemptSink) -> Attempt:
         """Ask for the rest of an answer: its beginning is a last turn, which may not end in a space."""
+        untold = sent.untold or find_untold_option(typed.sampling, _TOLD)
+        if untold:
+            return UnableAttempt(sink, untold)
         said = sent.text.rstrip()
         if sent.thinking and not said:
             return UnableAttempt(sink, "nothing but thinking was sent, which this API takes from itself alone")

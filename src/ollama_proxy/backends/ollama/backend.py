@@ -39,6 +39,7 @@ from ollama_proxy.net.lenient_json import add_members
 from ollama_proxy.net.model_name import body_for, echo_for
 from ollama_proxy.net.pass_lane import PassAttempt, passed_body
 from ollama_proxy.net.probe import ask_within
+from ollama_proxy.net.rest_lane import UnableAttempt
 from ollama_proxy.net.translate_lane import DecodedAttempt, Decoder
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
@@ -102,12 +103,17 @@ class OllamaBackend:
                 body = add_members(body, call.second_hand)
             read_body, read_tail = ENDINGS[call.dialect]
             decoder = self._decoders.get(call.dialect) if call.stream else None
+            if call.begun and decoder is not None:
+                return DecodedAttempt(sink, decoder()).send(self._pool, join_request(head, body))
             attempt = RawAttempt(sink, read_body, read_tail, echo_for(call, model), decoder)
             return attempt.send(self._pool, join_request(head, body))
         return self._translate(call, model, sink)
 
     def _translate(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
-        if call.continued is not None:
+        sent = call.continued
+        if sent is not None:
+            if sent.untold:
+                return UnableAttempt(sink, sent.untold)
             return RestAttempt(sink, self._pool, self._native_head, call, model, self._habits).send()
         path, document = encode_request(call, model)
         decoder = EmbedDecoder() if call.operation is Operation.EMBED else AnswerDecoder()

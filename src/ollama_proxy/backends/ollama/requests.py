@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.call import Call, Continued, Embedding, Generation, Message, Operation, Sampling
+from ollama_proxy.net.open_turn import leave_open
 
 _CHAT = Operation.CHAT
 _NO_SAMPLING = Sampling()
@@ -132,8 +133,7 @@ def encode_open_turn(typed: Generation, model: str, sent: Continued) -> tuple[by
     if not messages:
         system = (Message("system", typed.system),) if typed.system else ()
         messages = (*system, Message("user", typed.prompt, images=typed.images))
-    messages = (*messages, Message("assistant", sent.text, sent.thinking))
-    chat = _encode_chat(msgspec.structs.replace(typed, messages=messages), model, stream=True)
+    chat = _encode_chat(msgspec.structs.replace(typed, messages=leave_open(messages, sent)), model, stream=True)
     _complete(chat, typed)
     return b"/api/chat", chat
 

@@ -7,6 +7,7 @@ like) go out only when the client asked for them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -20,7 +21,16 @@ from ollama_proxy.backends.openai.probe import (
 )
 from ollama_proxy.backends.openai.requests import as_stream, encode_request
 from ollama_proxy.backends.openai.responses_stream import ResponsesDecoder
-from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawHead, RawRequest
+from ollama_proxy.backends.openai.rest import add_sent, find_open_text, find_untold
+from ollama_proxy.domain.call import (
+    Call,
+    Continued,
+    Dialect,
+    Need,
+    Operation,
+    RawHead,
+    RawRequest,
+)
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
@@ -33,8 +43,8 @@ from ollama_proxy.net.model_name import body_for, echo_for
 from ollama_proxy.net.pass_lane import PassAttempt, passed_body
 from ollama_proxy.net.probe import ask_within
 from ollama_proxy.net.rest_lane import CutDecoder, RestOfAnswer, UnableAttempt
-from ollama_proxy.net.seam import EchoCutter
-from ollama_proxy.net.translate_lane import DecodedAttempt
+from ollama_proxy.net.seam import EchoCutter, comes_back
+from ollama_proxy.net.translate_lane import DecodedAttempt, Decoder
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
 
@@ -99,8 +109,10 @@ class OpenAiBackend:
         self._speaks_responses = speaks_responses
         #: Known once it was probed.
         self._thinks_by_template = False
-        #: It knows what of a last turn is thinking and which part of it is open, and says nothing of it again.
+        #: It knows what of a last turn is thinking and which part of it is open.
         self._is_llama_cpp = False
+        #: It takes the flags that leave a last turn open, and says nothing of it again.
+        self._says_no_echo = False
         self._prefix = prefix.encode("ascii")
         self._static_models = tuple(static_models)
         key = ((b"Authorization", b"Bearer " + api_key.encode("latin-1")),) if api_key else ()
@@ -120,6 +132,8 @@ class OpenAiBackend:
                 return DecodedAttempt(sink, choose_decoder(call.operation, stream=True)).send(
                     pool, join_request(head, streamed)
                 )
+            if call.begun:
+                return DecodedAttempt(sink, StreamDecoder()).send(pool, join_request(head, body))
             decoder = StreamDecoder if call.stream else None
             attempt = RawAttempt(sink, *ENDINGS[_OPENAI], echo_for(call, model), decoder)
             return attempt.send(pool, join_request(head, body))
@@ -131,17 +145,42 @@ class OpenAiBackend:
         return self._translate(call, model, sink)
 
     def _translate(self, call: Call, model: str, sink: AttemptSink) -> Attempt:
-        sent = call.continued
-        if sent is not None and sent.thinking and not self._is_llama_cpp:
-            return UnableAttempt(sink, "it was thinking, and what this server makes of that is not known")
+        if call.continued is not None:
+            return self._go_on(call, call.continued, model, sink)
         stream = call.stream or (self._always_stream and call.operation is not _EMBED)
         path, document = encode_request(call, model, stream=stream, thinks_by_template=self._thinks_by_template)
         request = join_request(self._head(b"POST", path), msgspec.json.encode(document))
-        decoder = choose_decoder(call.operation, stream=stream)
-        if sent is None:
-            return DecodedAttempt(sink, decoder).send(self._pool, request)
-        cut = decoder if self._is_llama_cpp else CutDecoder(decoder, EchoCutter(sent.text))
-        return RestOfAnswer(sink, cut).send(self._pool, request)
+        return DecodedAttempt(sink, choose_decoder(call.operation, stream=stream)).send(self._pool, request)
+
+    def _go_on(self, call: Call, sent: Continued, model: str, sink: AttemptSink) -> Attempt:
+        """Ask for the rest of an answer: in the client's own words where these are OpenAI's."""
+        raw = sent.raw if call.dialect is _OPENAI else None
+        why = self._find_obstacle(call, sent) or ("" if raw is not None else find_untold(call, sent))
+        if why:
+            return UnableAttempt(sink, why)
+        document: Any
+        if raw is not None:
+            head = self._raw_heads.get(raw.head) or self._keep_head(raw.head)
+            document = add_sent(raw.body, sent, model, call.max_tokens)
+        else:
+            path, document = encode_request(call, model, stream=True, thinks_by_template=self._thinks_by_template)
+            head = self._head(b"POST", path)
+        decoder: Decoder = StreamDecoder()
+        if self._may_echo(call):
+            decoder = CutDecoder(decoder, EchoCutter(find_open_text(call, sent)))
+        return RestOfAnswer(sink, decoder).send(self._pool, join_request(head, msgspec.json.encode(document)))
+
+    def _find_obstacle(self, call: Call, sent: Continued) -> str:
+        """What of the answer so far this server would not take as it is meant, as a clause; "" for nothing."""
+        if sent.thinking and not self._is_llama_cpp:
+            return "it was thinking, and what this server makes of that is not known"
+        if self._may_echo(call) and comes_back(find_open_text(call, sent)):
+            return "the text repeats itself, and whether this server says it again is not known"
+        return ""
+
+    def _may_echo(self, call: Call) -> bool:
+        """Whether it may say an open turn again; a prompt nobody says again who is not asked to."""
+        return not self._says_no_echo and call.operation is not Operation.COMPLETE
 
     def relay(self, request: RawRequest, sink: RelaySink) -> Relay:
         """Send a request as it came."""
@@ -188,7 +227,8 @@ class OpenAiBackend:
         self._thinks_by_template = thinks_by_template(models)
         self._is_llama_cpp = is_llama_cpp(models)
         able: frozenset[Need] | None = None
-        if can_continue(models):
+        self._says_no_echo = can_continue(models)
+        if self._says_no_echo:
             able = self.capabilities | {Need.CONTINUATION}
         if is_llama_cpp(models):
             able = await self._ask_abilities(timeout_s, able or self.capabilities)

@@ -9,6 +9,7 @@ import msgspec
 from ollama_proxy.domain.call import Call, Continued, Dialect, Embedding, Generation, Message, Operation, Sampling
 from ollama_proxy.domain.tool_ids import with_ids
 from ollama_proxy.net.image_type import image_type
+from ollama_proxy.net.open_turn import leave_open
 
 _COMPLETE = Operation.COMPLETE
 #: Whose clients expect the defaults of Ollama.
@@ -130,7 +131,7 @@ def _encode_chat(typed: Generation, model: str, sent: Continued | None) -> _Chat
         system = (Message("system", typed.system),) if typed.system else ()
         messages = (*system, Message("user", typed.prompt, images=typed.images))
     if sent is not None:
-        messages = (*messages, Message("assistant", sent.text, sent.thinking))
+        messages = leave_open(messages, sent)
     document = _Chat(model, messages=[_encode_message(message) for message in with_ids(messages)])
     if sent is not None:
         document.add_generation_prompt, document.continue_final_message = False, True

@@ -5,13 +5,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from ollama_proxy.cache.members import find_loss
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, RawHead, RawRequest
+from ollama_proxy.net.members import find_loss, find_uncarried, find_untold
+
+
+def make_call(dialect: Dialect, body: bytes, **fields: Any) -> Call:
+    raw = RawRequest(RawHead(b"POST", b"/"), body)
+    return Call("r", dialect, fields.pop("operation", Operation.CHAT), "m", False, 0.0, Generation, raw=raw, **fields)
 
 
 def lose(dialect: Dialect, body: bytes, **fields: Any) -> str:
-    raw = RawRequest(RawHead(b"POST", b"/"), body)
-    return find_loss(Call("r", dialect, Operation.CHAT, "m", False, 0.0, Generation, raw=raw, **fields))
+    return find_loss(make_call(dialect, body, **fields))
 
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
@@ -82,3 +86,54 @@ def test_needs_that_only_a_server_has() -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"nonsense", b'{"messages": [1]}', b'{"messages": {}}', b'{"a": ' * 3000])
 def test_what_cannot_be_read_goes_past(body: bytes) -> None:
     assert lose(Dialect.OPENAI, body)
+
+
+GRAMMARS = "grammar json_schema guided_json guided_regex guided_choice guided_grammar structured_outputs regex ebnf"
+SAID_AGAIN = [
+    {"logit_bias": {"1": 5}, "min_tokens": 4, "stop_token_ids": [1], "ignore_eos": True, "bad_words": ["x"]},
+    {"repeat_penalty": 1.2, "dry_multiplier": 0.8, "chat_template_kwargs": {}, "temperature": 0, "messages": []},
+]
+
+
+@pytest.mark.parametrize(
+    "member", [*GRAMMARS.split(), "lora", "functions", "best_of", "echo", "n_predict", "unheard_of"]
+)
+def test_what_may_mean_something_else_in_mid_answer_is_named(member: str) -> None:
+    call = make_call(Dialect.OPENAI, msgspec.json.encode({"messages": [], member: [{"a": 1}]}))
+    assert find_uncarried(call) == find_untold(call) == f"{member!r} cannot be carried over"
+
+
+@pytest.mark.parametrize("members", SAID_AGAIN)
+def test_what_only_has_to_be_said_again_is_no_obstacle_for_who_reads_the_same_dialect(members: dict[str, Any]) -> None:
+    call = make_call(Dialect.OPENAI, msgspec.json.encode(members))
+    assert find_uncarried(call) == ""
+    assert find_untold(call) == f"{next(iter(members))!r} cannot be carried over"
+
+
+def test_turns_are_said_again_as_they_came() -> None:
+    call = make_call(Dialect.OPENAI, msgspec.json.encode(of_parts(TEXT, TEXT)))
+    assert find_uncarried(call) == ""
+    assert find_untold(call)
+
+
+def test_a_prompt_may_be_said_again_where_there_is_one() -> None:
+    body = b'{"prompt":"x","echo":true}'
+    assert find_uncarried(make_call(Dialect.OPENAI, body, operation=Operation.COMPLETE)) == ""
+
+
+@pytest.mark.parametrize(
+    ("member", "told"),
+    [
+        ({"output_format": {"type": "json_schema"}}, "output_format"),
+        ({"system": [TEXT, TEXT], "thinking": {"type": "enabled", "budget_tokens": 1024}}, ""),
+    ],
+)
+def test_of_other_dialects_only_the_typed_form_is_carried(member: dict[str, Any], told: str) -> None:
+    call = make_call(Dialect.ANTHROPIC, msgspec.json.encode({"messages": [], "max_tokens": 5, **member}))
+    assert find_uncarried(call) == find_untold(call) == (f"{told!r} cannot be carried over" if told else "")
+
+
+@pytest.mark.parametrize("dialect", [Dialect.OPENAI, Dialect.OLLAMA])
+def test_what_cannot_be_read_is_not_carried(dialect: Dialect) -> None:
+    assert find_uncarried(make_call(dialect, b"[]"))
+    assert "documents" in find_untold(make_call(dialect, b"{}", needs=frozenset({Need.DOCUMENTS})))
