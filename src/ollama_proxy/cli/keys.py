@@ -29,8 +29,12 @@ def add(
     permissions: Annotated[
         str, typer.Option(help="infer, models, admin; several with commas between.", metavar="LIST")
     ] = "infer",
-    models: Annotated[str, typer.Option(help="Patterns of models it may use; else all.", metavar="LIST")] = "",
-    backends: Annotated[str, typer.Option(help="Ids of backends it may use; else all.", metavar="LIST")] = "",
+    models: Annotated[
+        str | None, typer.Option(help="Patterns of models it may use; else all.", metavar="LIST", show_default=False)
+    ] = None,
+    backends: Annotated[
+        str | None, typer.Option(help="Ids of backends it may use; else all.", metavar="LIST", show_default=False)
+    ] = None,
     requests_per_minute: Annotated[int, typer.Option(min=0, help="0: no limit.")] = 0,
     tokens_per_minute: Annotated[int, typer.Option(min=0, help="Of prompts and answers; 0: no limit.")] = 0,
     wh_per_hour: Annotated[float, typer.Option(min=0, help="Energy; 0: no limit.")] = 0,
@@ -48,8 +52,8 @@ def add(
     key = make_key()
     grant = {
         "permissions": _split(permissions),
-        "models": _split(models),
-        "backends": _split(backends),
+        "models": _split_limit("models", models),
+        "backends": _split_limit("backends", backends),
         "requests_per_minute": requests_per_minute,
         "tokens_per_minute": tokens_per_minute,
         "wh_per_hour": wh_per_hour,
@@ -246,6 +250,14 @@ def _day(unix_s: float) -> str:
 
 def _split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _split_limit(flag: str, text: str | None) -> list[str]:
+    """The words of a limit; an empty one, of a variable that is not set perhaps, must not become none."""
+    words = [] if text is None else _split(text)
+    if text is not None and not words:
+        _fail(f"--{flag} is empty; name {flag}, or leave it out and the key may use all")
+    return words
 
 
 def _fail(message: str) -> NoReturn:

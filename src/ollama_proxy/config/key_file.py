@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from ollama_proxy.config.schema import Grant
+from ollama_proxy.config.sections.keys import NotBlank
 
 _VERSION = 1
 _PREFIX = "ocp_"
@@ -29,8 +30,13 @@ _HASH = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
 
 class StoredKey(Grant, frozen=True, kw_only=True):
-    """One key. Times in seconds of Unix; `revoked_unix_s` is 0 for one that is good."""
+    """One key. Times in seconds of Unix; `revoked_unix_s` is 0 for one that is good.
 
+    Unlike in a file that people write, an empty list is no slip here: it is how no limit is written.
+    """
+
+    models: tuple[NotBlank, ...] = ()
+    backends: tuple[NotBlank, ...] = ()
     name: str
     key_hash: str
     created_unix_s: float

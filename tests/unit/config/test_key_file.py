@@ -93,6 +93,17 @@ def test_a_file_that_is_none_is_said_without_what_is_in_it(tmp_path: Path, text:
     assert file.read_bytes() == before
 
 
+def test_limits_without_a_word_in_them(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    with changing(file) as keys:
+        keys.append(stored("free"))
+    assert '"models": []' in file.read_text(), "how no limit has always been written"
+    assert load_keys(file)[0].models == ()
+    file.write_text(file.read_text().replace('"models": []', '"models": [""]'))
+    with pytest.raises(KeyFileError):
+        load_keys(file)
+
+
 def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KeyFileError, match="cannot be kept"), changing(tmp_path / "file" / "keys.json"):

@@ -88,6 +88,9 @@ def test_the_shipped_monitoring_is_the_default() -> None:
         {"efficiency": {"default_mode": "balanced"}},
         {"embedded": {"enabled": True}},
         {"health": {"unhealthy_threshold": 0}},
+        {"server": {"auth": {"api_keys": {"bob": {"key_env": "A", "models": []}}}}},
+        {"server": {"auth": {"api_keys": {"bob": {"key_env": "A", "backends": []}}}}},
+        {"server": {"auth": {"api_keys": {"bob": {"key_env": "A", "models": [" "]}}}}},
     ],
 )
 def test_schema_and_loader_refuse_the_same(data: dict[str, Any]) -> None:

@@ -11,6 +11,9 @@ from ollama_proxy.config.sections.section import Section
 KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}(?![\s\S])")]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000, description="0 = no limit")]
 WattHours = Annotated[float, Meta(ge=0, le=1e9, description="0 = no limit")]
+NotBlank = Annotated[str, Meta(pattern=r"\S")]
+#: A list that is there and empty is more likely a slip than a wish for no limit.
+Some = Annotated[tuple[NotBlank, ...], Meta(min_length=1)]
 
 
 class Grant(Section, frozen=True):
@@ -20,8 +23,8 @@ class Grant(Section, frozen=True):
         tuple[Literal["infer", "models", "admin"], ...],
         Meta(description="infer: ask models; models: pull, create, copy, delete, push, blobs; admin: run the proxy"),
     ] = ("infer",)
-    models: Annotated[tuple[str, ...], Meta(description="patterns of the models it may use and see; empty: all")] = ()
-    backends: Annotated[tuple[str, ...], Meta(description="ids of those it may use and see; empty: all")] = ()
+    models: Annotated[Some, Meta(description="patterns of the models it may use and see; left out: all")] = ()
+    backends: Annotated[Some, Meta(description="ids of those it may use and see; left out: all")] = ()
     requests_per_minute: Count = 0
     tokens_per_minute: Annotated[Count, Meta(description="of prompts and answers; 0 = no limit")] = 0
     wh_per_hour: WattHours = 0
