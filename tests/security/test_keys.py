@@ -225,6 +225,11 @@ def test_a_key_for_some_models_and_backends_sees_no_others(box: Box) -> None:
         assert headers["X-Backend-Used"] in ("ollama-cpu", None)
     status, told, headers = box.generate(key, model="qwen2.5:0.6b")
     assert (status, headers["X-Nearest-Models"]) == (404, None)
+    assert list(box.ask("/proxy/calibration", key)[1]["backends"]) == ["ollama-cpu"]
+    assert "ollama-nvidia" in box.ask("/proxy/calibration", first)[1]["backends"]
+    status, told, _ = box.ask("/metrics", key)
+    assert (status, "tell of all" in told["error"]) == (403, True)
+    assert "ollama-nvidia" in box.ask("/metrics", first)[1]
     assert box.ask("/proxy/decide", key, {"model": MODEL})[0] == 403
     assert box.ask("/proxy/decide", first, {"model": MODEL})[0] == 200
     assert box.ask("/proxy/decisions/d-1-1", key)[0] == 403

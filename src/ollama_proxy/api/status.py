@@ -126,6 +126,10 @@ class _Pages:
         )
 
     async def metrics(self, request: Request) -> Response:
+        caller = request.scope.get("caller", ANYBODY)
+        if not caller.sees_all:
+            message = f"the key {caller.name} is for some models or backends; metrics tell of all"
+            return _json({"error": message}, ErrorKind.PERMISSION_DENIED.http_status)
         body, content_type = self._control.metrics()
         return Response(body, headers={"content-type": content_type})
 
@@ -150,8 +154,9 @@ class _Pages:
         return _json(found)
 
     async def calibration(self, request: Request) -> Response:
+        there = {backend.id for backend in self._see(request).backends}
         found = self._control.calibrations().items()
-        return _json({"backends": {name: describe_calibration(one) for name, one in found}})
+        return _json({"backends": {name: describe_calibration(one) for name, one in found if name in there}})
 
     async def reload(self, request: Request) -> Response:
         try:

@@ -63,9 +63,14 @@ class Caller:
         name = canonical_model(model)
         return any(matches_pattern(name, pattern) for pattern in self.models)
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether every model and every backend is there for this caller."""
+        return not self.models and self.backends is None
+
     def see(self, view: FleetView) -> FleetView:
         """The fleet as far as it is there for this caller; the very same where all of it is."""
-        if not self.models and self.backends is None:
+        if self.sees_all:
             return view
         places = [
             place for place, one in enumerate(view.backends) if self.backends is None or one.spec.id in self.backends

@@ -84,7 +84,7 @@ class DecisionApi:
     def _hides(self, exchange: Exchange) -> bool:
         """Whether whoever asks may not see all of the fleet, of which every decision tells; they are told so."""
         caller = exchange.caller
-        if caller.backends is None and not caller.models:
+        if caller.sees_all:
             return False
         message = f"the key {caller.name} is for some models or backends; decisions tell of all"
         self.refuse(exchange, ProxyError(ErrorKind.PERMISSION_DENIED, message))
