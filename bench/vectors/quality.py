@@ -21,13 +21,18 @@ from bench.texts.alone import start_alone
 from bench.texts.faqs import read_faqs
 from ollama_proxy.app.proxy import Proxy
 from ollama_proxy.domain.caller import ANYBODY
-from ollama_proxy.domain.library import Query, Wanted
+from ollama_proxy.domain.library import DENSE_WEIGHT, TEXT_WEIGHT, Query, Wanted
 
 _DEEP = 10
 _LOOK_S = 0.2
 #: Of the answer; several may be of one document.
 _PASSAGES = 150
-_WAYS = {"dense (all-minilm)": (1.0, 0.0), "words (BM25)": (0.0, 1.0), "both (hybrid, the default)": (1.0, 1.0)}
+_WAYS = {
+    "dense (all-minilm)": (1.0, 0.0),
+    "words (BM25)": (0.0, 1.0),
+    "both (hybrid, equal weights)": (1.0, 1.0),
+    "both (hybrid, the default)": (DENSE_WEIGHT, TEXT_WEIGHT),
+}
 #: Ratings are fifths, from "not at all alike" on.
 _LEAST, _STEPS = 0.2, 5
 

@@ -74,7 +74,7 @@ def test_passages_are_read_by_the_model_and_named_in_the_metadata(proxy: ProxyPr
     assert PLACES.fullmatch(places)
     assert "," not in places
     if way != "gateway":
-        assert count(json.loads(text)) > count(json.loads(plain)) + 40
+        assert count(json.loads(text)) > count(json.loads(plain)) + 20
     status, places, text = post(proxy, path, body, {"X-Retrieve": "elsewhere"})
     assert (status, places) == (404, "")
     assert "elsewhere" in text

@@ -123,6 +123,11 @@ class Wanted(msgspec.Struct, frozen=True):
     chunking: Chunking | None = None
 
 
+#: How much the two rankings of a search count unless it says so. With equal weights words pulled up passages that only
+#: share a word with the question: both texts that were measured did better by meaning alone (docs/vectors.md).
+DENSE_WEIGHT, TEXT_WEIGHT = 1.0, 0.2
+
+
 class Query(msgspec.Struct, frozen=True):
     """A search in a store. `filters` as OpenAI writes them; `dense` and `text` are the weights of the two rankings."""
 
@@ -131,8 +136,8 @@ class Query(msgspec.Struct, frozen=True):
     filters: Mapping[str, Any] | None = None
     least_score: float = 0.0
     ranker: str = "auto"
-    dense: float = 1.0
-    text: float = 1.0
+    dense: float = DENSE_WEIGHT
+    text: float = TEXT_WEIGHT
 
 
 class Hit(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from ollama_proxy.api.responses.items import read_content, read_item
 from ollama_proxy.api.responses.requests import Asked
 from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.domain.library import Hit, Library, Query
+from ollama_proxy.domain.library import DENSE_WEIGHT, TEXT_WEIGHT, Hit, Library, Query
 from ollama_proxy.net.http_request import decode_body
 
 KIND = "file_search"
@@ -124,7 +124,7 @@ def _read_tool(tool: Mapping[str, Any]) -> _Tool:
 
 def _query(tool: _Tool, text: str) -> Query:
     ranking = tool.ranking_options or _Ranking()
-    dense, words = 1.0, 1.0
+    dense, words = DENSE_WEIGHT, TEXT_WEIGHT
     if ranking.hybrid_search is not None:
         dense, words = ranking.hybrid_search.embedding_weight, ranking.hybrid_search.text_weight
     return Query((text,), tool.max_num_results, tool.filters, ranking.score_threshold, ranking.ranker, dense, words)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from ollama_proxy.api.vector_stores.errors import invalid
-from ollama_proxy.domain.library import Attributes, Chunking, Page, Query, Wanted
+from ollama_proxy.domain.library import DENSE_WEIGHT, TEXT_WEIGHT, Attributes, Chunking, Page, Query, Wanted
 from ollama_proxy.net.http_request import decode_body
 
 _MOST_LISTED = 100
@@ -213,7 +213,7 @@ def read_search(body: bytes) -> Query:
 def make_query(texts: list[str], most: int, filters: Mapping[str, Any] | None, ranking: Ranking | None) -> Query:
     """A search as the library takes it."""
     ranking = ranking or Ranking()
-    dense, text = 1.0, 1.0
+    dense, text = DENSE_WEIGHT, TEXT_WEIGHT
     if ranking.hybrid_search is not None:
         dense, text = ranking.hybrid_search.embedding_weight, ranking.hybrid_search.text_weight
         if not dense + text:
