@@ -50,6 +50,7 @@ GRANTS: dict[str, dict[str, Any]] = {
     "thrifty": {"tokens_per_minute": 12},
     "cold": {"wh_per_hour": 1e-7},
     "boss": {"permissions": ["admin", "models"]},
+    "all": {"permissions": ["infer", "admin"]},
 }
 
 
@@ -282,6 +283,12 @@ def test_a_stored_answer_is_its_owners(box: Box) -> None:
     again = {"model": MODEL, "input": "More", "previous_response_id": answer["id"], "max_output_tokens": 5}
     assert box.ask("/v1/responses", theirs, again)[0] == 400
     assert box.ask("/v1/responses", mine, again)[0] == 200
+
+
+def test_a_decision_is_its_owners(box: Box) -> None:
+    _, _, headers = box.generate(box.keys["mine"])
+    path = f"/proxy/decisions/{headers['X-Decision-ID']}"
+    assert [box.ask(path, box.keys[name])[0] for name in ("mine", "theirs", "all")] == [200, 404, 200]
 
 
 def test_who_it_was_is_in_the_ledger_and_the_log_and_the_key_is_nowhere(box: Box) -> None:

@@ -81,7 +81,7 @@ class OpenAttempt:
         self.relayed = 0
         #: Whether the backend was asked twice, since the first connection was lost at once.
         self.resent = False
-        self.taken: Taken = owner.decisions.take(call.request_id, job.life.attempts, given, decision)
+        self.taken: Taken = owner.decisions.take(call.request_id, job.life.attempts, given, decision, call.caller.name)
         request = given[0]
         #: What is predicted of it. Whoever takes no slot is not counted among those that keep one.
         self.running: Running | None = None

@@ -80,6 +80,7 @@ class CacheBooks(Collector):
                 entry.joules,
                 entry.energy_kind if entry.joules is not None else "",
                 note.similarity,
+                call.caller.name,
             )
         )
         self._book(call, outcome, reason, entry.joules, entry.energy_kind)

@@ -10,6 +10,7 @@ import msgspec
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Need, Operation
+from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.decision import Decision, Policy, Refusal, RoutingRequest
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
@@ -74,11 +75,12 @@ class Desk:
             found = sorted([*found, *served], key=lambda one: one["decided_unix_s"], reverse=True)[:most]
         return msgspec.json.encode({"decisions": found})
 
-    def find_decision(self, ident: str) -> RecordedAccount | ServedAccount | None:
-        taken = self._dispatcher.decisions.find(ident)
+    def find_decision(self, ident: str, caller: Caller) -> RecordedAccount | ServedAccount | None:
+        key = None if "admin" in caller.permissions else caller.name
+        taken = self._dispatcher.decisions.find(ident, key)
         if taken is not None:
             return RecordedAccount(taken.make_record())
-        served = self._dispatcher.decisions.find_served(ident)
+        served = self._dispatcher.decisions.find_served(ident, key)
         return None if served is None else ServedAccount(served)
 
     def suppose(self, question: Question) -> RecordedAccount:

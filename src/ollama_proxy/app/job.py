@@ -121,7 +121,7 @@ class Job:
             self._looked_again = True
             spawn(self._look_again(owner.refresh), "look for a model again")
             return
-        taken = owner.decisions.take(self.call.request_id, self.life.attempts + 1, given, refusal)
+        taken = self._put_on_record(given, refusal)
         error = self.life.refused(hide_others(refusal, self.call.caller, self._request))
         if self._cut is not None:
             tell_obstacle(error, "nobody else can, or may")
@@ -135,13 +135,18 @@ class Job:
             if self.life.state is State.DECIDING:
                 self.advance()
 
+    def _put_on_record(self, given: Inputs, verdict: Decision | Refusal) -> Taken:
+        """What was decided, of an attempt that there will not be."""
+        call = self.call
+        return self._owner.decisions.take(call.request_id, self.life.attempts + 1, given, verdict, call.caller.name)
+
     def _wait(self, decision: Decision, given: Inputs) -> None:
         owner = self._owner
         self._waiting = waiting = make_waiting(self, given, self._reuse)
         try:
             displaced = owner.admission.add(waiting, owner.clock())
         except Full as full:
-            taken = owner.decisions.take(self.call.request_id, self.life.attempts + 1, given, decision)
+            taken = self._put_on_record(given, decision)
             self._turn_away(str(full), full.wait_s, taken)
             return
         if displaced is not None:

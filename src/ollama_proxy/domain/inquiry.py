@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from .annotations import NO_ANNOTATIONS, Annotations
+from .caller import Caller
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -40,8 +41,8 @@ class Inquiry(Protocol):
     def list_decisions(self, most: int) -> bytes:
         """At `most` so many of the latest decisions, newest first, in short: `{"decisions": [...]}`."""
 
-    def find_decision(self, ident: str) -> Account | None:
-        """One of the latest decisions, by its id."""
+    def find_decision(self, ident: str, caller: Caller) -> Account | None:
+        """One of the latest decisions, by its id: of the caller's own, or of all for who runs the proxy."""
 
     def suppose(self, question: Question) -> Account:
         """What would be decided now. Raises `ProxyError` for a backend or a mode that is not there."""

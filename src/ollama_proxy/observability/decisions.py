@@ -22,14 +22,18 @@ MOST_KEPT = 1000
 
 
 class Taken:
-    """A decision as it was taken; `ending` is what is known of its end, empty while it runs."""
+    """A decision as it was taken; `ending` is what is known of its end, empty while it runs.
 
-    __slots__ = ("attempt", "ending", "given", "request_id", "unix_s", "verdict")
+    `key` is the name of the key that asked, which is beside the record and not in it.
+    """
+
+    __slots__ = ("attempt", "ending", "given", "key", "request_id", "unix_s", "verdict")
 
     def __init__(
-        self, request_id: str, attempt: int, unix_s: float, given: Inputs, verdict: Decision | Refusal
+        self, request_id: str, attempt: int, unix_s: float, given: Inputs, verdict: Decision | Refusal, key: str = ""
     ) -> None:
         self.request_id = request_id
+        self.key = key
         self.attempt = attempt
         self.unix_s = unix_s
         self.given = given
@@ -74,6 +78,7 @@ class Served(msgspec.Struct, frozen=True):
     saved_joules: float | None
     joules_kind: str
     similarity: float | None = None
+    key: str = ""
 
 
 class Decisions:
@@ -96,9 +101,9 @@ class Decisions:
     def __len__(self) -> int:
         return len(self._taken)
 
-    def take(self, request_id: str, attempt: int, given: Inputs, verdict: Decision | Refusal) -> Taken:
-        """An attempt begins on a decision, or there is none because of it."""
-        taken = Taken(request_id, attempt, self.unix_clock(), given, verdict)
+    def take(self, request_id: str, attempt: int, given: Inputs, verdict: Decision | Refusal, key: str = "") -> Taken:
+        """An attempt begins on a decision, or there is none because of it; `key` names the one that asked."""
+        taken = Taken(request_id, attempt, self.unix_clock(), given, verdict, key)
         self._taken.append(taken)
         return taken
 
@@ -118,13 +123,13 @@ class Decisions:
 
     # -- when somebody looks ---------------------------------------------------------
 
-    def find(self, ident: str) -> Taken | None:
-        """The latest decision of an id, if it is still there."""
-        return next((one for one in reversed(self._taken) if one.id == ident), None)
+    def find(self, ident: str, key: str | None = None) -> Taken | None:
+        """The latest decision of an id, if it is still there: among those of a key, None for all."""
+        return next((one for one in reversed(self._taken) if one.id == ident and key in (None, one.key)), None)
 
-    def find_served(self, ident: str) -> Served | None:
+    def find_served(self, ident: str, key: str | None = None) -> Served | None:
         """The same of a request that was answered from the cache."""
-        return next((one for one in reversed(self.served) if one.id == ident), None)
+        return next((one for one in reversed(self.served) if one.id == ident and key in (None, one.key)), None)
 
     def latest(self, most: int) -> list[Taken]:
         """The newest first."""

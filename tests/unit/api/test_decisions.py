@@ -13,6 +13,7 @@ from ollama_proxy.app.front import Front
 from ollama_proxy.app.inquiry import Desk
 from ollama_proxy.domain.answer import Finished, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Operation
+from ollama_proxy.domain.caller import ANYBODY, Caller
 from ollama_proxy.net.asgi import AsgiApp
 from ollama_proxy.net.http1.server import HttpServer
 from ollama_proxy.net.origins import Origins
@@ -91,8 +92,28 @@ def test_a_decision_that_is_not_there() -> None:
     for path in ("/proxy/decisions/d-r9-1", "/proxy/decisions/%ff%0d"):
         status, text = ask(staged(), path)
         assert status == 404
-        assert "only the latest are kept" in json.loads(text)["error"]
+        assert "only the latest of your own are kept" in json.loads(text)["error"]
     assert ask(staged(), "/proxy/decisions", {}, method="POST")[0] == 405
+
+
+def test_a_decision_is_its_callers_and_who_runs_the_proxy_sees_all() -> None:
+    stage = Stage("a")
+    bob, eve, boss = (
+        Caller(name, frozenset((may,))) for name, may in zip("bex", ("infer", "infer", "admin"), strict=True)
+    )
+    # Ids are the clients' own to choose, so two may have the same one.
+    for caller, model in ((bob, MODEL), (bob, "nowhere"), (eve, "elsewhere")):
+        call = Call(model, Dialect.OLLAMA, Operation.GENERATE, model, True, stage.now_s, Generation, caller=caller)
+        call.request_id = "same" if model != MODEL else "first"
+        stage.dispatcher.submit(call, stage.client)
+    desk = Desk(stage.dispatcher, build_policy)
+
+    def model_of(ident: str, caller: Caller) -> str | None:
+        account = desk.find_decision(ident, caller)
+        return None if account is None else str(read_record(account.as_json().decode()).request.requested_model)
+
+    assert [model_of("d-first-1", one) for one in (bob, eve, boss, ANYBODY)] == [MODEL, None, MODEL, MODEL]
+    assert [model_of("d-same-1", one) for one in (bob, eve, boss)] == ["nowhere", "elsewhere", "elsewhere"]
 
 
 def test_what_if_sends_nothing_and_leaves_nothing_on_record() -> None:

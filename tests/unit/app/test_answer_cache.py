@@ -138,19 +138,22 @@ def test_the_same_request_is_answered_from_the_cache() -> None:
 
 
 def test_what_it_saved_is_in_the_ledger_and_on_record() -> None:
-    scene = Scene()
-    _, first = scene.ask()
+    scene, ann = Scene(), Caller("ann")
+    _, first = scene.ask(caller=ann)
     scene.answer()
     assert first.outcome is not None
     assert first.outcome.joules == pytest.approx(20.0)
-    _, second = scene.ask()
+    _, second = scene.ask(caller=ann)
     [row] = scene.rows
     assert (row.backend, row.marginal_j, row.static_j, row.kind) == ("cache", 0.0, first.outcome.joules, "modelled")
     assert scene.books.count()["saved_joules"] == {"modelled": pytest.approx(20.0)}
     assert second.route is not None
     assert first.route is not None
-    served = scene.stage.dispatcher.decisions.find_served(second.route.decision_id)
+    find = scene.stage.dispatcher.decisions.find_served
+    served = find(second.route.decision_id)
     assert served is not None
+    assert find(second.route.decision_id, "ann") is served
+    assert find(second.route.decision_id, "eve") is None
     assert served.made_by == first.route.decision_id
 
 

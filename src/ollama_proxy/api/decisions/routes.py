@@ -50,7 +50,7 @@ class DecisionApi:
 
     def __init__(self, inquiry: Inquiry) -> None:
         self._inquiry = inquiry
-        # Whoever has an answer's decision id may read that one; the list tells of everybody's.
+        # Who asked may read what was decided about it; the list tells of everybody's.
         self.routes: dict[bytes, dict[bytes, Handler]] = {
             _LIST: {b"GET": Route(self._list, "admin")},
             _SUPPOSE: {b"POST": self._suppose},
@@ -74,9 +74,9 @@ class DecisionApi:
         ident = exchange.path.removeprefix(_ONE).decode("utf-8", "replace")
         if self._hides(exchange):
             return
-        account = self._inquiry.find_decision(ident)
+        account = self._inquiry.find_decision(ident, exchange.caller)
         if account is None:
-            message = f"no decision {ident[:200]!r}: only the latest are kept, until the proxy stops"
+            message = f"no decision {ident[:200]!r}: only the latest of your own are kept, until the proxy stops"
             self.refuse(exchange, ProxyError(ErrorKind.NOT_FOUND, message))
         else:
             _show(exchange, account)
