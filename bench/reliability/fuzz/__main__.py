@@ -13,5 +13,7 @@ with atheris.instrument_imports(include=["ollama_proxy"], enable_loader_override
 
 if __name__ == "__main__":
     name = sys.argv.pop(1)
+    # What libFuzzer starts, by way of a shell, where it wants a process beside this one: to merge inputs.
+    sys.argv[0] = f"{sys.executable} -m bench.reliability.fuzz {name}"
     atheris.Setup(sys.argv, TARGETS[name])
     atheris.Fuzz()

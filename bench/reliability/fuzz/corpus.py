@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 
 _FOLDER = Path(__file__).resolve().parent / "corpus"
-_MOST_INPUTS, _MOST_BYTES = 64, 512
+_MOST_INPUTS, _MOST_BYTES = 64, 1024
 
 
 def unpack(target: str, folder: Path) -> int:
@@ -20,8 +20,12 @@ def unpack(target: str, folder: Path) -> int:
 
 
 def keep(target: str, folder: Path) -> None:
-    """Keep the shortest inputs of a folder that was merged: each covers something that the others do not."""
+    """Keep inputs of a folder that was merged, where each covers something that the others do not: as many of each
+    length as there is room for, since the long ones go the deepest."""
     inputs = sorted({path.read_bytes() for path in folder.iterdir()}, key=lambda data: (len(data), data))
-    lines = [base64.b64encode(data).decode() for data in inputs if 0 < len(data) <= _MOST_BYTES][:_MOST_INPUTS]
+    fitting = [data for data in inputs if 0 < len(data) <= _MOST_BYTES]
+    lines = [base64.b64encode(data).decode() for data in fitting[:: -(-len(fitting) // _MOST_INPUTS) or 1]]
+    if not lines:
+        return  # a merge that went wrong is no reason to lose what there is
     _FOLDER.mkdir(exist_ok=True)
     (_FOLDER / f"{target}.txt").write_text("".join(f"{line}\n" for line in lines))
