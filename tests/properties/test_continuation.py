@@ -99,6 +99,9 @@ def test_tokens_of_both_parts_are_counted_once(before: int, after: int, prompt: 
     whole = join_ends(sent, Finished("stop", Usage(prompt + before, after)))
     assert (whole.usage.prompt_tokens, whole.usage.output_tokens) == (prompt, before + after)
     assert join_ends(sent, Finished("length")).usage.output_tokens is None
+    if before:
+        # Counted in some other way, so that what the prompt took is not known.
+        assert join_ends(sent, Finished("stop", Usage(before - 1, after))).usage.prompt_tokens is None
 
 
 def test_what_cannot_be_taken_up_in_the_middle_is_named() -> None:
@@ -120,3 +123,14 @@ def test_what_cannot_be_taken_up_in_the_middle_is_named() -> None:
     assert why_not(of_key, sent) == "the key ada does not wish it"
     sent.add([ToolCall(0, "c", "look", "{}")], 0)
     assert why_not(make_call(), sent) == "a tool was called"
+
+
+def test_pieces_are_no_tokens_where_a_stop_word_holds_some_back() -> None:
+    counted = Finished("stop", Usage(output_tokens=3, counted_events=True))
+    progress = Progress([TextDelta("x")], 1, finished=counted)
+    assert find_end(make_call(), None, progress) == counted
+    stops = Generation("hello", sampling=Sampling(stop=("END",)))
+    call = msgspec.structs.replace(make_call(), typed=lambda: stops)
+    assert find_end(call, None, progress) == Finished("stop", Usage(counted_events=True))
+    told = Finished("stop", Usage(4, 3))
+    assert find_end(call, None, Progress([TextDelta("x")], 1, finished=told)) == told

@@ -58,6 +58,11 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     #: The server gave no counts: `output_tokens` is the number of events.
     counted_events: bool = False
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether a stream ended before its server told the counts, and one of them is known to nobody."""
+        return self.counted_events and (self.prompt_tokens is None or self.output_tokens is None)
+
 
 class Finished(msgspec.Struct, frozen=True, gc=False):
     """The regular end of an answer; `reason` is `stop`, `length`, `tool_calls`, `content_filter`, `load` or `unload`.

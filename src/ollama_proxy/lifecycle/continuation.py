@@ -113,11 +113,27 @@ def find_end(call: Call, before: Sent | None, progress: Progress) -> Finished | 
     if call.operation not in _TEXT or _why_raw(call):
         return None
     if progress.finished is not None:
-        return progress.finished
+        return _without_guess(call, progress.finished)
     tokens = progress.tokens + (before.tokens if before is not None else 0)
     if not progress.calling and 0 < call.max_tokens <= tokens:
         return Finished("length", Usage(output_tokens=progress.tokens, counted_events=True))
     return None
+
+
+def _without_guess(call: Call, finished: Finished) -> Finished:
+    """An end whose tokens were counted by pieces: what a stop word holds back comes as several in one piece."""
+    usage = finished.usage
+    if usage.counted_events and usage.output_tokens is not None and _has_stops(call):
+        return msgspec.structs.replace(finished, usage=msgspec.structs.replace(usage, output_tokens=None))
+    return finished
+
+
+def _has_stops(call: Call) -> bool:
+    try:
+        whole = call.typed()
+    except ProxyError:
+        return False
+    return isinstance(whole, Generation) and bool(whole.sampling.stop)
 
 
 def continue_call(call: Call, sent: Sent, *, raw: bool = False, untold: str = "") -> Call:
@@ -148,12 +164,13 @@ def join_ends(sent: Sent, finished: Finished) -> Finished:
     """The end of the whole answer, from that of its last part.
 
     Tokens of the answer are all that were written; of the prompt, those that were read less what was sent before,
-    which the last backend had to read as well. Its durations are those of the last part alone, and are left out.
+    which the last backend had to read as well: unknown where it tells of fewer than that. Its durations are those of
+    the last part alone, and are left out.
     """
     usage = finished.usage
     prompt, output = usage.prompt_tokens, usage.output_tokens
     joined = Usage(
-        None if prompt is None else max(0, prompt - sent.tokens),
+        None if prompt is None or prompt < sent.tokens else prompt - sent.tokens,
         None if output is None else output + sent.tokens,
         counted_events=True,
     )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from ollama_proxy.api.anthropic.writer import AnthropicWriter
@@ -141,7 +142,10 @@ def test_openai(thinking: bool, with_usage: bool) -> None:
         assert sum("role" in one["delta"] for one in choices) == 1
         assert [one["finish_reason"] for one in choices if one["finish_reason"]] == ["stop"]
         assert choices[-1]["finish_reason"] == "stop"
-        assert sum("usage" in one for one in found) == with_usage
+        told = [one["usage"] for one in found if "usage" in one]
+        assert len(told) == with_usage
+        # What nobody told is absent, not zero.
+        assert all(one.get("prompt_tokens", 5) == 5 and one["completion_tokens"] for one in told)
 
 
 @pytest.mark.parametrize("thinking", [False, True])
@@ -212,3 +216,22 @@ def test_responses(thinking: bool) -> None:
         assert [item["id"] for item in last["output"]] == begun
         assert {one["item_id"] for one in found if "item_id" in one} == set(begun)
         assert last["output"][-1]["content"][0]["text"] == "".join(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("writer", "usage", "told"),
+    [
+        (OpenAiWriter("m", Operation.CHAT, "r1", stream=True, with_usage=True), Usage(None, 4), [4]),
+        (OpenAiWriter("m", Operation.CHAT, "r1", stream=True, with_usage=True), Usage(), []),
+        (AnthropicWriter("m", "r1", stream=True), Usage(None, 4), [4]),
+        (AnthropicWriter("m", "r1", stream=True), Usage(7), [7]),
+        (ResponsesWriter(b'{"model": "m", "input": "hi"}', "m", stream=True), Usage(None, 4), [4]),
+    ],
+)
+def test_counts_that_a_server_broke_off_before_are_absent(writer: Writer, usage: Usage, told: list[int]) -> None:
+    writer.write_events((TextDelta("One"),))
+    counted = msgspec.structs.replace(usage, counted_events=True)
+    end = data_of(writer.write_end(Outcome(Finished("stop", counted), 0.0, 0.0, 4, 0.0, None, "")))
+    events = [one for one in end if one != b"[DONE]"]
+    found = [one.get("usage") or one.get("response", {}).get("usage") or {} for one in events]
+    assert [value for usages in found for value in usages.values()] == told

@@ -262,6 +262,10 @@ def _usage(outcome: Outcome) -> dict[str, int]:
     usage = outcome.finished.usage
     prompt, cached = usage.prompt_tokens or 0, usage.cached_tokens
     found = {"input_tokens": max(0, prompt - (cached or 0)), "output_tokens": usage.output_tokens or 0}
+    if usage.is_partial:
+        # The server broke off before it told them: absent, not zero.
+        known = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.output_tokens}
+        found = {name: value for name, value in known.items() if value is not None}
     if cached is not None:
         found["cache_read_input_tokens"] = cached
     return found

@@ -189,7 +189,9 @@ class OpenAiWriter:
             return self._whole(reason, outcome)
         parts = [self._first(), b"" if self._has_reason else self._chunk({}, reason)]
         if self._with_usage and not self._has_usage:
-            parts.append(self._data({**self._head(), "choices": [], "usage": _usage(outcome)}))
+            usage = _usage(outcome)
+            if usage:
+                parts.append(self._data({**self._head(), "choices": [], "usage": usage}))
         parts.append(b"data: [DONE]\n\n")
         return b"".join(parts)
 
@@ -252,6 +254,10 @@ def _usage(outcome: Outcome) -> dict[str, Any]:
     usage = outcome.finished.usage
     prompt, output = usage.prompt_tokens or 0, usage.output_tokens or 0
     found: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+    if usage.is_partial:
+        # The server broke off before it told them: absent, not zero.
+        known = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.output_tokens}
+        found = {name: value for name, value in known.items() if value is not None}
     if usage.cached_tokens is not None:
         found["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
     return found

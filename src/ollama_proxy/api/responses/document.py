@@ -91,7 +91,10 @@ def new_response(body: bytes, model: str, previous: str, tools: Sequence[Any] = 
 
 
 def describe_usage(usage: Usage) -> dict[str, Any]:
-    """Token counts in this API's members; what a backend did not count is 0."""
+    """Token counts in this API's members; what a backend did not count is 0, and what it broke off before is absent."""
+    if usage.is_partial:
+        told = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.output_tokens}
+        return {name: value for name, value in told.items() if value is not None}
     taken, made = usage.prompt_tokens or 0, usage.output_tokens or 0
     return {
         "input_tokens": taken,
