@@ -76,3 +76,10 @@ def test_a_long_request_with_an_effort_needs_no_exact_reading() -> None:
         read_typed(b'{"model":"m","think":"much","context":[%b]}' % context, Operation.GENERATE)
     words = '(must be "high", "medium", "low", "max", true, or false)'
     assert caught.value.message == f'invalid think value: "much" {words}'
+
+
+def test_bytes_that_are_no_text_in_a_tools_arguments_are_read_as_go_reads_them() -> None:
+    call = b'{"function":{"name":"f","arguments":{"a":"\xf5"}}}'
+    body = b'{"model":"m","messages":[{"role":"assistant","tool_calls":[%b]}]}' % call
+    [message] = read_typed(body, Operation.CHAT).messages
+    assert [use.arguments for use in message.tool_uses] == ['{"a":"\ufffd"}']

@@ -114,9 +114,14 @@ def _decode_typed(decoder: msgspec.json.Decoder[T], body: bytes, kind: GoType) -
         return decode_body(decoder, msgspec.json.encode(read_request(body, kind)))
 
 
+def _read_raw(text: msgspec.Raw) -> str:
+    """JSON that nobody has looked into: bytes that are no UTF-8 become U+FFFD, as in Go."""
+    return bytes(text).decode(errors="replace")
+
+
 def _typed_message(message: _Message) -> Message:
     uses = tuple(
-        ToolUse(use.function.name, bytes(use.function.arguments).decode(), use.id) for use in message.tool_calls or ()
+        ToolUse(use.function.name, _read_raw(use.function.arguments), use.id) for use in message.tool_calls or ()
     )
     return Message(
         role=message.role.lower(),
