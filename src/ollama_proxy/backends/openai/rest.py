@@ -21,7 +21,8 @@ def add_sent(body: bytes, sent: Continued, model: str, left: int) -> dict[str, A
     """
     document: dict[str, Any] = msgspec.json.decode(body)
     document["model"], document["stream"] = model, True
-    document["stream_options"] = {**(document.get("stream_options") or {}), "include_usage": True}
+    options = document.get("stream_options")
+    document["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
     for name in _LIMITS:
         if left and document.get(name) is not None:
             document[name] = left
