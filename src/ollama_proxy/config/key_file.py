@@ -29,7 +29,7 @@ _MOST_BYTES = 16_000_000
 _HASH = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 
 
-class StoredKey(Grant, frozen=True, kw_only=True):
+class StoredKey(Grant, frozen=True, kw_only=True, omit_defaults=False):
     """One key. Times in seconds of Unix; `revoked_unix_s` is 0 for one that is good.
 
     Unlike in a file that people write, an empty list is no slip here: it is how no limit is written.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ollama_proxy.config.load import Overrides, apply_overrides, endpoint_variable, find_config, load_config
 from ollama_proxy.config.problems import ConfigError
-from ollama_proxy.config.schema import Backend, Config, Server
+from ollama_proxy.config.schema import ApiKey, Auth, Backend, Config, Server
 
 NPU = Config(backends=(Backend(id="ollama-npu", endpoint="http://localhost:11434"),))
 
@@ -23,6 +24,12 @@ def load(tmp_path: Path, text: str, environ: dict[str, str], flags: Overrides | 
 def test_nothing_given_changes_nothing() -> None:
     assert apply_overrides(NPU, {}, Overrides()) == NPU
     assert apply_overrides(NPU, {"OLLAMA_PROXY_HTTP_PORT": "", "OLLAMA_NPU_ENDPOINT": ""}, Overrides()) == NPU
+
+
+def test_a_key_whose_limits_are_left_out_goes_through() -> None:
+    keys = {"free": ApiKey(key_env="A"), "bound": ApiKey(key_env="B", models=("m",), permissions=("infer",))}
+    config = msgspec.structs.replace(NPU, server=Server(auth=Auth(enabled=True, api_keys=keys)))
+    assert apply_overrides(config, {}, Overrides()) == config
 
 
 def test_flags_win_over_variables_and_variables_over_the_file(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ NotBlank = Annotated[str, Meta(pattern=r"\S")]
 Some = Annotated[tuple[NotBlank, ...], Meta(min_length=1)]
 
 
-class Grant(Section, frozen=True):
-    """What a key may do and use."""
+class Grant(Section, frozen=True, omit_defaults=True):
+    """What a key may do and use. Written again without what was left out, since a limit that is empty is not read."""
 
     permissions: Annotated[
         tuple[Literal["infer", "models", "admin"], ...],
