@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ollama_proxy.config.key_file import hash_key
 from tests.support.lab import LabProcess
 from tests.support.proxy import ProxyProcess
 
@@ -112,6 +113,27 @@ def test_beside_others_it_gets_what_they_have_not(recorder: Recorder, lab: LabPr
         assert send(proxy.url + "/api/generate", b'{"model": "theirs"}')[2] == b"answer"
         assert send(proxy.url + "/metricses")[2] == b"answer"
         assert len(recorder.seen) == 2
+
+
+def test_a_key_for_some_models_or_backends_gets_no_further_there(recorder: Recorder, work: Path) -> None:
+    keys = {name: f"ocp_{name}-{'k' * 30}" for name in ("small", "glass", "other", "all")}
+    grants: dict[str, dict[str, Any]] = {"small": {"models": ["small:*"]}, "glass": {"backends": ["glass"]}, "all": {}}
+    grants["other"] = {"backends": ["embedded"]}
+    entries = {name: {"key_hash": hash_key(keys[name].encode()), **grant} for name, grant in grants.items()}
+    replace = {"backends": [backend(recorder)], "routing": {"default_backend": ""}}
+    changes = {"server": {"auth": {"enabled": True, "api_keys": entries}}}
+    with ProxyProcess(work, replace=replace, changes=changes) as proxy:
+
+        def ask(name: str, body: bytes) -> int:
+            url = proxy.url + "/v1/chat/completions"
+            return send(url, body, Authorization=f"Bearer {keys[name]}")[0]
+
+        small, large = b'{"model":"small:1"}', b'{"model":"large:1"}'
+        assert [ask(name, large) for name in keys] == [403, 200, 403, 200]
+        assert [ask(name, small) for name in keys] == [200, 200, 403, 200]
+        for body in (b'{"model":"small:1","Model":"large:1"}', b'{"model":"large:1","model":"small:1"}', b"{}"):
+            assert [ask(name, body) for name in ("small", "all")] == [403, 200]
+        assert len(recorder.seen) == 8
 
 
 def test_what_is_about_one_connection_does_not_go_on(recorder: Recorder, work: Path) -> None:

@@ -16,6 +16,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.net.credentials import CREDENTIALS
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.exchange import Exchange, Header
+from ollama_proxy.net.model_spelling import find_sole_model
 from ollama_proxy.net.unreadable import UNREADABLE
 from ollama_proxy.net.upstream import join_request, request_head
 
@@ -91,7 +92,11 @@ class Passage:
         )
 
     def send(self, exchange: Exchange) -> None:
-        """Pass the request on and its answer back."""
+        """Pass the request on and its answer back, or refuse it to a key that is not for what it is about."""
+        obstacle = self._find_obstacle(exchange)
+        if obstacle:
+            self._refuse(exchange, 403, obstacle)
+            return
         kept = _kept(exchange.headers)
         if exchange.caller is not ANYBODY:
             # The key is one of this program's, and nobody else's business.
@@ -102,6 +107,18 @@ class Passage:
         exchange.on_disconnect = upload.abort
         exchange.on_pause = upload.pause
         exchange.on_resume = upload.resume
+
+    def _find_obstacle(self, exchange: Exchange) -> str:
+        """Why the key of a request may not have it passed on; "" if it may. What this backend makes of a body that can
+        be read in two ways, or of a path, nobody knows."""
+        caller = exchange.caller
+        if caller.backends is not None and self._backend not in caller.backends:
+            return f"the key {caller.name} is for other backends, and none of them has that"
+        model = find_sole_model(exchange.body) if caller.models else ""
+        if caller.models and not (model and caller.may_use(model)):
+            models = ", ".join(caller.models)
+            return f"the key {caller.name} may use {models} alone; here a request has to name one, once, as its model"
+        return ""
 
     def _refuse_for(self, exchange: Exchange, failure: Failure) -> None:
         status = 504 if failure.kind is FailureKind.TIMEOUT else 502

@@ -13,6 +13,8 @@ from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 
+from ollama_proxy.net.unreadable import UNREADABLE
+
 F = TypeVar("F", bound=msgspec.Struct)
 
 _MODEL = "model"
@@ -21,6 +23,7 @@ _OTHERS = sorted({"".join(word) for word in itertools.product(*((one, one.upper(
 #: A type without values: a member of it cannot be read, whatever it holds.
 _Never = Annotated[str, msgspec.Meta(min_length=1, max_length=0)]
 _ESCAPED = b"\\u00"
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OBJECT = re.compile(rb"[ \t\r\n]*+\{")
 
 
@@ -48,6 +51,17 @@ def says_once(body: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return not isinstance(names, _Names) or names.count(_MODEL) <= 1
+
+
+def find_sole_model(body: bytes) -> str:
+    """The model that a JSON object names, where any server would find the same one; "" for anything else."""
+    try:
+        members = _members.decode(body)
+        if [name for name in members if name.lower() == _MODEL] != [_MODEL] or not says_once(body):
+            return ""
+        return msgspec.json.decode(members[_MODEL], type=str)
+    except UNREADABLE:
+        return ""
 
 
 class _Names(list[str]):

@@ -21,7 +21,7 @@ from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.net.go_json import GoType, read_as
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.model_name import with_model
-from ollama_proxy.net.model_spelling import says_once
+from ollama_proxy.net.model_spelling import find_sole_model, says_once
 from tests.unit.api.test_openai_requests import make_exchange
 
 TURN = b'[{"role":"user","content":"hi"}]'
@@ -110,3 +110,23 @@ def test_a_name_written_with_escapes_is_exchanged_and_no_other() -> None:
 )
 def test_a_name_that_stands_twice(body: bytes, once: bool) -> None:
     assert says_once(body) is once
+
+
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        (b'{"prompt":"x","m\\u006fdel":"a"}', "a"),
+        (b'{"model":"a","tools":[{"model":"b"}]}', "a"),
+        (b'{"Model":"a"}', ""),
+        (b'{"model":"a","MODEL":"a"}', ""),
+        (b'{"model":"a","model":"b"}', ""),
+        (b'{"model":5}', ""),
+        (b'{"name":"a"}', ""),
+        (b'["model"]', ""),
+        (b'{"model":"a"}{"model":"b"}', ""),
+        (b"\xff", ""),
+        (b"", ""),
+    ],
+)
+def test_the_model_that_any_server_would_find(body: bytes, model: str) -> None:
+    assert find_sole_model(body) == model
