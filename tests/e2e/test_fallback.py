@@ -130,6 +130,23 @@ def test_an_open_breaker_is_not_the_requests_fault(fleet: tuple[LabProcess, Prox
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize(("fault", "details"), [("status", {"status": 503}), ("cut", {"after_chunks": 5})])
+def test_who_is_kept_out_for_a_moment_is_waited_for_before_a_request_is_lost(
+    fleet: tuple[LabProcess, ProxyProcess], fault: str, details: dict[str, Any]
+) -> None:
+    lab, proxy = fleet
+    document = {"model": "qwen2.5:0.5b", "stream": True, **PATHS["/api/chat"]}
+
+    def ask(**headers: str) -> tuple[int, dict[str, str], str]:
+        return post(proxy, "/api/chat", document, {**SMALL, **headers})
+
+    with lab.fault("igpu", "status", status=503):
+        wait_until(lambda: ask(**{"X-Target-Backend": "igpu"})[0] == 200 and proxy.keeps_out(), "a breaker to open")
+    with lab.fault("npu", fault, times=1, **details):
+        status, _, text = ask()
+    assert (status, '"done":true' in text, "error" in text) == (200, True, False), text
+
+
 def test_limits_hold_on_the_fallback(fleet: tuple[LabProcess, ProxyProcess]) -> None:
     lab, proxy = fleet
     with lab.fault("npu", "refuse"), lab.fault("igpu", "refuse"):

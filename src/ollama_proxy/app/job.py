@@ -6,6 +6,7 @@ every step is a callback of the event loop and leaves all books consistent.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from ollama_proxy.app.hedge import Race, start_hedge
 from ollama_proxy.app.overdue import find_overdue
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import describe_route
-from ollama_proxy.app.waiting import make_waiting, must_wait, turn_away
+from ollama_proxy.app.waiting import make_waiting, must_wait, reckon_hold, turn_away
 from ollama_proxy.domain.answer import Finished, Outcome, Progress
 from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.decision import Decision, Refusal, RefusalKind
@@ -44,6 +45,7 @@ class Job:
     __slots__ = (
         "_cut",
         "_doubtful",
+        "_held_s",
         "_looked_again",
         "_owner",
         "_paused",
@@ -74,6 +76,8 @@ class Job:
         #: What the client has of an answer that broke off.
         self._cut: Cut | None = None
         self._looked_again = False
+        #: How long it has waited for backends that are kept out.
+        self._held_s = 0.0
         #: Failures that are a backend's fault only if another does better: backend, model asked for, failure.
         self._doubtful: tuple[tuple[str, str, Failure], ...] = ()
         self._paused = False
@@ -121,6 +125,11 @@ class Job:
             self._looked_again = True
             spawn(self._look_again(owner.refresh), "look for a model again")
             return
+        hold_s = reckon_hold(refusal, self.life, self._held_s)
+        if hold_s:
+            self._held_s += hold_s
+            asyncio.get_running_loop().call_later(hold_s, self._decide_anew)
+            return
         taken = self._put_on_record(given, refusal)
         error = self.life.refused(hide_others(refusal, self.call.caller, self._request))
         if self._cut is not None:
@@ -132,8 +141,12 @@ class Job:
         try:
             await refresh()
         finally:
-            if self.life.state is State.DECIDING:
-                self.advance()
+            self._decide_anew()
+
+    def _decide_anew(self) -> None:
+        """As the fleet is now, if nobody has left meanwhile."""
+        if self.life.state is State.DECIDING:
+            self.advance()
 
     def _put_on_record(self, given: Inputs, verdict: Decision | Refusal) -> Taken:
         """What was decided, of an attempt that there will not be."""

@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING
 
 from ollama_proxy.app.continuing import Cut, tell_obstacle
 from ollama_proxy.app.reuse import Reuse
-from ollama_proxy.domain.decision import Decision, RoutingRequest
-from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.decision import Decision, Limit, Refusal, RoutingRequest
+from ollama_proxy.domain.errors import ErrorKind, FailureKind, ProxyError
 from ollama_proxy.fleet.admission import Admission
 from ollama_proxy.fleet.waiting import Waiting
+from ollama_proxy.lifecycle.life import Life
 from ollama_proxy.routing.record import Inputs
 
 if TYPE_CHECKING:
     from ollama_proxy.app.job import Job
 
+_NOBODY_THERE = (FailureKind.REFUSED, FailureKind.UNREACHABLE)
 _NO_ROOM = "there is no room in the queue"
+#: How long a request that somebody has failed may wait for those who are kept out, and by how much longer than told.
+_MOST_HELD_S = 3.0
+_LATER_S = 0.3
 
 
 def must_wait(decision: Decision, request: RoutingRequest, queue: Admission) -> bool:
@@ -46,3 +51,15 @@ def turn_away(told: str, wait_s: float, cut: Cut | None) -> ProxyError:
     if cut is not None:
         tell_obstacle(error, _NO_ROOM)
     return error
+
+
+def reckon_hold(refusal: Refusal, life: Life, held_s: float) -> float:
+    """Seconds to wait for a backend that is kept out, where those who were let in have failed the request and it would
+    be lost; 0 for none, or when it has waited for `held_s` and that is enough.
+
+    Where nothing listens any more, clients are told at once.
+    """
+    kept_out = any(one.limit is Limit.KEPT_OUT for one in refusal.rejections)
+    found = any(failure.kind not in _NOBODY_THERE for _, failure in life.failures)
+    hold_s = refusal.retry_after_s + _LATER_S
+    return hold_s if kept_out and found and life.may_try and held_s + hold_s <= _MOST_HELD_S else 0.0
