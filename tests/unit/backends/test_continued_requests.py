@@ -303,3 +303,15 @@ def test_what_this_api_has_no_word_for_is_not_dropped(sent: Continued) -> None:
 def test_options_that_change_nothing_may_be_dropped() -> None:
     plain = Sampling(presence_penalty=0, frequency_penalty=0.0, repeat_penalty=1, seed=4, num_ctx=2048)
     assert ask_anthropic(Pool(), SEA, Generation("Tell", sampling=plain)).failures == []
+
+
+def test_before_its_first_token_this_api_too_is_asked_in_the_clients_own_words() -> None:
+    pool: Any = Pool()
+    document = {"model": "m", "max_tokens": 9, "messages": [], "output_format": {"type": "x"}}
+    raw = RawRequest(RawHead(b"POST", b"/v1/messages"), json.dumps(document).encode())
+    call = msgspec.structs.replace(make_call(SEA), dialect=Dialect.ANTHROPIC, raw=raw, continued=None, begun=True)
+    sink = ask(pool, call, AnthropicBackend(SPEC, pool))
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "The sea"}}
+    pool.uploads[0].on_response(200, [(b"content-type", b"text/event-stream")])
+    pool.uploads[0].on_body(b"event: content_block_delta\ndata: %b\n\n" % json.dumps(delta).encode())
+    assert (pool.sent, sink.text) == ([document], "The sea")
