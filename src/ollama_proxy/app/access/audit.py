@@ -16,8 +16,9 @@ from pathlib import Path
 import msgspec
 
 from ollama_proxy.config.key_file import state_folder
+from ollama_proxy.net.go_json import GoType, read_as
+from ollama_proxy.net.go_syntax import GoError
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.unreadable import UNREADABLE
 
 _log = logging.getLogger(__name__)
 
@@ -61,27 +62,19 @@ class AuditLog:
                 _log.error("the audit log %s cannot be written: %s", self._path, error.strerror)
 
 
-class _Named(msgspec.Struct):
-    """What a body may say of what an act is about."""
-
-    model: str = ""
-    name: str = ""
-    source: str = ""
-    destination: str = ""
-    mode: str = ""
-
-
-_named = msgspec.json.Decoder(_Named)
+#: What a body may say of what an act is about. It is read as Ollama does, or the log would name another model.
+_NAMES = ("model", "name", "source", "destination", "mode")
+_NAMED = GoType("act", "struct", fields=dict.fromkeys(_NAMES, GoType("string", "string")))
 
 
 def name_target(exchange: Exchange) -> str:
     """What an act is about: the models that its body names, a mode, or the end of the path."""
     try:
-        found = _named.decode(exchange.body)
-    except UNREADABLE:
-        found = _Named()
-    names = (found.model, found.name, found.source, found.destination, found.mode)
-    return " ".join(name for name in names if name) or exchange.path.rpartition(b"/")[2].decode("utf-8", "replace")
+        found = read_as(exchange.body, _NAMED) or {}
+    except GoError:
+        found = {}
+    names = [found[name] for name in _NAMES if found.get(name)]
+    return " ".join(names) or exchange.path.rpartition(b"/")[2].decode("utf-8", "replace")
 
 
 def audit_path(configured: str, environ: Mapping[str, str]) -> Path:
