@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: A prior tells seconds a token; a token is about so many bytes.
 _BYTES_PER_TOKEN = 4.0
+#: Marks of as many texts as nobody asks for at once: read into objects they take forty times their bytes.
+_MOST_QUOTES = 200_000
 #: How much later than predicted the last piece may be of a batch that has to be in time.
 _SPARE = 1.25
 
@@ -89,7 +91,7 @@ class EmbedDesk:
 
     def _remember(self, call: Call, holders: Holders) -> Remembered | None:
         """What is known of a request; None for one that cannot be read, or whose weights nobody can tell."""
-        if not holders.digest:
+        if not holders.digest or _is_shredded(call):
             return None
         try:
             embedding = call.typed()
@@ -168,7 +170,7 @@ class EmbedDesk:
     def _cut_up(self, call: Call, sink: AnswerSink, holders: Holders) -> Batch | None:
         """The request as a batch; None where one backend does best alone, or it cannot be read."""
         lanes = self.find_lanes(call, holders.allowed)
-        if len(lanes) < 2:
+        if len(lanes) < 2 or _is_shredded(call):
             return None
         try:
             embedding = call.typed()
@@ -261,3 +263,8 @@ def _read_single(call: Call) -> Embedding | None:
         return None
     one = isinstance(embedding, Embedding) and len(embedding.inputs) == 1 and bool(embedding.inputs[0])
     return embedding if one and isinstance(embedding, Embedding) else None
+
+
+def _is_shredded(call: Call) -> bool:
+    """Whether a body holds so many texts that it goes on as it came, unread; looked for in its bytes."""
+    return call.raw is not None and call.raw.body.count(b'"') > _MOST_QUOTES

@@ -259,3 +259,14 @@ def test_which_weights_answer_for_a_name_outlasts_a_restart(tmp_path: Path) -> N
             assert second.backends == ("b",)
 
     uvloop.run(scene())
+
+
+def test_a_body_of_very_many_texts_goes_to_one_server_as_it_came() -> None:
+    async def run() -> None:
+        async with devices(speed=2000, specs=FOUR) as stand:
+            asked = {"model": SMALL, "dimensions": DIMENSIONS, "cache_enabled": True}
+            for texts, shared in ((50_000, True), (101_000, False)):
+                _, headers, _ = await stand.ask("/api/embed", {**asked, "input": ["a"] * texts})
+                assert ("," in headers["x-backend-used"]) is shared
+
+    uvloop.run(run())
