@@ -6,6 +6,7 @@ An error knows its kind and where it happened; each API renders it in its own di
 from __future__ import annotations
 
 import enum
+import re
 
 import msgspec
 
@@ -166,8 +167,20 @@ class Failure(msgspec.Struct, frozen=True):
         return _leave_out(self.message, (self.quote,))
 
 
+#: What servers say of themselves and of no request: whoever runs them has to know it.
+_OF_ITSELF = re.compile(
+    r"out of memory|requires more system memory|runner process (?:has )?(?:terminated|no longer running)|CUDA error"
+    r"|maximum pending requests exceeded|overloaded|failed to load model|error loading model|rate limit|quota"
+    r"|invalid api key|unauthorized|timed out|unexpected EOF|connection refused",
+    re.IGNORECASE,
+)
+
+
 def _leave_out(message: str, quotes: tuple[str, ...]) -> str:
+    """Without quotes, but for words of theirs that are no request's."""
     for quote in quotes:
         if quote:
-            message = message.replace(f": {quote}", "").replace(quote, "an error of its own")
+            known = _OF_ITSELF.search(quote)
+            told = known[0] if known else ""
+            message = message.replace(f": {quote}", f": {told}" if told else "").replace(quote, told or "an error")
     return message
