@@ -7,7 +7,9 @@ into events. Both tell exactly one end, and turn a clean end without the dialect
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 
 from ollama_proxy.domain.answer import Progress
 from ollama_proxy.domain.errors import Failure, FailureKind
@@ -19,6 +21,7 @@ from ollama_proxy.net.http1.exchange import Headers
 from ollama_proxy.net.too_long import is_too_long
 
 _MAX_ERROR_BYTES = 64 * 1024
+_LONGEST_RETRY_S = 86_400.0
 #: What Ollama answers with 500 although the request is at fault.
 _FAULT_OF_REQUEST = re.compile(
     r'option ".*" must be of |invalid format: |invalid JSON schema in format|template: |'
@@ -91,8 +94,8 @@ class HttpAttempt(Upload):
         self._content_type = index.get(b"content-type", b"")
         if status < 300:
             self._begin(index.get(b"content-length", b""))
-        elif (delay := index.get(b"retry-after", b"")).isdigit():
-            self._retry_after_s = float(delay)
+        elif b"retry-after" in index:
+            self._retry_after_s = read_retry_after(index[b"retry-after"], time.time())
 
     def on_body(self, data: bytes) -> None:
         if self._over:
@@ -164,6 +167,18 @@ class HttpAttempt(Upload):
         theirs = self._status < 500 or _FAULT_OF_REQUEST.match(text) is not None
         status = self._status if theirs or kind not in _FAULTS_OF_REQUEST else 400
         return Failure(kind, message, status, body, self._content_type, self._retry_after_s, quote=text)
+
+
+def read_retry_after(value: bytes, unix_s: float) -> float:
+    """Seconds of a `Retry-After` (RFC 9110, 10.2.3), a day at most; 0.0 for one that says nothing."""
+    if value.isdigit():
+        wait_s = float(value)
+    else:
+        try:
+            wait_s = parsedate_to_datetime(value.decode("latin-1")).timestamp() - unix_s
+        except (ValueError, OverflowError):
+            return 0.0
+    return min(max(0.0, wait_s), _LONGEST_RETRY_S)
 
 
 def failure_in_stream(message: str) -> Failure:
