@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ollama_proxy.domain.annotations import Annotations, Priority
@@ -102,6 +102,7 @@ steps = st.lists(st.tuples(st.sampled_from(("wait", "end", "pass", "leave")), st
 
 
 @settings(max_examples=60, deadline=None)
+@example([("wait", 0), ("wait", 0), ("wait", 2), ("leave", 2)], 1, 1)
 @given(steps, st.integers(1, 3), st.integers(1, 2))
 def test_whatever_happens_slots_hold_and_nobody_is_lost(
     history: list[tuple[str, int]], slots_a: int, slots_b: int
@@ -120,7 +121,7 @@ def test_whatever_happens_slots_hold_and_nobody_is_lost(
                 hall.now_s += 3.0 * which
             case "leave" if waiting:
                 name = list(waiting)[which % len(waiting)]
-                if name not in hall.begun:
+                if name not in hall.begun and name not in hall.refused:
                     hall.queue.remove(waiting.pop(name))
                     left += 1
         hall.plan()
