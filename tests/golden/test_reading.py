@@ -45,7 +45,9 @@ INSERTED = b"{}[]\":,\\ \n\t0aeu-.+\x00\x1f\x7f\x80\xe9\xff'"
 
 def make_body(random_: random.Random, fields: list[str]) -> bytes:
     """Members of any kind in any order, some of them under another spelling; then a few bytes changed."""
-    members = [b'"%b":%b' % (random_.choice((b"model", b"MODEL", b"m\\u006fdel")), random_.choice(MODELS))]
+    spellings = (b"model", b"MODEL", b"m\\u006fdel")
+    named = random_.choice((1, 1, 2))
+    members = [b'"%b":%b' % (random_.choice(spellings), random_.choice(MODELS)) for _ in range(named)]
     for _ in range(random_.randint(0, 4)):
         name = random_.choice(fields).encode()
         members.append(b'"%b": %b' % (name.upper() if random_.random() < 0.1 else name, random_.choice(VALUES)))
