@@ -241,6 +241,20 @@ def test_a_key_for_some_models_and_backends_sees_no_others(box: Box) -> None:
     assert "ollama-igpu" not in told["error"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/api/show", "/v1/chat/completions"),
+        *("/v1/completions", "/v1/embeddings", "/v1/messages", "/v1/responses", "/v1/images/generations"),
+    ],
+)
+def test_a_key_for_some_models_gets_no_other_by_another_spelling(box: Box, path: str) -> None:
+    asked = {"messages": COUNT, "prompt": "x", "input": "x", "max_tokens": 5, "stream": False}
+    for first, second in ((MODEL, "other:1"), ("other:1", MODEL)):
+        status, _, _ = box.ask(path, box.keys["narrow"], {"model": first, **asked, "Model": second})
+        assert (status == 403) is (second != MODEL)
+
+
 def test_a_key_for_one_backend_waits_for_no_other(box: Box, lab: LabProcess) -> None:
     key = box.keys["tied"]
     with lab.fault("igpu", "status", status=503, paths=["/api/generate"]):
