@@ -20,6 +20,7 @@ _LINE_FAULT = re.compile(rb"\r\n[ \t]|(?<!\r)\n|\r(?!\n)")
 #: What is behind a boundary.
 _OPENED = re.compile(rb"[ \t]*+\r\n")
 _CLOSED = re.compile(rb"--[ \t]*+(?:\r\n|\Z)")
+_BOUNDARY = re.compile(rb";\s*boundary", re.IGNORECASE)
 _MALFORMED = "malformed MIME header or boundary"
 _MOST_HEAD_BYTES = 8 * 1024
 #: As many as Go reads.
@@ -44,6 +45,9 @@ def read_boundary(content_type: bytes) -> bytes:
         raise FormError(_NO_FORM)
     if not boundary:
         raise FormError("no multipart boundary param in Content-Type")
+    if len(_BOUNDARY.findall(content_type)) > 1 or b"\\" in content_type:
+        # By another boundary the same body is another form.
+        raise FormError("mime: duplicate parameter name")
     return boundary.encode("latin-1", "replace")
 
 

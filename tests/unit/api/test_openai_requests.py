@@ -284,6 +284,12 @@ def test_a_form_tells_its_model_and_may_get_another() -> None:
     assert passed_body(call, "other") == FORM.replace(b"whisper", b"other")
 
 
+def test_a_form_has_one_type() -> None:
+    types = [(b"content-type", b"multipart/form-data; boundary=%b" % boundary) for boundary in (b"x", b"y")]
+    with pytest.raises(ProxyError, match="Content-Type"):
+        read_passed(make_exchange(b"/v1/audio/transcriptions", FORM, types), "r", 0.0)
+
+
 def test_a_form_without_a_model_can_get_one() -> None:
     form = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nabc\r\n--x--\r\n'
     assert find_field(form, b"x", b"model") is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ollama_proxy.net.multipart import MOST_PARTS, FormError, find_field, with_field
+from ollama_proxy.net.multipart import MOST_PARTS, FormError, find_field, read_boundary, with_field
 
 END = b"--b--\r\n"
 
@@ -95,3 +95,22 @@ def test_ordinary_parts_beside_the_model(head: bytes) -> None:
     place = find_field(body, b"b", b"model")
     assert place is not None
     assert body[slice(*place)] == b"one"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        b"boundary=a; boundary=b",
+        b'x="; boundary=b"; boundary=a',
+        b'boundary="a\\"; x=\\"b"',
+        b"boundary=a; BOUNDARY*=b",
+    ],
+)
+def test_a_body_is_one_form(parameters: bytes) -> None:
+    with pytest.raises(FormError):
+        read_boundary(b"multipart/form-data; " + parameters)
+
+
+@pytest.mark.parametrize("parameters", [b"boundary=a", b'charset=utf-8;boundary="a"', b"Boundary=a;"])
+def test_ordinary_boundaries(parameters: bytes) -> None:
+    assert read_boundary(b"multipart/form-data; " + parameters) == b"a"

@@ -50,6 +50,8 @@ def read_passed(exchange: Exchange, request_id: str, now_s: float) -> Call:
     there, needs = ROUTES[path]
     content_type = exchange.header(b"content-type", b"")
     body, routing = exchange.body, None
+    if [name for name, _ in exchange.headers].count(b"content-type") > 1:
+        raise middleware_error("more than one Content-Type")
     if path in _FORMS or content_type[:10].lower() == b"multipart/":
         model = _read_form(body, content_type)
     else:
