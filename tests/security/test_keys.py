@@ -226,6 +226,9 @@ def test_a_key_for_some_models_and_backends_sees_no_others(box: Box) -> None:
         assert headers["X-Backend-Used"] in ("ollama-cpu", None)
     status, told, headers = box.generate(key, model="qwen2.5:0.6b")
     assert (status, headers["X-Nearest-Models"]) == (404, None)
+    path = "/api/experimental/model-recommendations"
+    backends = [box.ask(path, one)[2]["X-Backend-Used"] for one in (key, box.keys["tied"], first)]
+    assert backends == ["ollama-cpu", "ollama-igpu", "ollama-npu"]
     assert list(box.ask("/proxy/calibration", key)[1]["backends"]) == ["ollama-cpu"]
     assert "ollama-nvidia" in box.ask("/proxy/calibration", first)[1]["backends"]
     status, told, _ = box.ask("/metrics", key)

@@ -18,6 +18,7 @@ from ollama_proxy.api.ollama.go_types import COPY, CREATE, DELETE, PULL, PUSH, r
 from ollama_proxy.api.ollama.progress import describe
 from ollama_proxy.api.ollama.relaying import Answer, PassedAnswer, Refuse, ask, backend_lines, management_head
 from ollama_proxy.domain.call import RawRequest
+from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.device import BackendView, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
@@ -206,12 +207,12 @@ class Management:
 
     # -- what is one server's own ---------------------------------------------------------
 
-    def _designated(self) -> str:
-        """The backend that speaks for all where only one can; "" without one."""
-        return next((view.id for view in self._service.fleet().backends if _is_store(view)), "")
+    def _designated(self, caller: Caller) -> str:
+        """The backend that speaks for all that a caller sees, where only one can; "" without one."""
+        return next((view.id for view in caller.see(self._service.fleet()).backends if _is_store(view)), "")
 
     def _send_to_designated(self, exchange: Exchange) -> None:
-        backend = self._designated()
+        backend = self._designated(exchange.caller)
         if exchange.gone:
             return
         if not backend:
@@ -221,13 +222,13 @@ class Management:
         PassedAnswer(exchange, self._service, backend, self._refuse, changes=False).send(request)
 
     def _status(self, exchange: Exchange) -> None:
-        if self._designated():
+        if self._designated(exchange.caller):
             self._send_to_designated(exchange)
         else:
             exchange.respond(200, _JSON, _NO_CLOUD)
 
     def _me(self, exchange: Exchange) -> None:
-        if self._designated():
+        if self._designated(exchange.caller):
             self._send_to_designated(exchange)
         else:
             exchange.respond(401, _JSON, _NOT_SIGNED_IN)
