@@ -96,12 +96,8 @@ def find_loss(call: Call) -> str:
     beyond = _find_beyond(call)
     if beyond:
         return f"it asks for {beyond}"
-    known = _READ.get(call.dialect)
-    if call.raw is None or known is None:
-        return ""
-    try:
-        odd = _list_odd(call.raw.body, known)
-    except UNREADABLE:
+    odd = _list_lost(call)
+    if odd is None:
         return _UNUSUAL
     return f"only its server can read the member {odd[0][:40]!r}" if odd else ""
 
@@ -111,12 +107,8 @@ def find_untold(call: Call) -> str:
     beyond = _find_beyond(call)
     if beyond:
         return _refuse(beyond)
-    known = _READ.get(call.dialect)
-    if call.raw is None or known is None:
-        return ""
-    try:
-        odd = _list_odd(call.raw.body, known)
-    except UNREADABLE:
+    odd = _list_lost(call)
+    if odd is None:
         return _UNUSUAL
     if call.dialect is Dialect.ANTHROPIC:
         odd = [name for name in odd if name != _THOUGHT and not name.endswith(_JOINED)]
@@ -145,6 +137,17 @@ def _refuse(name: str) -> str:
 
 def _find_beyond(call: Call) -> str:
     return min((need.value for need in _BEYOND & (call.needs | call.wants)), default="")
+
+
+def _list_lost(call: Call) -> list[str] | None:
+    """Members of a call's body that its typed form does not have; None for a body that cannot be read."""
+    known = _READ.get(call.dialect)
+    if call.raw is None or known is None:
+        return []
+    try:
+        return _list_odd(call.raw.body, known)
+    except UNREADABLE:
+        return None
 
 
 def _list_odd(body: bytes, known: frozenset[str]) -> list[str]:
