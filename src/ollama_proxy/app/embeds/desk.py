@@ -68,6 +68,8 @@ class EmbedDesk:
             holders = self._find_holders(call, space)
         except ProxyError as error:
             return self._refuse(call, sink, error)
+        if _is_shredded(call):
+            return self._send(call, sink, holders)
         remembered = self._remember(call, holders) if self._may_remember(call) else None
         if remembered is None:
             return self._begin(call, sink, holders)
@@ -91,7 +93,7 @@ class EmbedDesk:
 
     def _remember(self, call: Call, holders: Holders) -> Remembered | None:
         """What is known of a request; None for one that cannot be read, or whose weights nobody can tell."""
-        if not holders.digest or _is_shredded(call):
+        if not holders.digest:
             return None
         try:
             embedding = call.typed()
@@ -112,12 +114,16 @@ class EmbedDesk:
                 single = _read_single(call)
                 if single is not None:
                     return self.gatherer.add(call, single, holders.allowed, sink)
-            call.caller = restrict(call.caller, holders.allowed)
-            return self._dispatcher.submit(call, sink)
+            return self._send(call, sink, holders)
         if self.let_in(call, sink):
             self.counts.spread += batch.size
             batch.start()
         return batch
+
+    def _send(self, call: Call, sink: AnswerSink, holders: Holders) -> Ticket:
+        """Ask one of the holders for all of it."""
+        call.caller = restrict(call.caller, holders.allowed)
+        return self._dispatcher.submit(call, sink)
 
     def let_in(self, call: Call, sink: AnswerSink) -> bool:
         """Whether the limits of a request's key allow it as a whole; tells its client if not."""
@@ -170,7 +176,7 @@ class EmbedDesk:
     def _cut_up(self, call: Call, sink: AnswerSink, holders: Holders) -> Batch | None:
         """The request as a batch; None where one backend does best alone, or it cannot be read."""
         lanes = self.find_lanes(call, holders.allowed)
-        if len(lanes) < 2 or _is_shredded(call):
+        if len(lanes) < 2:
             return None
         try:
             embedding = call.typed()
@@ -267,4 +273,5 @@ def _read_single(call: Call) -> Embedding | None:
 
 def _is_shredded(call: Call) -> bool:
     """Whether a body holds so many texts that it goes on as it came, unread; looked for in its bytes."""
-    return call.raw is not None and call.raw.body.count(b'"') > _MOST_QUOTES
+    body = call.raw.body if call.raw is not None else b""
+    return len(body) > _MOST_QUOTES and body.count(b'"') > _MOST_QUOTES
