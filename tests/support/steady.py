@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from types import TracebackType
 
+from tests.support.beside import Beside
 from tests.support.processes import wait_until
 
 _BODY = json.dumps({"model": "qwen2.5:0.5b", "prompt": "hi", "options": {"num_predict": 2}}).encode()
 _TIMEOUT_S = 30.0
 
 
-class SteadyLoad:
+class SteadyLoad(Beside):
     """Context manager. Every third request has a connection of its own, the others keep theirs."""
 
     def __init__(self, port: Callable[[], int] | int, rate_per_s: float) -> None:
@@ -30,8 +29,7 @@ class SteadyLoad:
         self.done: Counter[str] = Counter()
         self.sent = 0
         self._kept: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="steady load")
+        super().__init__("steady load", lambda: asyncio.run(self._run()))
 
     @property
     def good(self) -> int:
@@ -45,16 +43,6 @@ class SteadyLoad:
     def bad(self) -> dict[str, int]:
         """What went wrong, and how often."""
         return {name: count for name, count in self.done.items() if name != "good"}
-
-    def __enter__(self) -> SteadyLoad:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

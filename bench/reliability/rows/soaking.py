@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -15,6 +13,7 @@ from bench.reliability.clients import write_request
 from bench.reliability.loads import run_load
 from bench.reliability.row import Outcome, Row, Setting, judge
 from bench.reliability.stage import descriptors, in_flight, rss_mb
+from tests.support.beside import Beside
 from tests.support.lab import NAMES, LabProcess
 from tests.support.proxy import ProxyProcess
 
@@ -42,25 +41,14 @@ _LOOK_S = 5.0
 _WARM_UP = 0.25
 
 
-class Trouble:
+class Trouble(Beside):
     """Context manager: faults at random devices, and clients that leave in mid-answer, from a thread of its own."""
 
     def __init__(self, lab: LabProcess, port: int, setting: Setting) -> None:
         self.faults = self.left = 0
         self._lab, self._port, self._dice = lab, port, random.Random(setting.seed)
         self._pause_s = _QUICK_PAUSE_S if setting.quick else _PAUSE_S
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="trouble")
-
-    def __enter__(self) -> Trouble:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__init__("trouble", lambda: asyncio.run(self._run()))
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -87,7 +75,7 @@ class Trouble:
             self.left += 1
 
 
-class Look:
+class Look(Beside):
     """Context manager: memory, descriptors and threads of the proxy, every few seconds."""
 
     def __init__(self, proxy: ProxyProcess) -> None:
@@ -96,18 +84,7 @@ class Look:
         self.rss_mb: list[float] = []
         self.descriptors: list[int] = []
         self.threads: list[int] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="look")
-
-    def __enter__(self) -> Look:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+        super().__init__("look", self._run)
 
     def _run(self) -> None:
         began_s = time.monotonic()
