@@ -49,8 +49,7 @@ class Cut:
         `progress` is None where that cannot be told.
         """
         if progress is not None:
-            self.sent.add(progress.events, progress.tokens)
-            self._raw = self._raw or bool(progress.first)
+            self._keep(progress)
         obstacle = why_not(self.whole, self.sent) if owner.continues else "routing.continuation is never"
         obstacle = obstacle or _find_obstacle(life, broken, progress, failure) or self.why_uncarried()
         if obstacle:
@@ -58,13 +57,25 @@ class Cut:
             if error is not None:
                 tell_obstacle(error, obstacle)
             return error
+        self._ask_for_rest(owner, broken, f"which failed: {failure.kind.value}")
+        life.broke(failure)
+        return None
+
+    def make_way(self, owner: Dispatcher, broken: OpenAttempt, progress: Progress) -> None:
+        """As `go_on`, of what was broken off for somebody else and can be continued."""
+        self._keep(progress)
+        self._ask_for_rest(owner, broken, "which was wanted for a more urgent request")
+
+    def _keep(self, progress: Progress) -> None:
+        self.sent.add(progress.events, progress.tokens)
+        self._raw = self._raw or bool(progress.first)
+
+    def _ask_for_rest(self, owner: Dispatcher, broken: OpenAttempt, why: str) -> None:
         self.sent.last_s = broken.last_s
         untold = find_untold(self.whole) if self._raw and self.sent.tokens else ""
         self.call = continue_call(self.whole, self.sent, raw=self._raw, untold=untold)
         self.request = ask_for_rest(self._asked, self.call, owner.fleet_state.view(), broken.backend)
-        self.told, self.substitute = _tell_seam(self.sent, broken.backend, failure), broken.taken.given[5]
-        life.broke(failure)
-        return None
+        self.told, self.substitute = _tell_seam(self.sent, broken.backend, why), broken.taken.given[5]
 
     def why_uncarried(self) -> str:
         """What of the request nobody else could be told, as the end of a sentence; "" for nothing."""
@@ -89,12 +100,12 @@ def _find_obstacle(life: Life, broken: OpenAttempt, progress: Progress | None, f
     return "a tool was called" if progress.calling else ""
 
 
-def _tell_seam(sent: Sent, broken: str, failure: Failure) -> str:
-    """What the next decision is about, as a clause of its reason."""
+def _tell_seam(sent: Sent, broken: str, why: str) -> str:
+    """What the next decision is about, as a clause of its reason; `why` is a clause about whoever wrote until then."""
     if not sent.tokens:
-        return f"{SEAMS[1]} behind {broken}, which failed: {failure.kind.value}"
+        return f"{SEAMS[1]} behind {broken}, {why}"
     chars = len(sent.text) + len(sent.thinking)
-    return f"{SEAMS[0]} {sent.tokens} tokens ({chars} characters) from {broken}, which failed: {failure.kind.value}"
+    return f"{SEAMS[0]} {sent.tokens} tokens ({chars} characters) from {broken}, {why}"
 
 
 def ask_for_rest(request: RoutingRequest, rest: Call, fleet: FleetView, broken: str) -> RoutingRequest:

@@ -29,6 +29,7 @@ from ollama_proxy.domain.ports import AnswerSink, Backend, QueuePlace
 from ollama_proxy.energy.budget import HourlyBudget
 from ollama_proxy.fleet.admission import Admission, Bounds
 from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
+from ollama_proxy.fleet.preemption import Preemption
 from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.fleet.waiting import name_class
@@ -88,6 +89,8 @@ class Dispatcher:
         self.retries = RetryBudget()
         #: For second attempts beside the first; None for none.
         self.hedges: HedgeBudget | None = None
+        #: Who is broken off for more urgent requests; None for nobody.
+        self.preemption: Preemption | None = Preemption(fleet)
         #: What is taken on while memory or descriptors are short, and what is short.
         self.pressure = Stage.ALL
         self.pressure_told = ""
@@ -220,9 +223,18 @@ class Dispatcher:
                 self._plan_once()
 
     def _plan_once(self) -> None:
+        if self.preemption:
+            self._preempt(self.preemption)
         for waiting, verdict in self.admission.plan(self.clock()):
             assert waiting.given is not None
             waiting.owner.settle_verdict(verdict, waiting.given)
+
+    def _preempt(self, preemption: Preemption) -> None:
+        """Free slots for the urgent, who take them as they are planned."""
+        now_s = self.clock()
+        for running, job in preemption.choose(self.admission.find_urgent(now_s), self.policy, now_s):
+            if not job.preempt():
+                preemption.closed(running)
 
     def forgive(self, seconds: float) -> None:
         """We have slept for so long: what was silent meanwhile is not to blame."""

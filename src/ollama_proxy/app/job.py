@@ -18,6 +18,7 @@ from ollama_proxy.app.ending import settle
 from ollama_proxy.app.failing import blame, find_early_end, find_error, is_doubtful, read_progress
 from ollama_proxy.app.hedge import Race, start_hedge
 from ollama_proxy.app.overdue import find_overdue
+from ollama_proxy.app.preempting import is_reading, may_make_way
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import describe_route
 from ollama_proxy.app.waiting import make_waiting, must_wait, reckon_hold, turn_away
@@ -112,7 +113,7 @@ class Job:
                 self._settle_refusal(verdict, given)
                 return
             (verdict, given), came_up = lesser, False
-        if came_up or not must_wait(verdict, self._request, owner.admission):
+        if came_up or not must_wait(verdict, self._request, owner.admission, owner.preemption):
             self._open(verdict, given)
         else:
             self._wait(verdict, given)
@@ -155,7 +156,8 @@ class Job:
 
     def _wait(self, decision: Decision, given: Inputs) -> None:
         owner = self._owner
-        self._waiting = waiting = make_waiting(self, given, self._reuse)
+        begun = self._cut is not None or self.life.made_way_for > 0
+        self._waiting = waiting = make_waiting(self, given, self._reuse, begun=begun)
         try:
             displaced = owner.admission.add(waiting, owner.clock())
         except Full as full:
@@ -318,10 +320,48 @@ class Job:
         cut = self._cut or Cut(self.call, broken)
         error = cut.go_on(self._owner, self.life, broken, progress, failure)
         if error is None:
-            if progress is not None and progress.first:
-                self.client.take_over(progress)
-            self._cut, self.call, self._request = cut, cut.call, cut.request
+            self._take_up(cut, progress)
         return error
+
+    def may_be_preempted(self, now_s: float) -> bool:
+        """Whether the attempt that is under way may be broken off for a more urgent request."""
+        attempt = self.current
+        if attempt is None or self._race is not None:
+            return False
+        return may_make_way(self._owner, self.call, self._request, self.life, attempt, self._cut, now_s)
+
+    def preempt(self) -> bool:
+        """Leave the slot to a more urgent request, and go on when there is one again; False where it cannot."""
+        owner, life, attempt = self._owner, self.life, self.current
+        if attempt is None:
+            return False
+        progress = None
+        if life.state is State.STREAMING:
+            progress = attempt.handle.take_over() if attempt.handle is not None else None
+            if progress is None:
+                return False
+            finished = find_early_end(self.call, self._cut, progress)
+            if finished is not None:
+                attempt.abort()
+                self._end_early(attempt, progress, finished)
+                return True
+        self.current = None
+        attempt.abort()
+        attempt.close("cancelled", "made way for a more urgent request", unread=is_reading(attempt, owner.clock()))
+        if progress is not None:
+            cut = self._cut or Cut(self.call, attempt)
+            cut.make_way(owner, attempt, progress)
+            self._take_up(cut, progress)
+        life.made_way()
+        owner.books.preempted(attempt.backend)
+        self.advance()
+        return True
+
+    def _take_up(self, cut: Cut, progress: Progress | None) -> None:
+        """From here on it is about the rest."""
+        if progress is not None and progress.first:
+            self.client.take_over(progress)
+        self._cut, self.call, self._request = cut, cut.call, cut.request
 
     def _end_with(self, error: ProxyError, refused: Taken | None = None) -> None:
         """The last word to the client; `refused` is the decision by which nothing was sent."""

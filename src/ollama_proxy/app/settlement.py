@@ -203,6 +203,10 @@ class Books:
         """Another backend has gone on with a stream that broke off."""
         self._metrics.continued(backend, gap_s)
 
+    def preempted(self, backend: str) -> None:
+        """An attempt there was broken off for a more urgent request."""
+        self._metrics.preempted(backend)
+
     def failed(self, call: Call, life: Life, error: ProxyError) -> None:
         """A request ended in an error."""
         self._metrics.failed(call.way_in, life.backend, error.kind.value)

@@ -12,6 +12,7 @@ from ollama_proxy.config.checks import is_loopback
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.fleet.admission import Bounds
+from ollama_proxy.fleet.preemption import Preemption
 from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.lifecycle.hedge_budget import HedgeBudget
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS
@@ -27,6 +28,10 @@ def set_dispatcher(dispatcher: Dispatcher, config: Config) -> None:
         routing.max_waiting, routing.max_waiting_mb * 1e6, routing.max_wait_seconds or float("inf")
     )
     dispatcher.hedges = HedgeBudget() if routing.hedge == "critical" else None
+    if routing.preemption == "off":
+        dispatcher.preemption = None
+    elif dispatcher.preemption is None:
+        dispatcher.preemption = Preemption(dispatcher.fleet_state)
     dispatcher.max_attempts = 1 if routing.fallback_strategy == "none" else MAX_ATTEMPTS
     dispatcher.continues = routing.continuation == "auto"
     dispatcher.timeouts = make_timeouts(config.timeouts)

@@ -9,6 +9,7 @@ from ollama_proxy.app.reuse import Reuse
 from ollama_proxy.domain.decision import Decision, Limit, Refusal, RoutingRequest
 from ollama_proxy.domain.errors import ErrorKind, FailureKind, ProxyError
 from ollama_proxy.fleet.admission import Admission
+from ollama_proxy.fleet.preemption import Preemption
 from ollama_proxy.fleet.waiting import Waiting
 from ollama_proxy.lifecycle.life import Life
 from ollama_proxy.routing.record import Inputs
@@ -23,22 +24,30 @@ _MOST_HELD_S = 3.0
 _LATER_S = 0.3
 
 
-def must_wait(decision: Decision, request: RoutingRequest, queue: Admission) -> bool:
-    """Whether the chosen backend has no slot for it, or others were there first. Only what writes takes a slot."""
+def must_wait(
+    decision: Decision, request: RoutingRequest, queue: Admission, preemption: Preemption | None = None
+) -> bool:
+    """Whether the chosen backend has no slot for it, or others were there first, or might make way at a better one.
+
+    Only what writes takes a slot.
+    """
     if decision.short_of_power:
         return True
     one = decision.scored[0][1]
     if not one.spec.held or request.embed:
         return False
-    return one.full or len(queue) > 0
+    if one.full or len(queue) > 0:
+        return True
+    return bool(preemption) and request.annotations.latency_critical
 
 
-def make_waiting(job: Job, given: Inputs, reuse: Reuse | None) -> Waiting:
-    """Its place in the queue, as decided on `given`."""
+def make_waiting(job: Job, given: Inputs, reuse: Reuse | None, *, begun: bool) -> Waiting:
+    """Its place in the queue, as decided on `given`; whether it has `begun` before."""
     request, _, _, tried, given_up, substitute = given
     call = job.call
     waiting = Waiting(job, request, call.arrived_s, call.caller.name, tried)
     waiting.given_up, waiting.substitute = given_up, substitute
+    waiting.begun = begun
     if reuse is not None and not substitute:
         waiting.find_held = reuse.find_held
     waiting.size_bytes = len(call.raw.body) if call.raw is not None else call.prompt_bytes

@@ -16,7 +16,7 @@ callers (start-time fair queueing: a caller's requests are tagged with the work 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import inf
 from operator import itemgetter
 
@@ -97,9 +97,10 @@ class Admission:
         return len(self._waiting)
 
     def add(self, waiting: Waiting, now_s: float) -> Waiting | None:
-        """One more waits; whoever had to make room for it. Raises `Full`."""
+        """One more waits; whoever had to make room for it. Raises `Full`, but for what has begun: of that there can
+        be no more than has run."""
         displaced = None
-        excess = self._find_excess(waiting, now_s)
+        excess = "" if waiting.begun else self._find_excess(waiting, now_s)
         if excess:
             displaced = self._find_lower(waiting, now_s) or self._find_greedy(waiting, now_s)
             if displaced is None:
@@ -139,7 +140,7 @@ class Admission:
         """The last in the line, if it is of a lower class even by its age."""
         if not any(count and rank < waiting.rank for rank, count in self._ranks.items()):
             return None
-        last = max(self._waiting, key=lambda one: one.order(now_s), default=None)
+        last = max(self._find_fresh(), key=lambda one: one.order(now_s), default=None)
         return last if last is not None and -last.order(now_s)[0] < waiting.rank else None
 
     def _find_greedy(self, waiting: Waiting, now_s: float) -> Waiting | None:
@@ -148,8 +149,13 @@ class Admission:
         caller, most = max(self._places.items(), key=itemgetter(1), default=("", 0))
         if most <= self._places[waiting.caller] + 1:
             return None
-        last = max((one for one in self._waiting if one.caller == caller), key=lambda one: one.order(now_s))
-        return last if -last.order(now_s)[0] <= waiting.rank else None
+        of_caller = (one for one in self._find_fresh() if one.caller == caller)
+        last = max(of_caller, key=lambda one: one.order(now_s), default=None)
+        return last if last is not None and -last.order(now_s)[0] <= waiting.rank else None
+
+    def _find_fresh(self) -> Iterator[Waiting]:
+        """Those of which no client has anything yet: they may be sent away."""
+        return (one for one in self._waiting if not one.begun)
 
     def _expect_soon(self, now_s: float) -> float:
         """How long the last will probably wait. When many are refused, that is reckoned ten times a second."""
@@ -174,6 +180,13 @@ class Admission:
         if len(self._waiting) == 1 or not self._in_order:
             return list(self._waiting)
         return sorted(self._waiting, key=lambda one: one.order(now_s))
+
+    def find_urgent(self, now_s: float) -> list[Waiting]:
+        """Those for whom others are broken off, in the order of their service."""
+        if not any(count and rank >= Priority.CRITICAL for rank, count in self._ranks.items()):
+            return []
+        urgent = [one for one in self._waiting if one.rank >= Priority.CRITICAL]
+        return sorted(urgent, key=lambda one: one.order(now_s))
 
     def expect_wait(self, now_s: float) -> float:
         """How long the last in the queue will probably wait: all that is to be done, shared by all slots."""

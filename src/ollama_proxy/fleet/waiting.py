@@ -24,6 +24,7 @@ class Waiting:
 
     __slots__ = (
         "arrived_s",
+        "begun",
         "caller",
         "due_s",
         "find_held",
@@ -62,6 +63,8 @@ class Waiting:
         self.size_bytes = 0
         #: What it has given up already to find anybody at all, and whether that is the very model.
         self.given_up, self.substitute = "", False
+        #: It has run before, and was broken off: whatever it was worth must not be in vain.
+        self.begun = False
         #: What backends hold of its prompt now, in tokens, where that is worth a look.
         self.find_held: Callable[[], Mapping[str, float]] | None = None
 

@@ -5,6 +5,7 @@ DECIDING --opened--> WAITING --first_byte--> STREAMING --ended--> OVER
    ^                    |                        |
    +------failed--------+                        |
    +------broke, to go on behind what was sent---+--failed, left--> OVER
+   +------made_way, for a more urgent request----+
 ```
 
 After the first byte nothing is tried again: what the client holds cannot be taken back. Another backend may go on
@@ -42,7 +43,7 @@ _NO_MORE = f"; not tried again, since too much is: {SHARE:.0%} of requests and {
 class Life:
     """The attempts of one request."""
 
-    __slots__ = ("_max_attempts", "attempts", "backend", "failures", "resends", "state", "tried")
+    __slots__ = ("_max_attempts", "attempts", "backend", "failures", "made_way_for", "resends", "state", "tried")
 
     def __init__(self, max_attempts: int = MAX_ATTEMPTS) -> None:
         self._max_attempts = max_attempts
@@ -51,6 +52,8 @@ class Life:
         self.attempts = 0
         #: How often an attempt was sent once more over another connection.
         self.resends = 0
+        #: How often it was broken off for somebody else.
+        self.made_way_for = 0
         self.backend = ""
         self.failures: tuple[tuple[str, Failure], ...] = ()
 
@@ -89,6 +92,13 @@ class Life:
     def broke(self, failure: Failure) -> None:
         """The stream broke off, and somebody else is to go on behind it."""
         self.failures = (*self.failures, (self.backend, failure))
+        self.state = _DECIDING
+
+    def made_way(self) -> None:
+        """The attempt was broken off for somebody else: nobody has failed, and it may go on where it was."""
+        self.tried = self.tried - {self.backend}
+        self._max_attempts += 1
+        self.made_way_for += 1
         self.state = _DECIDING
 
     @property

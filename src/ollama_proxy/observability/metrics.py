@@ -29,6 +29,8 @@ class Metrics(Collector):
         self._failures: dict[tuple[str, str], int] = {}
         #: By the backend that went on: how long clients waited at the seam.
         self._gaps: dict[str, Durations] = {}
+        #: By backend.
+        self._preemptions: dict[str, int] = {}
         self._joules: dict[tuple[str, str], float] = {}
         #: Tells of the meters when the page is asked for.
         self.read_meters: Callable[[], tuple[MeterStatus, ...]] = tuple
@@ -65,6 +67,10 @@ class Metrics(Collector):
         if gaps is None:
             gaps = self._gaps[backend] = Durations()
         gaps.observe(gap_s)
+
+    def preempted(self, backend: str) -> None:
+        """Book an attempt at `backend` that was broken off for a more urgent request."""
+        self._preemptions[backend] = self._preemptions.get(backend, 0) + 1
 
     def add_energy(self, backend: str, kind: str, joules: float) -> None:
         """Book what an attempt took, once that is settled; those that failed or were broken off included."""
@@ -103,7 +109,14 @@ class Metrics(Collector):
         )
         for backend, found in self._gaps.items():
             found.add_to(gaps, [backend])
-        return requests, failures, gaps, *write_series(self._series), *self._collect_energy()
+        preemptions = CounterMetricFamily(
+            "ollama_proxy_preemptions",
+            "Attempts that were broken off for a more urgent request, to go on later",
+            labels=["backend"],
+        )
+        for backend, count in self._preemptions.items():
+            preemptions.add_metric([backend], count)
+        return requests, failures, gaps, preemptions, *write_series(self._series), *self._collect_energy()
 
     def render(self) -> tuple[bytes, str]:
         """The page and its content type."""

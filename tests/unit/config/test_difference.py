@@ -66,6 +66,7 @@ APPLIED = (
     "routing.efficient_patience",
     "routing.fallback_strategy",
     "routing.hedge",
+    "routing.preemption",
     "routing.latency_metric",
     "routing.latency_probability",
     "process.memory_limit_mb",

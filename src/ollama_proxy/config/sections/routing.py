@@ -75,6 +75,14 @@ class Routing(Section, frozen=True):
             "whichever begins first answers; at most one request in twenty"
         ),
     ] = "off"
+    preemption: Annotated[
+        Literal["off", "best-effort"],
+        Meta(
+            description="break off a request of priority `best-effort` where one that is `critical`, or "
+            "latency_critical, wants its slot; it goes on behind what was sent when there is a slot again, and makes "
+            "way three times at most"
+        ),
+    ] = "best-effort"
     adaptive_slots: Annotated[
         bool,
         Meta(
