@@ -27,7 +27,8 @@ def load(
     model: Annotated[str, typer.Option(help="The model to ask for.")] = "qwen2.5:0.5b",
     api: Annotated[str, typer.Option(help="ollama, openai or anthropic.")] = "ollama",
     tokens: Annotated[int, typer.Option(help="Length of the lab's answers.", min=1, max=8192)] = 20,
-    seed: Annotated[int, typer.Option(help="Of the prompts.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the prompts, and of the moments.")] = 1,
+    at_random: Annotated[bool, typer.Option("--at-random", help="Ask at random moments, not evenly.")] = False,
     text_seed: Annotated[
         int | None, typer.Option(help="Hold answers against the lab's synthetic text of this seed.")
     ] = None,
@@ -55,6 +56,7 @@ def load(
         text_seed,
         timeout,
         headers=tuple(_read_header(one) for one in header or ()),
+        at_random=at_random,
     )
     tally, took_s = uvloop.run(run_load(plan))
     report = {"url": url, **tally.describe(plan, took_s)}

@@ -7,8 +7,10 @@ would have asked meanwhile ("coordinated omission").
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +47,21 @@ class Plan(msgspec.Struct, frozen=True):
     #: What is due while so many are open fails as `not sent`.
     most_open: int = 8000
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    #: As many clients ask who do not know of each other, and not evenly.
+    at_random: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many requests that is."""
+        return max(1, round(self.rate_per_s * self.duration_s))
+
+    def find_dues(self) -> Iterator[float]:
+        """When each is due, in seconds from the beginning. At random they are a Poisson process of that many events:
+        so many uniform moments, in order."""
+        if not self.at_random:
+            return (number / self.rate_per_s for number in range(self.count))
+        dice = random.Random(self.seed)
+        return iter(sorted(dice.uniform(0.0, self.duration_s) for _ in range(self.count)))
 
 
 @dataclass(slots=True)
@@ -102,7 +119,9 @@ class _Load:
         self._head = request_head(
             plan.origin, b"POST", PATHS[plan.api], ((b"Content-Type", b"application/json"), *plan.headers)
         )
-        self._count = max(1, round(plan.rate_per_s * plan.duration_s))
+        self._dues = plan.find_dues()
+        #: When the next one is due, from the beginning on; None behind the last.
+        self._next_s = next(self._dues, None)
         self._began_s = self._ended_s = time.monotonic()
         self._open: set[_Asked] = set()
         self._texts: list[tuple[str, str]] = []
@@ -119,18 +138,16 @@ class _Load:
     def _tick(self) -> None:
         """Send what is due by now; look after those that take too long."""
         now_s = time.monotonic()
-        while self.tally.sent < self._count and (due_s := self._due_s()) <= now_s:
+        while self._next_s is not None and (due_s := self._began_s + self._next_s) <= now_s:
+            self._next_s = next(self._dues, None)
             self._ask(due_s, now_s)
         for asked in [one for one in self._open if now_s - one.due_s > self.plan.timeout_s]:
             asked.give_up()
-        if self.tally.sent >= self._count and not self._open:
+        if self._next_s is None and not self._open:
             self._over.set_result(None)
             return
-        wake_s = self._due_s() if self.tally.sent < self._count else now_s + 0.05
+        wake_s = now_s + 0.05 if self._next_s is None else self._began_s + self._next_s
         self.loop.call_later(min(max(wake_s - now_s, 0.0), 0.5), self._tick)
-
-    def _due_s(self) -> float:
-        return self._began_s + self.tally.sent / self.plan.rate_per_s
 
     def _ask(self, due_s: float, now_s: float) -> None:
         number, self.tally.sent = self.tally.sent, self.tally.sent + 1

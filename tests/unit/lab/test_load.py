@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
+import statistics
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -35,6 +38,19 @@ def test_answers_are_read_and_are_the_labs(api: Api, stream: bool) -> None:
     assert (tally.sent, tally.answered, tally.wrong_text, tally.failed) == (10, 10, 0, {})
     assert tally.whole.count == tally.late_start.count == 10
     assert tally.first_piece.count == tally.longest_gap.count == (10 if stream else 0)
+
+
+def test_requests_are_due_evenly_or_as_independent_clients_would_ask() -> None:
+    even = msgspec.structs.replace(PLAN, rate_per_s=100.0, duration_s=200.0)
+    assert list(even.find_dues())[:3] == [0.0, 0.01, 0.02]
+    dues = list(msgspec.structs.replace(even, at_random=True).find_dues())
+    assert (len(dues), dues) == (even.count, sorted(dues))
+    gaps_s = [later - before for before, later in itertools.pairwise(dues)]
+    # Gaps of a Poisson process are exponential: as much spread as mean, and one in e longer than that.
+    assert statistics.mean(gaps_s) == pytest.approx(0.01, rel=0.05)
+    assert statistics.stdev(gaps_s) == pytest.approx(0.01, rel=0.05)
+    assert sum(gap_s > 0.01 for gap_s in gaps_s) / len(gaps_s) == pytest.approx(math.exp(-1), rel=0.05)
+    assert dues != list(msgspec.structs.replace(even, at_random=True, seed=2).find_dues())
 
 
 def test_another_text_is_seen() -> None:
