@@ -25,6 +25,7 @@ import msgspec
 from ollama_proxy.domain.annotations import Priority
 from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, RoutingRequest
 from ollama_proxy.domain.device import FleetView
+from ollama_proxy.fleet.crowd import Hurry, is_crowded
 from ollama_proxy.fleet.outlook import Outlook, Planned, plan_of
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.fleet.waiting import NEVER, Kind, Waiting, kind_of
@@ -92,6 +93,7 @@ class Admission:
         self._virtual = 0.0
         self._wants: list[Want] = []
         self._tags: dict[str, float] = {}
+        self._hurry = Hurry()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -206,6 +208,7 @@ class Admission:
         found: list[tuple[Waiting, Verdict]] = []
         stuck: set[Kind] = set()
         anew = 0
+        crowded = self._find_crowded(outlook)
         for waiting in self.line(now_s):
             planned = waiting.planned
             if planned is not None and anew >= _MOST_ANEW and not (outlook.has_room and kind_of(waiting) not in stuck):
@@ -216,14 +219,15 @@ class Admission:
                     self._want(planned)
                     continue
             anew += planned is not None
-            verdict = self._decide(waiting, outlook.show(view), policy, now_s)
+            prices = self._hurry.look(policy) if waiting.caller in crowded else policy
+            verdict = self._decide(waiting, outlook.show(view), prices, now_s)
             if isinstance(verdict, Refusal):
                 self.remove(waiting)
                 found.append((waiting, verdict))
                 continue
             place = place_of[verdict.backend]
             begins = outlook.has_room_at(place) and not verdict.short_of_power
-            planned = waiting.planned = plan_of(verdict, price_of_seconds(waiting.request.annotations, policy))
+            planned = waiting.planned = plan_of(verdict, price_of_seconds(waiting.request.annotations, prices))
             outlook.take(place, planned)
             if begins:
                 self._begin(waiting, planned.before_s + planned.decode_s)
@@ -236,6 +240,12 @@ class Admission:
                 waiting.planned = msgspec.structs.replace(planned, want=_want_of(verdict))
                 self._want(waiting.planned)
         return found
+
+    def _find_crowded(self, outlook: Outlook) -> frozenset[str]:
+        """Callers with less than their share of a queue that others fill."""
+        if len(self._places) < 2:
+            return frozenset()
+        return frozenset(name for name in self._places if is_crowded(name, self._places, outlook.slots))
 
     def _decide(self, waiting: Waiting, seen: FleetView, policy: Policy, now_s: float) -> Verdict:
         """Where it would go, given what those before it take; the decision says what it had to give up."""

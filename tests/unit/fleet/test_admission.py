@@ -282,6 +282,26 @@ def test_fairness_is_by_work_and_not_by_requests() -> None:
     assert sum(name.startswith("bob") for name in order) >= 8
 
 
+@pytest.mark.parametrize(("floods", "goes_to"), [(20, "fast"), (1, "slow")])
+def test_while_others_fill_every_slot_joules_are_no_reason_to_be_slow(floods: int, goes_to: str) -> None:
+    """Alone, the frugal device is worth its 20 s; of those that wait for it too, whoever does not take it is served."""
+    hall = Hall()
+    for name, watts, tokens_per_s in (("fast", 100, 20), ("slow", 10, 5)):
+        hall.join(BackendSpec(name, "openai", name, "cpu", watts, 100, tokens_per_s, slots=1, held=True))
+    for number in range(2 + floods):
+        hall.wait(f"ann {number}", caller="ann")
+        hall.plan()
+    hall.wait("bob", caller="bob")
+    hall.plan()
+    there = {backend: name for name, (backend, _) in hall.at.items()}
+    hall.now_s += 4
+    hall.end(there["slow"])
+    hall.now_s += 1
+    if "bob" not in hall.begun:
+        hall.end(there["fast"])
+    assert hall.at["bob"][0] == goes_to
+
+
 def test_who_was_away_has_saved_nothing() -> None:
     hall = Hall(a=1)
     for number in range(20):
