@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: How wide the search in the graph is: the more, the surer and the slower.
 _SEARCH_WIDTH = 200
+#: Where only some files may answer, most of what is met on the way is passed over. The server takes no more than this.
+_FILTERED_WIDTH = 1000
 _MOST_CONNECTIONS = 4
 _CONNECT_S = 5
 #: Searches with filters look on behind the first candidates from this version on.
@@ -86,7 +88,8 @@ class PgvectorIndex:
                 return []
             if held != len(vector):
                 raise IndexProblem(f"{collection} holds vectors of {held} numbers, and was asked with {len(vector)}")
-            await connection.execute(f"SET LOCAL hnsw.ef_search = {max(_SEARCH_WIDTH, min(most, 1000))}")
+            width = _SEARCH_WIDTH if only is None else _FILTERED_WIDTH
+            await connection.execute(f"SET LOCAL hnsw.ef_search = {max(width, min(most, _FILTERED_WIDTH))}")
             # Without it, a search that few files may answer would find fewer than there are.
             await connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
             condition, values = _limit(only, without)
