@@ -15,6 +15,7 @@ from tests.support.processes import http_get
 from tests.support.proxy import ProxyProcess
 
 _IN_FLIGHT = re.compile(r"^ollama_proxy_backend_in_flight\{.*\} (\S+)$", re.MULTILINE)
+_TASKS = re.compile(r"^ollama_proxy_tasks (\S+)", re.MULTILINE)
 
 
 @asynccontextmanager
@@ -45,6 +46,12 @@ def descriptors(proxy: ProxyProcess) -> int:
 def in_flight(proxy: ProxyProcess) -> float:
     """Attempts that the proxy believes to be running, by its own metrics."""
     return sum(map(float, _IN_FLIGHT.findall(http_get(proxy.url + "/metrics")[1])))
+
+
+def count_tasks(proxy: ProxyProcess) -> int:
+    """Tasks of its event loop, by its own metrics; that which answers is one."""
+    [count] = _TASKS.findall(http_get(proxy.url + "/metrics")[1])
+    return int(float(count))
 
 
 def count_held(proxy: ProxyProcess, client: int) -> int:

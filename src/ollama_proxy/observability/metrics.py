@@ -5,6 +5,7 @@ Counting is adding to plain numbers; the metrics are made of them when the page 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry
@@ -150,4 +151,13 @@ class _FleetGauges(Collector):
                 kept.add_metric([backend.id, model], one.most)
             if backend.spec.power_watts:
                 watts.add_metric([backend.id, backend.watts_kind], backend.spec.power_watts)
-        return info, up, running, watts, kept
+        return info, up, running, watts, kept, *_count_tasks()
+
+
+def _count_tasks() -> Iterable[Metric]:
+    """Those of the loop that answers the page: a number that grows under steady load is a leak."""
+    try:
+        count = len(asyncio.all_tasks())
+    except RuntimeError:
+        return
+    yield GaugeMetricFamily("ollama_proxy_tasks", "Tasks of the event loop", value=count)
