@@ -10,8 +10,8 @@ from starlette.routing import Route
 
 from ollama_proxy.api.compute.methods import ComputeApi
 from ollama_proxy.api.status import build_status_app
+from ollama_proxy.app.apis import build_apis
 from ollama_proxy.app.proxy import Proxy
-from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.config.key_file import hash_key
 from ollama_proxy.config.schema import ApiKey, Auth, Config
 from ollama_proxy.net.grpc.health import Health
@@ -102,13 +102,12 @@ def collect() -> set[tuple[str, str]]:
     async def ask() -> set[tuple[str, str]]:
         proxy = Proxy(Config())
         found = set()
-        for name in HTTP_APIS:
-            api = load_kind(HTTP_APIS, name)(proxy)
+        for api in build_apis(proxy):
             for table, tail in ((api.routes, ""), (api.prefixes, "*"), (getattr(api, "marked", {}), None)):
                 for path in table:
                     end = tail if tail is not None else "*" if path.endswith(b"/") else ""
                     found |= {(method.decode(), path.decode() + end) for method in table[path]}
-        for route in build_status_app(proxy).routes:
+        for route in build_status_app(proxy.control).routes:
             assert isinstance(route, Route)
             found |= {(method, route.path) for method in (route.methods or set()) - {"HEAD"}}
         await proxy.stop()

@@ -42,7 +42,7 @@ FOREIGN = """
 @pytest.mark.parametrize("host", [one.strip() for line in FOREIGN.strip().splitlines() for one in line.split("·")])
 def test_a_foreign_name_is_refused(proxy: Proxy, host: str) -> None:
     assert ask(proxy, f"Host: {host}") in (400, 403)
-    assert proxy.mode()[0] != "Quiet"
+    assert proxy.control.mode()[0] != "Quiet"
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_a_foreign_name_is_refused(proxy: Proxy, host: str) -> None:
 )
 def test_one_name_and_no_more(proxy: Proxy, lines: tuple[str, ...]) -> None:
     assert ask(proxy, *lines) == 400
-    assert proxy.mode()[0] != "Quiet"
+    assert proxy.control.mode()[0] != "Quiet"
 
 
 def test_the_target_is_no_way_around_the_name(proxy: Proxy) -> None:
     assert ask(proxy, "Host: evil.example", path="http://localhost/efficiency") in (400, 403)
     assert ask(proxy, "Host: localhost", path="http://u@localhost/efficiency") == 400
-    assert proxy.mode()[0] != "Quiet"
+    assert proxy.control.mode()[0] != "Quiet"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_target_is_no_way_around_the_name(proxy: Proxy) -> None:
 def test_a_page_of_others_is_refused(proxy: Proxy, origin: str) -> None:
     assert ask(proxy, "Host: localhost", f"Origin: {origin}") == 403
     assert ask(proxy, "Host: localhost", f"Origin: {origin}", method="OPTIONS") == 403
-    assert proxy.mode()[0] != "Quiet"
+    assert proxy.control.mode()[0] != "Quiet"
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1", "[::1]:80", "my-box.local", "LOCALHOST"])

@@ -245,4 +245,4 @@ def test_no_spelling_of_a_path_gets_past_its_permission(
     answer = connection.getresponse()
     answer.read()
     assert answer.status in (301, 307, 400, 403, 404, 405)
-    assert proxy.mode()[0] != "Quiet"
+    assert proxy.control.mode()[0] != "Quiet"

@@ -37,6 +37,11 @@ class Departure:
         #: Whether a successor serves at the same addresses.
         self.followed = False
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether new clients should go elsewhere."""
+        return self.begun and not self.followed
+
     def hurry(self) -> None:
         """Wait for nobody any more."""
         self._hurried.set()

@@ -1,4 +1,4 @@
-"""The whole program as one object: built from a configuration, started, asked, stopped."""
+"""The whole program as one object: built from a configuration, started, reloaded, stopped."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import cast, get_args
 
 from starlette.routing import Route
 
@@ -22,7 +21,9 @@ from ollama_proxy.app.access.keyring import Keyring
 from ollama_proxy.app.activation import take_activated
 from ollama_proxy.app.answer_cache import AnswerCache
 from ollama_proxy.app.answer_stores import build_cache
+from ollama_proxy.app.apis import build_apis
 from ollama_proxy.app.chains.room import build_pipelines
+from ollama_proxy.app.control import ControlDesk
 from ollama_proxy.app.departure import Departure
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embedding import EmbeddedBackend, find_writer
@@ -36,37 +37,22 @@ from ollama_proxy.app.inquiry import Desk
 from ollama_proxy.app.learned import Memory
 from ollama_proxy.app.notify import READY, STOPPING, notify
 from ollama_proxy.app.passage import Passage
-from ollama_proxy.app.placement import Placement
 from ollama_proxy.app.ports import Ports, Sockets, find_places
-from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.app.reload import CannotAdopt, Reloader, Source
-from ollama_proxy.app.retrieval.augment import retrieve_first
 from ollama_proxy.app.retrieval.room import build_room
 from ollama_proxy.app.roster import Roster
+from ollama_proxy.app.service import ModelService
 from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.steering import Steering
 from ollama_proxy.app.upstreams import build_passage
 from ollama_proxy.app.values import make_origins, make_pressure, set_dispatcher
 from ollama_proxy.config.key_file import KeyFileError
 from ollama_proxy.config.schema import Config
-from ollama_proxy.domain.call import Call, Operation, RawHead, RawRequest
-from ollama_proxy.domain.device import BackendView, Calibration, FleetView
-from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.call import Operation
+from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.pipelines import Pipelines
-from ollama_proxy.domain.ports import (
-    AnswerSink,
-    BodyRelay,
-    ModelStore,
-    QueuePlace,
-    Relay,
-    RelaySink,
-    Ticket,
-    UploadSink,
-)
-from ollama_proxy.domain.vectors import Embedder
+from ollama_proxy.domain.vectors import Embedder, Retriever
 from ollama_proxy.energy.budget import HourlyBudget
-from ollama_proxy.energy.ledger.summary import Accounting as AccountingRule
-from ollama_proxy.energy.ledger.summary import By
 from ollama_proxy.energy.meters.supply import read_supply
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.decision_file import DecisionFile
@@ -84,7 +70,7 @@ _MOVES = 4
 
 
 class Proxy:
-    """Service and control of the APIs, and the life of everything behind them."""
+    """Everything that is there, and its life."""
 
     def __init__(
         self,
@@ -107,7 +93,7 @@ class Proxy:
         self._log = RequestLog(sys.stderr, enabled=config.monitoring.trace_requests)
         self._budget = HourlyBudget(config.energy.budget_wh_per_hour)
         self._energy = EnergyDesk(config, self._fleet, self._spend)
-        self._metrics.read_meters = self.meters = self._energy.accounting.meters
+        self._metrics.read_meters = self._energy.accounting.meters
         self._steering = Steering(config, self._fleet.view, partial(read_supply, find_root()))
         record_file = config.routing.record_file
         self._decision_file = DecisionFile(Path(record_file)) if record_file else None
@@ -128,9 +114,13 @@ class Proxy:
             config.cache, self._dispatcher, self._energy.record, self._metrics, lambda: self.embedder
         )
         self._embeds = EmbedRoom(config, self._dispatcher, self._roster, self._metrics)
+        #: What the APIs ask for.
+        self.service = ModelService(
+            self._dispatcher, self._roster, self._embeds, self.cache, self._find_retriever, config
+        )
         #: Files, vector stores, and what is found in them.
         self.vectors = build_room(
-            config, self.embedder, lambda: self._steering.supply is Supply.MAINS, self.guard.find_named, self
+            config, self.embedder, lambda: self._steering.supply is Supply.MAINS, self.guard.find_named, self.service
         )
         self._pressure = make_pressure(config)
         #: Where the pages about decisions ask.
@@ -139,18 +129,26 @@ class Proxy:
         self._steering.wants = lambda: self._dispatcher.admission.wants
         self._memory = Memory(config.learning, self._dispatcher, self._embeds.desk.spaces, self._embeds.desk.speeds)
         self._dispatcher.listener.ask = lambda name: spawn(self._ask_after(name), f"ask after {name}")
-        self._placement = Placement(config.models.placement, config.routing.default_backend)
         find = partial(find_writer, config.embedded)
         self._embedded = EmbeddedBackend(find, config.embedded.threads, self._roster.join, self._roster.leave)
-        pages = build_status_app(self)
+        self._reloader = Reloader(self, source)
+        #: What the status pages ask for and set.
+        self.control = ControlDesk(
+            self._dispatcher,
+            self._energy,
+            self._steering,
+            self._metrics,
+            self._reloader,
+            self._is_leaving,
+        )
+        pages = build_status_app(self.control)
         self._page_paths = frozenset(route.path.encode() for route in pages.routes if isinstance(route, Route))
-        apis = [load_kind(HTTP_APIS, name)(self) for name in HTTP_APIS]
-        self._front = Front(apis, pages, self.make_request_id, make_origins(config), self.guard, self._audit)
+        apis, make_id = build_apis(self), self._dispatcher.make_request_id
+        self._front = Front(apis, pages, make_id, make_origins(config), self.guard, self._audit)
         self._open_metrics(config)
         self._passage: Passage | None = None
         self._look_through(generation)
-        self._ports = Ports(self._front, ComputeApi(self, self.pipelines))
-        self._reloader = Reloader(self, source)
+        self._ports = Ports(self._front, ComputeApi(self.service, self.pipelines))
         self._departure = Departure(self._ports, self._dispatcher.running)
         self._heritage = heritage
         self._followed = followed
@@ -166,13 +164,18 @@ class Proxy:
         """The configuration in force."""
         return self._generation.config
 
+    def _is_leaving(self) -> bool:
+        return self._departure.is_leaving
+
     def _look_through(self, now: Generation) -> None:
         """Send what nobody else takes to the transparent backend, if there is one."""
         if self._passage is not None:
             spawn(self._passage.close(), "close the pool of a passage")
         if now.transparent is not None:
             front = self._front
-            front.passage = self._passage = build_passage(now.transparent, self.fleet, self._page_paths, front.refuse)
+            front.passage = self._passage = build_passage(
+                now.transparent, self._fleet.view, self._page_paths, front.refuse
+            )
         else:
             self._front.passage = self._passage = None
 
@@ -235,10 +238,6 @@ class Proxy:
     def grpc_port(self) -> int:
         """The gRPC port that was bound."""
         return self._ports.grpc
-
-    @property
-    def is_leaving(self) -> bool:
-        return self._departure.begun and not self._departure.followed
 
     async def offer(self) -> tuple[Offer, Sockets]:
         """What a successor gets, with what was learned up to now in its file."""
@@ -345,7 +344,7 @@ class Proxy:
         self._log.enabled = config.monitoring.trace_requests
         logging.getLogger().setLevel(config.monitoring.log_level.upper())
         self._budget.change(config.energy.budget_wh_per_hour)
-        self._placement = Placement(config.models.placement, config.routing.default_backend)
+        self.service.adopt(config)
         self.vectors.adopt(config)
         self._steering.adopt(config)
         self._dispatcher.policy = self._steering.policy
@@ -356,55 +355,24 @@ class Proxy:
     def _open_metrics(self, config: Config) -> None:
         self._front.permit(b"/metrics", "open" if config.server.auth.open_metrics else "key")
 
-    async def reload(self) -> tuple[str, ...]:
-        return await self._reloader.reload("asked for")
-
     def request_reload(self, why: str) -> None:
         """Reload soon; how it went is in the log."""
         self._reloader.request(why)
 
-    # -- Service and Control ------------------------------------------------------
-
-    def submit(self, call: Call, sink: AnswerSink) -> Ticket:
-        if call.operation is _EMBED:
-            return self._embeds.desk.submit(call, sink)
-        if call.annotations.retrieve:
-            return retrieve_first(call, sink, self.vectors.retriever, self.submit)
-        cache = self.cache
-        if cache is not None and (call.annotations.cache_enabled or cache.has_defaults) and cache.is_asked(call):
-            return cache.submit(call, sink)
-        return self._dispatcher.submit(call, sink)
+    # -- what rooms need of each other ----------------------------------------------
 
     @cached_property
     def pipelines(self) -> Pipelines | None:
         """Those of the configuration that the program began with; None where they are switched off."""
-        return build_pipelines(self.config.pipelines, self, self.embedder, lambda: self.vectors.retriever)
+        return build_pipelines(self.config.pipelines, self.service, self.embedder, self._find_retriever)
 
     @property
     def embedder(self) -> Embedder:
         """For rooms that need vectors themselves."""
         return self._embeds.embedder
 
-    def name_default(self, call: Call) -> bool:
-        default = self.config.models.default
-        if default:
-            call.model, call.named = default, False
-        return bool(default)
-
-    def relay(self, backend: str, request: RawRequest, sink: RelaySink) -> Relay:
-        return self._roster.backends[backend].relay(request, sink)
-
-    def upload(self, backend: str, head: RawHead, length: int | None, sink: UploadSink) -> BodyRelay:
-        store = self._roster.backends[backend]
-        if not isinstance(store, ModelStore):
-            raise KeyError(backend)
-        return store.upload(head, length, sink)
-
-    def place(self, target: str) -> tuple[str, ...]:
-        return self._placement.choose(self._fleet.view(), target)
-
-    def fleet(self) -> FleetView:
-        return self._fleet.view()
+    def _find_retriever(self) -> Retriever | None:
+        return self.vectors.retriever
 
     async def _ask_after(self, backend: str) -> None:
         asked_s = self._loop.time()
@@ -413,42 +381,6 @@ class Proxy:
 
     async def _refresh_lists(self) -> None:
         await self._prober.refresh()
-
-    async def refresh(self, changed: Collection[str] = ()) -> FleetView:
-        await self._prober.refresh(changed)
-        return self._fleet.view()
-
-    def now_s(self) -> float:
-        return self._loop.time()
-
-    def make_request_id(self) -> str:
-        return self._dispatcher.make_request_id()
-
-    async def thermal(self) -> dict[str, dict[str, object]]:
-        return await self._energy.climate.read()
-
-    async def ledger(self, by: str, since: str, until: str, accounting: str) -> dict[str, object]:
-        for name, word, words in (("by", by, get_args(By)), ("accounting", accounting, get_args(AccountingRule))):
-            if word not in words:
-                raise ProxyError(ErrorKind.INVALID_REQUEST, f"{name}: expected one of {', '.join(words)}")
-        rule = cast(AccountingRule, accounting)
-        return await asyncio.to_thread(self._energy.sum_up, cast(By, by), since, until, rule)
-
-    def queue(self) -> tuple[QueuePlace, ...]:
-        return self._dispatcher.queue()
-
-    def calibrations(self) -> dict[str, Calibration]:
-        return self._fleet.calibrations()
-
-    def metrics(self) -> tuple[bytes, str]:
-        return self._metrics.render()
-
-    def mode(self) -> tuple[str, str, str]:
-        return self._steering.mode, self._steering.effective_mode, self._steering.description
-
-    def set_mode(self, name: str) -> None:
-        self._steering.set_mode(name)
-        self._dispatcher.policy = self._steering.policy
 
     @property
     def embedded_problem(self) -> str:

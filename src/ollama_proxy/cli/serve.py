@@ -70,7 +70,7 @@ async def _serve(config: Config, source: Source, heritage: Heritage | None) -> i
             starting.result()
             server, problem = config.server, proxy.embedded_problem
             banner = write_banner(
-                proxy.fleet(),
+                proxy.service.fleet(),
                 server.host,
                 proxy.http_port,
                 proxy.grpc_port,

@@ -15,8 +15,8 @@ from ollama_proxy.api.openai import typed as openai
 from ollama_proxy.api.openapi.build import build
 from ollama_proxy.api.responses import typed as responses
 from ollama_proxy.api.status import build_status_app
+from ollama_proxy.app.apis import build_apis
 from ollama_proxy.app.proxy import Proxy
-from ollama_proxy.app.registry import HTTP_APIS, load_kind
 from ollama_proxy.config.schema import Config
 from tests.support.processes import ROOT
 
@@ -41,11 +41,10 @@ def collect_routes() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     async def ask() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
         proxy = Proxy(Config())
         exact, begun = set(), set()
-        for name in HTTP_APIS:
-            api = load_kind(HTTP_APIS, name)(proxy)
+        for api in build_apis(proxy):
             for table, found in ((api.routes, exact), (api.prefixes, begun)):
                 found |= {(method.decode().lower(), path.decode()) for path in table for method in table[path]}
-        for route in build_status_app(proxy).routes:
+        for route in build_status_app(proxy.control).routes:
             assert isinstance(route, Route)
             exact |= {(method.lower(), route.path) for method in route.methods or ()}
         await proxy.stop()

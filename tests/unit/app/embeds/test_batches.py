@@ -57,7 +57,7 @@ def test_four_devices_share_a_batch_as_they_are_fast_and_the_order_is_exact() ->
             took_s = (loop.time() - began_s) * 10
             assert found.vectors == tuple(embed_text(text, DIMENSIONS) for text in TEXTS)
             assert set(found.backends) == set(FOUR)
-            page, _ = stand.proxy.metrics()
+            page, _ = stand.proxy.control.metrics()
             assert b'ollama_proxy_embedded_texts_total{how="spread"} 320.0' in page
             ideal_s = tokens_of(TEXTS) / sum(spec.prefill_tps for spec in FOUR.values())
             # What each device was at work, in its own seconds: the last one sets the time of the whole.
@@ -183,7 +183,7 @@ def test_vectors_of_two_weights_never_meet() -> None:
             assert ours == VectorSpace(SMALL, stand.servers["a"].models[SMALL].digest, DIMENSIONS)
             give_other_weights(stand, "c")
             give_other_weights(stand, "d")
-            await stand.proxy.refresh(tuple(FOUR))
+            await stand.proxy.service.refresh(tuple(FOUR))
             found = await stand.proxy.embedder.embed(TEXTS, SMALL, HURRIED)
             assert set(found.backends) <= {"a", "b"}
             # Not even where it is asked for by name, or where nobody else is left.
@@ -248,12 +248,12 @@ def test_which_weights_answer_for_a_name_outlasts_a_restart(tmp_path: Path) -> N
         async with devices(speed=50, specs=specs, changes=changes) as stand:
             give_other_weights(stand, "a")
             await stand.servers["a"].set_fault(read_fault(b'{"fault": "refuse"}'))
-            await stand.proxy.refresh(("a", "b"))
+            await stand.proxy.service.refresh(("a", "b"))
             first = await stand.proxy.embedder.embed(TEXTS[:1], SMALL, HURRIED)
             assert first.backends == ("b",)
         async with devices(speed=50, specs=specs, changes=changes) as stand:
             give_other_weights(stand, "a")
-            await stand.proxy.refresh(("a", "b"))
+            await stand.proxy.service.refresh(("a", "b"))
             second = await stand.proxy.embedder.embed(TEXTS[:1], SMALL, HURRIED)
             assert second.space == first.space
             assert second.backends == ("b",)

@@ -58,7 +58,7 @@ def test_while_a_device_is_busy_single_texts_go_together() -> None:
                 assert one.joules
             await busy
             assert not stand.proxy._dispatcher.running
-            page, _ = stand.proxy.metrics()
+            page, _ = stand.proxy.control.metrics()
             assert b'ollama_proxy_embedded_texts_total{how="gathered"} 20.0' in page
 
     uvloop.run(scene())

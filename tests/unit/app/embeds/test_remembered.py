@@ -48,7 +48,7 @@ def test_only_what_is_not_known_is_asked_for_and_each_text_once() -> None:
             assert known.joules == 0
             assert known.backends == ("cache",)
             assert known.space == first.space
-            page, _ = stand.proxy.metrics()
+            page, _ = stand.proxy.control.metrics()
             assert b'ollama_proxy_embedded_texts_total{how="kept"} 4.0' in page
             assert b"ollama_proxy_kept_vectors_bytes 696.0" in page
             assert asked_of(stand) == 2
@@ -82,7 +82,7 @@ def test_other_weights_by_the_same_name_are_another_vector() -> None:
             models = stand.servers["nvidia"].models
             entry = {**models[SMALL].entry, "digest": "f" * 64}
             models[SMALL] = msgspec.structs.replace(models[SMALL], digest="f" * 64, entry=entry)
-            await stand.proxy.refresh(("nvidia",))
+            await stand.proxy.service.refresh(("nvidia",))
             await stand.proxy.embedder.embed(["a"], SMALL, KEPT)
             assert asked_of(stand) == 2
 
