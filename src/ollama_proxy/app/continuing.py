@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Cut:
     """A stream that broke off, once or several times, and what is asked of those that go on with it."""
 
-    __slots__ = ("_asked", "_raw", "call", "request", "sent", "substitute", "told", "whole")
+    __slots__ = ("_asked", "_raw", "broke", "call", "request", "sent", "substitute", "told", "whole")
 
     def __init__(self, whole: Call, broken: OpenAttempt) -> None:
         """`whole` is the request as it came, of which `broken` has sent the first part."""
@@ -40,6 +40,8 @@ class Cut:
         #: How the next decision tells of the seam, and whether another model than the one asked for wrote what is
         #: before it.
         self.told, self.substitute = "", False
+        #: Whether the last seam was a failure, and not a slot that somebody more urgent wanted.
+        self.broke = True
 
     def go_on(
         self, owner: Dispatcher, life: Life, broken: OpenAttempt, progress: Progress | None, failure: Failure
@@ -58,12 +60,14 @@ class Cut:
                 tell_obstacle(error, obstacle)
             return error
         self._ask_for_rest(owner, broken, f"which failed: {failure.kind.value}")
+        self.broke = True
         life.broke(failure)
         return None
 
     def make_way(self, owner: Dispatcher, broken: OpenAttempt, progress: Progress) -> None:
         """As `go_on`, of what was broken off for somebody else and can be continued."""
         self._keep(progress)
+        self.broke = False
         self._ask_for_rest(owner, broken, "which was wanted for a more urgent request")
 
     def _keep(self, progress: Progress) -> None:

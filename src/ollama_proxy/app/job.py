@@ -216,7 +216,8 @@ class Job:
         self.life.first_byte()
         route = describe_route(self.call, self.life, attempt.decision, attempt.view)
         if self._cut is not None:
-            self._owner.books.continued(attempt.backend, attempt.last_s - self._cut.sent.last_s)
+            if self._cut.broke:
+                self._owner.books.continued(attempt.backend, attempt.last_s - self._cut.sent.last_s)
             self.client.continued(route)
             return
         self.client.routed(route)

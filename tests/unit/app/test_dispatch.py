@@ -133,7 +133,8 @@ class Stage:
         for backend in self.backends.values():
             self.fleet.add(backend.spec, backend.capabilities)
             self.fleet.probed(backend.spec.id, ProbeReport({MODEL: ModelFacts(MODEL)}, frozenset({MODEL})), 0)
-        books = Books(self.fleet, Metrics(self.fleet.view, "1"), RequestLog(io.StringIO(), enabled=False))
+        self.metrics = Metrics(self.fleet.view, "1")
+        books = Books(self.fleet, self.metrics, RequestLog(io.StringIO(), enabled=False))
         served: dict[str, Backend] = dict(self.backends)
         self.dispatcher = Dispatcher(
             self.fleet, served, Policy(), books, lambda: self.now_s, Timeouts(), bounds=Bounds(most_waiting)

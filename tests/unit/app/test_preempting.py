@@ -287,5 +287,10 @@ async def test_why_it_was_broken_off_is_on_record() -> None:
     await settle()
     assert job.current is not None
     assert "1 tokens (3 characters) from a, which was wanted for a more urgent request" in job.current.decision.reason
+    write(opened(stage)[2], " two")
     assert job.life.tried == frozenset("a")
+    page = stage.metrics.render()[0].decode()
+    assert 'ollama_proxy_preemptions_total{backend="a"} 1.0' in page
+    # Nobody failed: how long it waited is no gap that a failure has made.
+    assert "continuation_gap_seconds_count" not in page
     assert job.life.failures == ()
