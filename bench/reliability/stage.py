@@ -15,6 +15,7 @@ from tests.support.processes import http_get
 from tests.support.proxy import ProxyProcess
 
 _IN_FLIGHT = re.compile(r"^ollama_proxy_backend_in_flight\{.*\} (\S+)$", re.MULTILINE)
+_PREEMPTIONS = re.compile(r"^ollama_proxy_preemptions_total\{.*\} (\S+)$", re.MULTILINE)
 _TASKS = re.compile(r"^ollama_proxy_tasks (\S+)", re.MULTILINE)
 
 
@@ -52,6 +53,11 @@ def count_tasks(proxy: ProxyProcess) -> int:
     """Tasks of its event loop, by its own metrics; that which answers is one."""
     [count] = _TASKS.findall(http_get(proxy.url + "/metrics")[1])
     return int(float(count))
+
+
+def count_preemptions(proxy: ProxyProcess) -> int:
+    """Attempts that it broke off for more urgent requests, by its own metrics."""
+    return round(sum(map(float, _PREEMPTIONS.findall(http_get(proxy.url + "/metrics")[1]))))
 
 
 def count_held(proxy: ProxyProcess, client: int) -> int:
