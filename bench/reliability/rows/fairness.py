@@ -97,12 +97,10 @@ def urgent(setting: Setting) -> Outcome:
             }
             running = {name: stack.enter_context(load) for name, load in loads.items()}
             found = {name: load.finish() for name, load in running.items()}
-        lost = {"made_way": count_preemptions(proxy)}
-        ledger = proxy.state / "ledger.sqlite"
+        made_way, ledger = count_preemptions(proxy), proxy.state / "ledger.sqlite"
     # The program has ended, and written all of it.
-    return _judge_urgent(
-        {"capacity_per_s": capacity, "quiet": quiet, **found, **lost, **_read_lost(ledger, begun_unix_s)}
-    )
+    lost = {"made_way": made_way, **_read_lost(ledger, begun_unix_s)}
+    return _judge_urgent({"capacity_per_s": capacity, "quiet": quiet, **found, **lost})
 
 
 def _read_lost(ledger: Path, since_unix_s: float) -> dict[str, float]:
