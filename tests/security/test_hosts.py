@@ -55,6 +55,8 @@ def test_one_name_and_no_more(proxy: Proxy, lines: tuple[str, ...]) -> None:
 
 def test_the_target_is_no_way_around_the_name(proxy: Proxy) -> None:
     assert ask(proxy, "Host: evil.example", path="http://localhost/efficiency") in (400, 403)
+    assert ask(proxy, "Host: localhost", path="http://evil.example/efficiency") == 403
+    assert ask(proxy, "Host: localhost", path="http://localhost.evil.example:80/efficiency") == 403
     assert ask(proxy, "Host: localhost", path="http://u@localhost/efficiency") == 400
     assert proxy.control.mode()[0] != "Quiet"
 

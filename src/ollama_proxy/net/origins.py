@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterable
 
 from .http1.exchange import Exchange
+from .http1.head import AUTHORITY
 
 _LOCAL_ENDS = (".localhost", ".local", ".internal")
 _OWN_ORIGINS = (
@@ -100,6 +101,9 @@ class Origins:
                 return Verdict(self._preflight_lines(origin, exchange), 204)
             lines = self._origin_line(origin) + (b"" if self._all_origins else b"Vary: Origin\r\n")
         status = self._judge_host(host, asks_only=asks_only) if self._checks_hosts else 0
+        named: bytes = exchange.notes.get(AUTHORITY, b"")
+        if named and self._checks_hosts and self._judge_host(named.decode("latin-1"), asks_only=False):
+            return _FOREIGN
         return Verdict(lines, status) if lines or status else _PASSES
 
     def _allows(self, origin: str) -> bool:

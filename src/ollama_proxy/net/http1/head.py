@@ -28,6 +28,9 @@ _MOST_SEEN = 512
 _MOST_DIGITS = 18
 _LONGEST_SEEN_BYTES = 160
 
+#: The key of a head's notes under which the host of a target in absolute form stands.
+AUTHORITY = "authority"
+
 #: Request lines without a query, by their bytes.
 seen_lines: dict[bytes, RequestLine] = {}
 #: Values of Host that passed.
@@ -201,6 +204,13 @@ def check_host(host: bytes | None, *, http10: bool) -> None:
     if len(good_hosts) >= _MOST_SEEN:
         good_hosts.clear()
     good_hosts.add(host)
+
+
+def note_authority(head: RequestHead, line: bytes) -> None:
+    """Keep the host that a target in absolute form names: it counts, whatever Host says (RFC 9112, 3.2.2)."""
+    absolute = _ABSOLUTE.match(line.split(b" ", 2)[1])
+    if absolute is not None:
+        head.notes[AUTHORITY] = absolute[0].partition(b"://")[2]
 
 
 def check_expectation(fields: Headers) -> None:

@@ -31,6 +31,7 @@ from .head import (
     check_lines,
     check_once,
     good_hosts,
+    note_authority,
     read_length,
     read_request_line,
     seen_lengths,
@@ -208,13 +209,15 @@ class RequestReader:
             line = read_request_line(lines[0], limits)
         if len(lines) > limits.head_fields + 1 or len(raw) > limits.head_bytes:
             self._refuse_lines()
-        del lines[0]
+        first = lines.pop(0)
         try:
             fields = list(map(read_field, lines))
         except BadField:
             self._refuse_lines()
         head = RequestHead(line, fields, dict(fields))
         self._check_head(head)
+        if b"://" in first:
+            note_authority(head, first)
         if b"transfer-encoding" in head.index:
             return self._begin_chunked(head, at)
         self._known = know_head(raw, head)
