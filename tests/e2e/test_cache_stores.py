@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +93,14 @@ def test_a_server_is_shared_dies_and_comes_back(lab: LabProcess, work: Path, red
         wait_until(lambda: ask(one, "What is shared?") == ("miss", text), "the loss of the server to be noticed")
         assert [ask(one, "What is shared?") for _ in range(3)] == [("miss", text)] * 3
         assert look(one)["problem"]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=30)
+        assert refused.value.code == 503
+        assert "not purged" in json.load(refused.value)["error"]
+        command = [sys.executable, "-P", "-m", "ollama_proxy", "cache", "purge", "--url", one.url]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert (told.returncode, told.stdout) == (2, "")
+        assert "not purged" in told.stderr
         redis.start()
         wait_until(lambda: ask(one, "What is shared?")[0] == "hit", "the server to be used again")
         assert "problem" not in look(one)

@@ -25,11 +25,12 @@ from ollama_proxy.app.job import Job
 from ollama_proxy.cache.entry import Entry, gather, make_entry, may_be_kept, read_entry, write_entry
 from ollama_proxy.cache.key import find_key, find_weights
 from ollama_proxy.cache.single_flight import Flight, Follower
-from ollama_proxy.cache.store import Item, Store, Which, find_worth
+from ollama_proxy.cache.store import Item, NotPurged, Store, Which, find_worth
 from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.domain.answer import CacheNote, Finished, Outcome, Usage
 from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.caller import ANYBODY
+from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Ticket
 from ollama_proxy.net.task import spawn
 
@@ -281,7 +282,11 @@ class AnswerCache:
 
     async def let_go(self, model: str | None, key: str | None, older_than_s: float | None) -> int:
         until = None if older_than_s is None else self._books.unix_clock() - older_than_s
-        return await self.store.purge(Which(model, key, until))
+        try:
+            return await self.store.purge(Which(model, key, until))
+        except NotPurged as error:
+            told = f"not purged: {error}; what was meant may be found again, so repeat this once that is mended"
+            raise ProxyError(ErrorKind.OVERLOADED, told) from None
 
 
 async def _read_found(found: bytes | Awaitable[bytes | None] | None) -> Entry | None:

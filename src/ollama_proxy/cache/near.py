@@ -95,10 +95,11 @@ class NearStore:
 
     async def purge(self, which: Which) -> int:
         self._clear()
-        gone = await self._far.purge(which)
-        # What was read meanwhile may be one of them.
-        self._clear()
-        return gone
+        try:
+            return await self._far.purge(which)
+        finally:
+            # What was read meanwhile may be one of them.
+            self._clear()
 
     async def measure(self) -> Holdings:
         return msgspec.structs.replace(await self._far.measure(), near_bytes=self._size_bytes)

@@ -25,7 +25,7 @@ from ollama_proxy.cache.sqlite_tables import (
     TOUCH,
     prepare,
 )
-from ollama_proxy.cache.store import Bounds, Found, Holdings, Item, Which, rank
+from ollama_proxy.cache.store import Bounds, Found, Holdings, Item, NotPurged, Which, rank
 
 T = TypeVar("T")
 _WAIT_S = 2.0
@@ -78,7 +78,10 @@ class SqliteStore:
             )
 
     async def purge(self, which: Which) -> int:
-        return await self._run(lambda: self._purge(which), 0)
+        gone = await self._run(lambda: self._purge(which), None)
+        if gone is None:
+            raise NotPurged(self._problem or "the file cannot be used")
+        return gone
 
     async def measure(self) -> Holdings:
         found = await self._run(self._measure, None)

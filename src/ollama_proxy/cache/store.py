@@ -1,6 +1,7 @@
 """Where kept answers lie: what each store promises, and by what it decides who must go.
 
-A store never raises and never holds up the event loop: what it cannot find in time, or at all, it has not.
+A store never holds up the event loop, and raises nothing but `NotPurged`: what it cannot find in time, or at all, it
+has not.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class Which(msgspec.Struct, frozen=True):
             and (self.owner is None or owner == self.owner)
             and (self.made_until_unix_s is None or made_unix_s <= self.made_until_unix_s)
         )
+
+
+class NotPurged(Exception):
+    """A purge that could not be done, or not to its end: answers that were meant may be found again. Says why."""
 
 
 class Holdings(msgspec.Struct, frozen=True):
@@ -100,7 +105,7 @@ class Keeper(Protocol):
         """Keep an answer, if there is room for it, in place of one of the same key."""
 
     async def purge(self, which: Which) -> int:
-        """Let go of some answers; how many."""
+        """Let go of some answers; how many. Raises `NotPurged` where that could not be done."""
 
     async def measure(self) -> Holdings:
         """What is held."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import valkey.asyncio
 from valkey.exceptions import ValkeyError
 
-from ollama_proxy.cache.store import Bounds, Found, Holdings, Item, Which
+from ollama_proxy.cache.store import Bounds, Found, Holdings, Item, NotPurged, Which
 from ollama_proxy.cache.valkey_scripts import COUNT_CHANGES, FIND, KEEP, PURGE
 from ollama_proxy.net.task import spawn
 
@@ -141,7 +141,9 @@ class ValkeyStore:
         self._evicted += await self._ask(self._keep_script(args=given), 0)
 
     async def purge(self, which: Which) -> int:
-        gone: int = await self._ask(self._purge(which), 0, _PATIENCE_S)
+        gone: int | None = await self._ask(self._purge(which), None, _PATIENCE_S)
+        if gone is None:
+            raise NotPurged(self._problem or "the server did not answer in time")
         return gone
 
     async def _purge(self, which: Which) -> int:

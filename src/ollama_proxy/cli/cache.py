@@ -17,6 +17,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("calibrate")(calibrate)
+#: A proxy waits for a slow server of answers before it says that they are not purged.
+_PURGE_TIMEOUT_S = 30
 UrlFlag = Annotated[str, typer.Option(help="The running proxy.")]
 
 
@@ -39,7 +41,7 @@ def purge(
     """Let go of kept answers."""
     asked = {"model": model, "key": key, "older_than_seconds": f"{older_than:g}" if older_than else ""}
     query = urllib.parse.urlencode({name: value for name, value in asked.items() if value})
-    found = json.loads(ask("cache", url, f"/proxy/cache?{query}", method="DELETE"))
+    found = json.loads(ask("cache", url, f"/proxy/cache?{query}", method="DELETE", timeout_s=_PURGE_TIMEOUT_S))
     typer.echo(f"{found['purged']} answers are gone")
 
 

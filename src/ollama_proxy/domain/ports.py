@@ -228,7 +228,7 @@ class KeptAnswers(Protocol):
 
     async def let_go(self, model: str | None, key: str | None, older_than_s: float | None) -> int:
         """Drop the answers of a model (its canonical name), of an API key (its name) or of an age; None for all. How
-        many there were."""
+        many there were. Raises `ProxyError` where they could not be dropped, and may be found again."""
 
 
 class AttemptSink(Protocol):

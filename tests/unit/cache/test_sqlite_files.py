@@ -4,9 +4,11 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from ollama_proxy.cache.sqlite import SqliteStore
 from ollama_proxy.cache.sqlite_tables import VERSION
-from ollama_proxy.cache.store import Bounds, Item
+from ollama_proxy.cache.store import Bounds, Item, NotPurged, Which
 
 NOW_S = 1_800_000_000.0
 ITEM = Item(bytes(32), b"text", "m", "", NOW_S, 1.0)
@@ -74,6 +76,29 @@ def test_a_file_that_cannot_be_written_still_finds(tmp_path: Path) -> None:
         store.keep(Item(bytes([1]) * 32, b"more", "m", "", NOW_S, 1.0))
         assert await look(store) == b"text"
         assert (await store.measure()).problem
+        await store.close()
+
+    asyncio.run(scene())
+
+
+def test_a_purge_of_a_file_that_another_holds_is_not_told_as_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ollama_proxy.cache.sqlite._WAIT_S", 0.05)
+
+    async def scene() -> None:
+        path = tmp_path / "cache.sqlite"
+        store = SqliteStore(path, Bounds(10**6, 3600.0), lambda: NOW_S)
+        await store.open()
+        store.keep(ITEM)
+        assert (await store.measure()).entries == 1
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(NotPurged, match="locked"):
+            await store.purge(Which())
+        other.execute("ROLLBACK")
+        other.close()
+        assert await store.purge(Which()) == 1
         await store.close()
 
     asyncio.run(scene())

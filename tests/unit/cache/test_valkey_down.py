@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ollama_proxy.cache.store import Bounds, Item, Which
+from ollama_proxy.cache.near import NearStore
+from ollama_proxy.cache.store import Bounds, Item, NotPurged, Which
 from ollama_proxy.cache.valkey import ValkeyStore
 from tests.support.http1 import until
 from tests.support.redis import RedisProcess, serve_redis
@@ -62,7 +63,8 @@ def test_it_dies_and_comes_back(redis: RedisProcess) -> None:
         store.keep(ITEM)
         assert store.fetch(ITEM.key) is None, "it is left alone for a while"
         assert (await store.measure()).problem
-        assert await store.purge(Which()) == 0
+        with pytest.raises(NotPurged):
+            await store.purge(Which())
         redis.start()
         assert store.fetch(ITEM.key) is None, "and is not asked before that is over"
         clock.now_s += 60.0
@@ -86,6 +88,28 @@ def test_it_is_not_there_at_the_start(redis: RedisProcess) -> None:
         await until_known(store)
         await keep(store)
         await store.close()
+
+    asyncio.run(scene())
+
+
+def test_a_purge_of_one_that_hangs_is_not_told_as_done(redis: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        clock = Clock()
+        store = build(redis, clock)
+        near = NearStore(store, Bounds(10**6, 3600.0), lambda: NOW_S, clock)
+        await near.open()
+        near.keep(ITEM)
+        await asyncio.wait(store._keeping)
+        assert near.find(ITEM.key) == b"text"
+        redis.hang()
+        monkeypatch.setattr("ollama_proxy.cache.valkey._PATIENCE_S", 0.05)
+        with pytest.raises(NotPurged):
+            await near.purge(Which())
+        assert not isinstance(near.find(ITEM.key), bytes), "what was held here is gone in any case"
+        redis.go_on()
+        monkeypatch.undo()
+        assert await near.purge(Which()) == 1
+        await near.close()
 
     asyncio.run(scene())
 

@@ -57,7 +57,12 @@ class CachePages:
     async def _let_go(
         self, exchange: Exchange, kept: KeptAnswers, model: str | None, key: str | None, older_than_s: float | None
     ) -> None:
-        gone = await kept.let_go(model, key, older_than_s)
+        try:
+            gone = await kept.let_go(model, key, older_than_s)
+        except ProxyError as error:
+            if not exchange.gone:
+                self.refuse(exchange, error)
+            return
         if not exchange.gone:
             exchange.respond(200, _JSON, msgspec.json.encode({"purged": gone}) + b"\n")
 
