@@ -17,6 +17,7 @@ from ollama_proxy.vectors.readers.problem import Unreadable
 
 MOST = 200_000
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+MC = "http://schemas.openxmlformats.org/markup-compatibility/2006"
 
 
 def make_pdf(text: str = "The river rose.", password: str = "") -> bytes:
@@ -37,10 +38,12 @@ def make_pdf(text: str = "The river rose.", password: str = "") -> bytes:
     return out.getvalue()
 
 
-def make_docx(body: str, **parts: bytes) -> bytes:
+def make_docx(body: str, *, declared: str = "", **parts: bytes) -> bytes:
     out = io.BytesIO()
+    head = f'<?xml version="1.0" encoding="{declared}"?>' if declared else ""
+    names = f'xmlns:w="{W}" xmlns:mc="{MC}"'
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("word/document.xml", f'<w:document xmlns:w="{W}"><w:body>{body}</w:body></w:document>')
+        archive.writestr("word/document.xml", f"{head}<w:document {names}><w:body>{body}</w:body></w:document>")
         for name, data in parts.items():
             archive.writestr(name, data)
     return out.getvalue()
@@ -59,6 +62,23 @@ def test_a_word_document_has_paragraphs_tables_and_breaks() -> None:
         "<w:p><w:r><w:t>last</w:t><w:br/><w:t>line</w:t></w:r></w:p>"
     )
     assert asyncio.run(read_safely("a.docx", make_docx(body), MOST)) == "One\ttwo\ncell\nlast\nline"
+
+
+def test_a_box_of_text_comes_once_and_stops_of_tabs_are_no_tabs() -> None:
+    box = "<w:txbxContent><w:p><w:r><w:t>in a box</w:t></w:r></w:p></w:txbxContent>"
+    either = f"<mc:AlternateContent><mc:Choice>{box}</mc:Choice><mc:Fallback>{box}</mc:Fallback></mc:AlternateContent>"
+    body = f"<w:p><w:pPr><w:tabs><w:tab/></w:tabs></w:pPr><w:r>{either}</w:r><w:r><w:t>round it</w:t></w:r></w:p>"
+    assert read_text("a.docx", make_docx(body), MOST) == "in a box\nround it"
+
+
+def test_a_word_document_in_an_older_code_is_read() -> None:
+    declared = make_docx("<w:p><w:r><w:t>caf&#233;</w:t></w:r></w:p>", declared="windows-1252")
+    assert read_text("a.docx", declared, MOST) == "café"
+
+
+def test_paragraphs_in_paragraphs_are_looked_at_once() -> None:
+    nested = "<w:p>" * 500 + "<w:r><w:t>x</w:t></w:r>" + "</w:p>" * 500
+    assert read_text("a.docx", make_docx(nested), MOST).strip() == "x"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +130,9 @@ with zipfile.ZipFile(OTHER, "w") as _archive:
         ("a.docx", OTHER.getvalue(), "invalid_file", "document type"),
         ("a.docx", make_docx("<w:p>"), "invalid_file", "damaged"),
         ("a.docx", make_docx("x")[:-30], "invalid_file", "damaged"),
+        ("a.docx", make_docx("<w:p>" * 600 + "</w:p>" * 600), "invalid_file", "nested more than 512 deep"),
+        ("a.docx", make_docx("x", declared="gb2312"), "invalid_file", "neither UTF-8 nor UTF-16: multi-byte"),
+        ("a.docx", make_docx("x", declared="foo"), "invalid_file", "neither UTF-8 nor UTF-16: unknown encoding"),
         ("a.docx", BOMB, "invalid_file", "unpacks to more than"),
         ("a.pdf", make_pdf(password="secret"), "invalid_file", "encrypted"),
         ("a.pdf", make_pdf()[:120], "invalid_file", "damaged"),

@@ -5,18 +5,24 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from xml.etree import ElementTree
+from xml.parsers import expat
 
 from ollama_proxy.vectors.readers.problem import Unreadable
 
-_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main "
+_MC = "http://schemas.openxmlformats.org/markup-compatibility/2006 "
 _BODY = "word/document.xml"
 _NOTES = ("word/footnotes.xml", "word/endnotes.xml")
-#: What each piece of text inside of a paragraph stands for.
+_PARAGRAPH, _RUN, _TEXT = f"{_W}p", f"{_W}r", f"{_W}t"
+#: What each piece of a run that is no text stands for.
 _SIGNS = {f"{_W}tab": "\t", f"{_W}br": "\n", f"{_W}cr": "\n", f"{_W}noBreakHyphen": "-"}
+#: One thing said several times, for programs that know more or less of it: the first is for those that know most.
+_EITHER = f"{_MC}AlternateContent"
 #: XML is some times longer than the text in it; what is longer than that holds something else.
 _XML_PER_CHAR = 40
 _LEAST_XML = 1_000_000
+#: Tables in tables and boxes in them take some twenty each.
+_MOST_DEPTH = 512
 
 
 def read_docx(content: bytes, most_chars: int) -> str:
@@ -41,25 +47,72 @@ def _unpack(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
         data = part.read(limit + 1)
     if len(data) > limit:
         raise Unreadable("invalid_file", f"{name} unpacks to more than {limit} bytes")
-    if b"<!DOCTYPE" in data:
-        # Word writes none; entities that grow are the only reason for one.
-        raise Unreadable("invalid_file", f"{name} defines a document type")
     return data
 
 
 def _text_of(xml: bytes) -> str:
+    part = _Part()
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.buffer_text = True
+    parser.StartElementHandler = part.begin
+    parser.EndElementHandler = part.end
+    parser.CharacterDataHandler = part.say
+    parser.StartDoctypeDeclHandler = part.refuse_types
     try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError as error:
+        parser.Parse(xml, True)
+    except expat.ExpatError as error:
         raise Unreadable("invalid_file", f"the document is damaged: {error}") from None
-    return "\n".join(map(_line, root.iter(f"{_W}p"))).strip()
+    except (LookupError, ValueError) as error:  # the parser's words for codes that it does not know or cannot read
+        told = f"the document's XML is neither UTF-8 nor UTF-16: {error}"
+        raise Unreadable("invalid_file", told) from None
+    return "\n".join(part.lines).strip()
 
 
-def _line(paragraph: ElementTree.Element) -> str:
-    pieces = []
-    for piece in paragraph.iter():
-        if piece.tag == f"{_W}t":
-            pieces.append(piece.text or "")
-        elif piece.tag in _SIGNS:
-            pieces.append(_SIGNS[piece.tag])
-    return "".join(pieces)
+class _Part:
+    """What has been read of one: each element is looked at once, however they are nested."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._open: list[str] = []
+        #: The pieces of the paragraphs that are open: a box in a paragraph has paragraphs of its own.
+        self._paragraphs: list[list[str]] = []
+        #: Of each open choice, whether one of it was read.
+        self._chosen: list[bool] = []
+        #: How deep what is left out began, 0 outside of it.
+        self._out = 0
+
+    def begin(self, tag: str, attributes: dict[str, str]) -> None:
+        parent = self._open[-1] if self._open else ""
+        self._open.append(tag)
+        if len(self._open) > _MOST_DEPTH:
+            raise Unreadable("invalid_file", f"the document is nested more than {_MOST_DEPTH} deep")
+        if self._out:
+            return
+        if parent == _EITHER:
+            if self._chosen[-1]:
+                self._out = len(self._open)
+            self._chosen[-1] = True
+        elif tag == _EITHER:
+            self._chosen.append(False)
+        elif tag == _PARAGRAPH:
+            self._paragraphs.append([])
+        elif parent == _RUN and tag in _SIGNS and self._paragraphs:
+            self._paragraphs[-1].append(_SIGNS[tag])
+
+    def end(self, tag: str) -> None:
+        if self._out:
+            if self._out == len(self._open):
+                self._out = 0
+        elif tag == _EITHER:
+            self._chosen.pop()
+        elif tag == _PARAGRAPH:
+            self.lines.append("".join(self._paragraphs.pop()))
+        self._open.pop()
+
+    def say(self, text: str) -> None:
+        if self._open[-1] == _TEXT and self._paragraphs and not self._out:
+            self._paragraphs[-1].append(text)
+
+    def refuse_types(self, *_: object) -> None:
+        # Word writes none; entities that grow are the only reason for one.
+        raise Unreadable("invalid_file", "the document's XML defines a document type")
