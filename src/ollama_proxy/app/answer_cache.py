@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from ollama_proxy.app.meaning import MeaningCache, Prompt
 
 from ollama_proxy.app.cache_books import CacheBooks
+from ollama_proxy.app.cache_weights import find_makers, find_weights
 from ollama_proxy.app.cache_wishes import Asked, Wishes
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.job import Job
 from ollama_proxy.cache.entry import Entry, gather, make_entry, may_be_kept, read_entry, write_entry
-from ollama_proxy.cache.key import find_key, find_weights
+from ollama_proxy.cache.key import find_key
 from ollama_proxy.cache.single_flight import Flight, Follower
 from ollama_proxy.cache.store import Item, NotPurged, Store, Which, find_worth
 from ollama_proxy.config.sections.cache import Cache
@@ -240,8 +241,9 @@ class AnswerCache:
         parts = gather(flight.events)
         if parts is None or not may_be_kept(outcome.finished, parts):
             return
-        if find_weights(self._dispatcher.view(), asked.model, call.caller, call.annotations.target) != asked.weights:
-            # The model was exchanged meanwhile: nobody knows which one wrote this.
+        makers = find_makers(self._dispatcher.view(), call, asked.model)
+        if find_weights(makers, asked.model, call.annotations.target) != asked.weights or route.backend not in makers:
+            # The model was exchanged meanwhile, or the target was down: this is not of the weights that were asked for.
             return
         made_unix_s = self._books.unix_clock()
         entry = make_entry(parts, route, outcome, made_unix_s)

@@ -6,7 +6,8 @@ from collections.abc import Hashable
 
 import msgspec
 
-from ollama_proxy.cache.key import Weights, find_key, find_weights, is_deterministic
+from ollama_proxy.app.cache_weights import find_makers, find_weights
+from ollama_proxy.cache.key import Weights, find_key, is_deterministic
 from ollama_proxy.config.sections.cache import Cache
 from ollama_proxy.domain.call import Call, Generation
 from ollama_proxy.domain.device import FleetView
@@ -56,7 +57,7 @@ class Wishes:
         if not self._may_be_sampled(call, generation):
             return "its answer is drawn anew each time: it has neither temperature 0 nor a seed"
         model = canonical_model(call.model)
-        weights = find_weights(view, model, call.caller, call.annotations.target)
+        weights = find_weights(find_makers(view, call, model), model, call.annotations.target)
         key = find_key(secret, call.caller, weights, call.operation, generation)
         if key is None:
             return "it holds what no key can be made of"

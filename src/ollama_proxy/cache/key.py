@@ -12,7 +12,6 @@ import msgspec
 
 from ollama_proxy.domain.call import Generation, Operation, Sampling
 from ollama_proxy.domain.caller import Caller
-from ollama_proxy.domain.device import FleetView
 
 #: Counted up when the same request is to have another key, so that nothing is found that was kept before.
 _VERSION = 1
@@ -21,24 +20,12 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """Which model answers. Where all that hold it tell one digest, that alone says it, whatever the model is called;
+    """Which model answers. Where all that may answer tell one digest, that alone says it, whatever the model is called;
     else its name does, with all that is known of its digests and the backend that was asked for."""
 
     digests: tuple[str, ...]
     name: str = ""
     target: str = ""
-
-
-def find_weights(view: FleetView, model: str, caller: Caller, target: str = "") -> Weights:
-    """The weights that a model, by its canonical name, has on the backends that are there for a caller."""
-    found: set[str] = set()
-    for one in view.backends:
-        facts = one.models.get(model) if one.models is not None else None
-        if facts is not None and (caller.backends is None or one.spec.id in caller.backends):
-            found.add(facts.digest)
-    if len(found) == 1 and "" not in found:
-        return Weights(tuple(found))
-    return Weights(tuple(sorted(found)), model, target)
 
 
 def find_key(secret: bytes, caller: Caller, weights: Weights, operation: Operation, asked: Generation) -> bytes | None:

@@ -34,6 +34,11 @@ def check_fitness(view: BackendView, request: RoutingRequest) -> Rejection | Non
     """The limits that follow from the backend and the kind of request alone: health, model, capabilities."""
     if not view.health.serves:
         return Rejection(view.spec.id, Limit.UNHEALTHY, view.message or view.health.value)
+    return check_ability(view, request)
+
+
+def check_ability(view: BackendView, request: RoutingRequest) -> Rejection | None:
+    """Of these limits, those that hold however the backend fares just now: model, capabilities."""
     return _check_model(view, request) or _check_capability(view, request)
 
 

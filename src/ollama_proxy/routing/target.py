@@ -26,13 +26,7 @@ def read_target(wish: str, model: str, fleet: FleetView, tried: frozenset[str]) 
 
     A target that is down, or has just failed, gives way to the free choice, which must say so.
     """
-    word = wish.lower()
-    meant = [
-        view
-        for view in fleet.backends
-        # A stand-in is nobody's hardware: it must not hold up a target that is down.
-        if word == view.spec.id.lower() or (word == view.spec.hardware.lower() and not view.spec.stand_in_model)
-    ]
+    meant = find_meant(wish, fleet)
     if not meant:
         return None
     able = frozenset(
@@ -49,6 +43,17 @@ def read_target(wish: str, model: str, fleet: FleetView, tried: frozenset[str]) 
     if kept is not None and first.health.serves:
         return Target(lost=f"target {wish}: {kept.detail}")
     return Target(lost=f"target {wish} is {first.health.value} ({first.message or 'not probed yet'})")
+
+
+def find_meant(wish: str, fleet: FleetView) -> list[BackendView]:
+    """The backends that are called so, by an id or a hardware word, however they fare."""
+    word = wish.lower()
+    return [
+        view
+        for view in fleet.backends
+        # A stand-in is nobody's hardware: it must not hold up a target that is down.
+        if word == view.spec.id.lower() or (word == view.spec.hardware.lower() and not view.spec.stand_in_model)
+    ]
 
 
 def _is_held(model: str, fleet: FleetView, tried: frozenset[str]) -> bool:

@@ -208,6 +208,20 @@ def test_another_digest_is_another_model() -> None:
     assert scene.ask()[1].state == "hit"
 
 
+def test_what_came_from_elsewhere_is_not_kept_as_the_targets() -> None:
+    scene = Scene(None, "a", "b")
+    for name in ("a", "b"):
+        report = ProbeReport({MODEL: ModelFacts(MODEL, f"of {name}")}, frozenset({MODEL}))
+        scene.stage.fleet.probed(name, report, 0)
+    wish = Annotations(cache_enabled=True, target="a")
+    scene.stage.fleet.probe_failed("a", "down", 0, hard=True)
+    _, reader = scene.ask(annotations=wish)
+    scene.answer()
+    assert reader.route is not None
+    assert reader.route.backend == "b"
+    assert scene.ask(annotations=wish)[1].state is None, "it is asked for again"
+
+
 def test_equal_requests_at_once_are_answered_once_and_live() -> None:
     scene = Scene()
     readers = [scene.ask()[1] for _ in range(500)]

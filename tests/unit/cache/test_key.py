@@ -1,17 +1,14 @@
 """Two requests have one key if, and only if, nothing that may change the answer tells them apart."""
 
-import dataclasses
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_proxy.cache.key import KEY_BYTES, Weights, find_key, find_weights, is_deterministic, without_prompt
+from ollama_proxy.cache.key import KEY_BYTES, Weights, find_key, is_deterministic, without_prompt
 from ollama_proxy.domain.call import Generation, Message, Operation, Sampling
 from ollama_proxy.domain.caller import Caller
-from ollama_proxy.domain.device import BackendSpec, BackendView, FleetView, Health, ModelFacts
 
 SECRET, WEIGHTS, ANN = bytes(range(32)), Weights(("d",)), Caller("ann")
 TEXTS = st.text("ab\x00é", max_size=3)
@@ -73,43 +70,6 @@ def test_everything_around_the_request_is_part_of_the_key() -> None:
         find_key(SECRET, ANN, WEIGHTS, Operation.CHAT, asked),
     }
     assert len(keys) == 9
-
-
-def fleet(**digests: str | None) -> FleetView:
-    """Backends by id with the digest of the model `m:1b` on each; None for one that does not have it."""
-    views = []
-    for name, digest in digests.items():
-        spec = BackendSpec(name, "ollama", name, "cpu")
-        models = {} if digest is None else {"m:1b": ModelFacts("m:1b", digest)}
-        views.append(BackendView(spec, Health.HEALTHY, models=models))
-    return FleetView(1, tuple(views))
-
-
-@dataclasses.dataclass
-class Case:
-    """A fleet, and the weights that it has of the model."""
-
-    view: FleetView
-    weights: Weights
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case(fleet(a="d1", b="d1", c=None), Weights(("d1",))),
-        Case(fleet(a="d1", b="d2"), Weights(("d1", "d2"), "m:1b", "a")),
-        Case(fleet(a="d1", b=""), Weights(("", "d1"), "m:1b", "a")),
-        Case(fleet(a="", b=""), Weights(("",), "m:1b", "a")),
-        Case(fleet(a=None), Weights((), "m:1b", "a")),
-    ],
-)
-def test_the_weights_of_a_model(case: Case) -> None:
-    assert find_weights(case.view, "m:1b", ANN, "a") == case.weights
-
-
-def test_only_the_callers_backends_count() -> None:
-    tied = Caller("ann", backends=frozenset({"b"}))
-    assert find_weights(fleet(a="d1", b="d2"), "m:1b", tied) == Weights(("d2",))
 
 
 def test_what_is_deterministic() -> None:
