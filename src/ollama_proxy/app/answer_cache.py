@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ollama_proxy.app.meaning import MeaningCache, Prompt
 
 from ollama_proxy.app.cache_books import CacheBooks
-from ollama_proxy.app.cache_weights import find_makers, find_weights
+from ollama_proxy.app.cache_weights import find_makers, find_weights, list_digests
 from ollama_proxy.app.cache_wishes import Asked, Wishes
 from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.job import Job
@@ -248,7 +248,8 @@ class AnswerCache:
         made_unix_s = self._books.unix_clock()
         entry = make_entry(parts, route, outcome, made_unix_s)
         worth_j = find_worth(outcome.joules, outcome.total_s)
-        self.store.keep(Item(asked.key, write_entry(entry), asked.model, call.caller.name, made_unix_s, worth_j))
+        owner, digest = call.caller.name, asked.weights.digest
+        self.store.keep(Item(asked.key, write_entry(entry), asked.model, owner, made_unix_s, worth_j, digest))
         # Whoever comes now finds it, and is not to wait for another that is still being made.
         self._flights.pop(asked.key, None)
         if prompt is not None and self._meaning is not None:
@@ -285,7 +286,8 @@ class AnswerCache:
     async def let_go(self, model: str | None, key: str | None, older_than_s: float | None) -> int:
         until = None if older_than_s is None else self._books.unix_clock() - older_than_s
         try:
-            return await self.store.purge(Which(model, key, until))
+            digests = frozenset() if model is None else list_digests(self._dispatcher.view(), model)
+            return await self.store.purge(Which(model, key, until, digests))
         except NotPurged as error:
             told = f"not purged: {error}; what was meant may be found again, so repeat this once that is mended"
             raise ProxyError(ErrorKind.OVERLOADED, told) from None

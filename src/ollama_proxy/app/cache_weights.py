@@ -29,6 +29,12 @@ def find_makers(view: FleetView, call: Call, model: str) -> dict[str, str]:
     return makers
 
 
+def list_digests(view: FleetView, model: str) -> frozenset[str]:
+    """All that backends tell of a model (its canonical name): whatever is of these weights may be given for it."""
+    told = (one.models[model].digest for one in view.backends if one.models is not None and model in one.models)
+    return frozenset(told) - {""}
+
+
 def find_weights(makers: Mapping[str, str], model: str, target: str) -> Weights:
     """Where all makers tell one digest, that alone; else all that is known."""
     found = frozenset(makers.values())

@@ -27,6 +27,11 @@ class Weights(msgspec.Struct, frozen=True):
     name: str = ""
     target: str = ""
 
+    @property
+    def digest(self) -> str:
+        """The one digest that says it all; "" where none does."""
+        return "" if self.name else self.digests[0]
+
 
 def find_key(secret: bytes, caller: Caller, weights: Weights, operation: Operation, asked: Generation) -> bytes | None:
     """The key of a request, `KEY_BYTES` long; nobody can guess it who does not know the secret (16 to 64 bytes).

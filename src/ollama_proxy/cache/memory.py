@@ -73,7 +73,7 @@ class MemoryStore:
         gone = [
             key
             for key, kept in self._kept.items()
-            if which.takes(kept.item.model, kept.item.owner, kept.item.made_unix_s)
+            if which.takes(kept.item.model, kept.item.digest, kept.item.owner, kept.item.made_unix_s)
         ]
         for key in gone:
             self._drop(key)

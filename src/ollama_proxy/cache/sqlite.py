@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import sqlite3
@@ -156,7 +157,7 @@ class SqliteStore:
 
     def _keep(self, item: Item) -> None:
         file, size_bytes = self._use(), item.size_bytes
-        row = (item.key, item.data, item.model, item.owner, item.made_unix_s, size_bytes, item.worth_j)
+        row = (item.key, item.data, item.model, item.owner, item.made_unix_s, size_bytes, item.worth_j, item.digest)
         file.execute("BEGIN IMMEDIATE")
         try:
             file.execute(FORGET_OLD, (self._oldest(),))
@@ -184,9 +185,10 @@ class SqliteStore:
 
     def _purge(self, which: Which) -> int:
         file = self._use()
+        meant = (which.model, which.owner, which.made_until_unix_s, json.dumps(sorted(which.digests)))
         file.execute("BEGIN IMMEDIATE")
         try:
-            gone = file.execute(PURGE, (which.model, which.owner, which.made_until_unix_s)).rowcount
+            gone = file.execute(PURGE, meant).rowcount
             # Even if there was none: what went for want of room may be held elsewhere still.
             file.execute(COUNT_CHANGE)
             file.execute("COMMIT")

@@ -7,13 +7,14 @@ import sqlite3
 from pathlib import Path
 
 #: Counted up with each change of the tables; a file of another version is emptied, for it is only a cache.
-VERSION = 1
+VERSION = 2
 #: "OCPC", so that another program's database is not taken for a cache.
 _APPLICATION_ID = 0x4F435043
 _TABLES = (
     """CREATE TABLE answers (
         key BLOB PRIMARY KEY, data BLOB NOT NULL, model TEXT NOT NULL, owner TEXT NOT NULL, made_unix_s REAL NOT NULL,
-        size_bytes INTEGER NOT NULL, worth_j REAL NOT NULL, times INTEGER NOT NULL, rank REAL NOT NULL
+        size_bytes INTEGER NOT NULL, worth_j REAL NOT NULL, digest TEXT NOT NULL, times INTEGER NOT NULL,
+        rank REAL NOT NULL
     )""",
     "CREATE INDEX answers_by_rank ON answers (rank)",
     "CREATE INDEX answers_by_time ON answers (made_unix_s)",
@@ -23,11 +24,13 @@ FIND = "SELECT data, made_unix_s FROM answers WHERE key = ? AND made_unix_s > ?"
 #: By the formula of `store.rank`.
 TOUCH = """UPDATE answers SET times = times + ?1, rank = ?2 + worth_j * (times + ?1) / size_bytes WHERE key = ?3"""
 FORGET = "DELETE FROM answers WHERE key = ?"
-KEEP = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)"
+KEEP = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)"
 FORGET_OLD = "DELETE FROM answers WHERE made_unix_s <= ?"
 NEXT_TO_GO = "SELECT key, size_bytes, rank FROM answers ORDER BY rank LIMIT ?"
-PURGE = """DELETE FROM answers WHERE (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR owner = ?2)
-    AND (?3 IS NULL OR made_unix_s <= ?3)"""
+#: The digests, as a JSON list.
+PURGE = """DELETE FROM answers
+    WHERE (?1 IS NULL OR model = ?1 OR digest IN (SELECT value FROM json_each(?4)))
+    AND (?2 IS NULL OR owner = ?2) AND (?3 IS NULL OR made_unix_s <= ?3)"""
 #: Other processes that use the file hold answers, too, and have to hear of each that is not to be given any more.
 COUNT_CHANGE = """INSERT INTO facts VALUES ('changes', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"""
 CHANGES = "SELECT value FROM facts WHERE name = 'changes'"

@@ -21,7 +21,8 @@ _LARGEST_SHARE = 0.125
 
 class Item(msgspec.Struct, frozen=True):
     """One answer to be kept. `owner` is the name of the API key it was made for, "" for anybody; `model` the name that
-    was asked for; `worth_j` the joules that it saves each time."""
+    was asked for; `worth_j` the joules that it saves each time; `digest` that of the weights, by which other names get
+    the answer as well, "" where only that name does."""
 
     key: bytes
     data: bytes
@@ -29,6 +30,7 @@ class Item(msgspec.Struct, frozen=True):
     owner: str
     made_unix_s: float
     worth_j: float
+    digest: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -37,16 +39,18 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Which(msgspec.Struct, frozen=True):
-    """Which answers are meant: of a model, of a key's name, made at that time or before; None for all."""
+    """Which answers are meant: of a model, of a key's name, made at that time or before; None for all. `digests` are
+    those of the model: what was made for another name of the same weights is given for it, too."""
 
     model: str | None = None
     owner: str | None = None
     made_until_unix_s: float | None = None
+    digests: frozenset[str] = frozenset()
 
-    def takes(self, model: str, owner: str, made_unix_s: float) -> bool:
+    def takes(self, model: str, digest: str, owner: str, made_unix_s: float) -> bool:
         """Whether an answer is one of them."""
         return (
-            (self.model is None or model == self.model)
+            (self.model is None or model == self.model or digest in self.digests)
             and (self.owner is None or owner == self.owner)
             and (self.made_until_unix_s is None or made_unix_s <= self.made_until_unix_s)
         )

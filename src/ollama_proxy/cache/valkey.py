@@ -33,7 +33,7 @@ _PATIENCE_S = 10.0
 #: No script takes so long that others would have to wait.
 _KEYS_AT_ONCE = 500
 #: Counted up with each change of what lies there.
-_VERSION = "1"
+_VERSION = "2"
 
 
 class ValkeyStore:
@@ -137,7 +137,7 @@ class ValkeyStore:
             return
         facts = (item.size_bytes, item.worth_j, item.model, item.owner, item.made_unix_s)
         limits = (self._bounds.max_bytes, left_ms, now_unix_s - ttl_s)
-        given = [self._prefix, item.key.hex(), item.data, *facts, *limits]
+        given = [self._prefix, item.key.hex(), item.data, *facts, *limits, item.digest]
         self._evicted += await self._ask(self._keep_script(args=given), 0)
 
     async def purge(self, which: Which) -> int:
@@ -149,11 +149,11 @@ class ValkeyStore:
     async def _purge(self, which: Which) -> int:
         meant: list[bytes] = []
         async for key, made in self._client.zscan_iter(self._prefix + "made", count=_KEYS_AT_ONCE):
-            model, owner = "", ""
+            model, digest, owner = "", "", ""
             if which.model is not None or which.owner is not None:
-                facts = await self._client.hmget(f"{self._prefix}a:{key.decode()}", "model", "owner")
-                model, owner = [(one or b"").decode() for one in facts]
-            if which.takes(model, owner, made):
+                facts = await self._client.hmget(f"{self._prefix}a:{key.decode()}", "model", "digest", "owner")
+                model, digest, owner = [(one or b"").decode() for one in facts]
+            if which.takes(model, digest, owner, made):
                 meant.append(key)
         gone = 0
         for begin in range(0, len(meant), _KEYS_AT_ONCE):

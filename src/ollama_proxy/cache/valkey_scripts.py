@@ -45,7 +45,7 @@ if redis.call('EXISTS', prefix .. 'a:' .. key) == 1 then redis.call('INCR', pref
 forget(key)
 local floor = tonumber(redis.call('GET', prefix .. 'floor') or '0')
 redis.call('HSET', prefix .. 'a:' .. key, 'data', ARGV[3], 'size', ARGV[4], 'worth', ARGV[5], 'times', 1,
-    'model', ARGV[6], 'owner', ARGV[7])
+    'model', ARGV[6], 'owner', ARGV[7], 'digest', ARGV[12])
 redis.call('PEXPIRE', prefix .. 'a:' .. key, ARGV[10])
 redis.call('ZADD', prefix .. 'rank', string.format('%.17g', floor + worth / size), key)
 redis.call('ZADD', prefix .. 'made', ARGV[8], key)

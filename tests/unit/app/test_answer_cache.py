@@ -691,6 +691,19 @@ def test_purging_lets_go() -> None:
     assert len(scene.attempts) == 2
 
 
+def test_purging_a_model_lets_go_of_what_another_name_of_it_was_told() -> None:
+    scene = Scene()
+    found = {name: ModelFacts(name, digest) for name, digest in ((MODEL, "one"), ("n:1b", "one"), ("o:1b", "two"))}
+    scene.stage.fleet.probed("a", ProbeReport(found, frozenset(found)), 0)
+    scene.ask(model="n:1b")
+    scene.answer()
+    assert scene.ask()[1].state == "hit"
+    assert asyncio.run(scene.cache.let_go("o:1b", None, None)) == 0
+    assert asyncio.run(scene.cache.let_go(MODEL, None, None)) == 1
+    scene.ask()
+    assert len(scene.attempts) == 2
+
+
 def test_nobody_finds_what_was_kept_for_another() -> None:
     """100,000 near-equal requests of many tenants, roles, models and options: a key for each that differs."""
     secret, keys, asked = bytes(32), set(), set()

@@ -189,6 +189,17 @@ async def test_purges_by_model_by_owner_and_by_age(make: Make) -> None:
 
 
 @runs
+async def test_purges_what_another_name_of_the_same_weights_gets(make: Make) -> None:
+    store = make()
+    await store.open()
+    names = [("alias", "d1"), ("m:1b", "d2"), ("other", "d3"), ("other", "")]
+    await keep(store, *[item(place, model=model, digest=digest) for place, (model, digest) in enumerate(names)])
+    assert await store.purge(Which(model="m:1b", digests=frozenset({"d1", "d4"}))) == 2
+    assert [await find(store, place) is not None for place in range(4)] == [False, False, True, True]
+    await store.close()
+
+
+@runs
 async def test_outlasts_a_restart_where_the_kind_does(make: Make) -> None:
     first = make()
     await first.open()
