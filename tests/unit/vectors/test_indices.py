@@ -5,6 +5,7 @@ since its server is in no package registry.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import tempfile
@@ -232,7 +233,7 @@ def test_a_large_collection_gets_an_index_that_finds_the_same(postgres: RealPost
         for begin in range(0, 240, 40):
             await index.put(name, DIMENSIONS, held[begin : begin + 40])
         await index.indices.settle()
-        async with index._connection() as connection:
+        async with index.connections.lend(60) as connection:
             rows = await connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = %s", (name,))
             assert any("hnsw" in text for (text,) in await rows.fetchall())
             # So few rows would be compared one by one all the same.
@@ -243,7 +244,7 @@ def test_a_large_collection_gets_an_index_that_finds_the_same(postgres: RealPost
             assert len(set(found) & set(best(held, one.vector, 10))) >= 9
             among = await index.search(name, one.vector, 10, [3], ())
             assert len(among) == 10
-        async with index._connection() as connection:
+        async with index.connections.lend(60) as connection:
             await connection.execute("ALTER DATABASE postgres RESET enable_seqscan")
         await index.drop(name)
         await index.close()
@@ -255,7 +256,7 @@ def test_connections_that_a_database_has_closed_are_made_anew(postgres: RealPost
     async def ask() -> None:
         index, other = PgvectorIndex(postgres.endpoint, ""), PgvectorIndex(postgres.endpoint, "")
         await index.put(name, DIMENSIONS, points(10, 11))
-        async with other._connection() as connection:
+        async with other.connections.lend(60) as connection:
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name = 'ollama-proxy' AND pid <> pg_backend_pid()"
@@ -264,6 +265,51 @@ def test_connections_that_a_database_has_closed_are_made_anew(postgres: RealPost
         await index.drop(name)
         await index.close()
         await other.close()
+
+    run(ask())
+
+
+def test_a_database_that_hangs_is_given_up_and_found_again(postgres: RealPostgres, name: str) -> None:
+    async def ask() -> None:
+        index, [asked] = PgvectorIndex(postgres.endpoint, ""), points(1, 15)
+        index.connections.answer_s = index.connections.grace_s = 0.1
+        await index.put(name, DIMENSIONS, points(10, 14))
+        with postgres.frozen():
+            # A fresh connection is tried in the place of the one that says nothing, and libpq waits for two seconds.
+            index.connections._parameters["connect_timeout"] = 2
+            with pytest.raises(IndexProblem, match="timeout"):
+                await index.search(name, asked.vector, 5, None, ())
+        assert len(await index.search(name, asked.vector, 5, None, ())) == 5
+
+        async def hang() -> None:
+            async with index.connections.lend(0.1) as connection:
+                with postgres.frozen():
+                    await connection.execute("SELECT 1")
+
+        async def sleep() -> None:
+            async with index.connections.lend(0.1) as connection:
+                await connection.execute("SELECT pg_sleep(60)")
+
+        with pytest.raises(IndexProblem, match=r"no answer within 0\.2 s"):
+            await hang()
+        with pytest.raises(IndexProblem, match="statement timeout"):
+            await sleep()
+        await index.drop(name)
+        await index.close()
+
+    run(ask())
+
+
+def test_whoever_waits_for_a_connection_does_so_for_a_while(postgres: RealPostgres) -> None:
+    async def ask() -> None:
+        index = PgvectorIndex(postgres.endpoint, "")
+        async with contextlib.AsyncExitStack() as taken:
+            for _ in range(4):
+                await taken.enter_async_context(index.connections.lend(60))
+            with pytest.raises(IndexProblem, match=r"no connection was free for 0\.05 s"):
+                async with index.connections.lend(0.05):
+                    pass
+        await index.close()
 
     run(ask())
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ollama_proxy.vectors.index import IndexProblem, Near, Point
+from ollama_proxy.vectors.stores.pgvector_connections import Connections
 from ollama_proxy.vectors.stores.pgvector_indices import LateIndices
 from ollama_proxy.vectors.stores.pgvector_rows import write_rows
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 _SEARCH_WIDTH = 200
 #: Where only some files may answer, most of what is met on the way is passed over. The server takes no more than this.
 _FILTERED_WIDTH = 1000
-_MOST_CONNECTIONS = 4
-_CONNECT_S = 5
+#: After so long it is given up, and a file is written anew later.
+_READ_S, _WRITE_S, _BUILD_S = 30.0, 120.0, 4 * 3600.0
 #: Searches with filters look on behind the first candidates from this version on.
 _OLDEST = (0, 8)
 
@@ -43,24 +42,17 @@ class PgvectorIndex:
 
     def __init__(self, database: Database, password: str) -> None:
         self._where = f"{database.host}:{database.port}/{database.database}"
-        self._parameters: dict[str, Any] = {
-            "host": database.host,
-            "port": database.port,
-            "dbname": database.database,
-            "connect_timeout": _CONNECT_S,
-            "application_name": "ollama-proxy",
-        }
+        parameters: dict[str, Any] = {"host": database.host, "port": database.port, "dbname": database.database}
         if database.user:
-            self._parameters["user"] = database.user
+            parameters["user"] = database.user
         if password:
-            self._parameters["password"] = password
-        self._idle: list[AsyncConnection[Any]] = []
-        self._free = asyncio.Semaphore(_MOST_CONNECTIONS)
+            parameters["password"] = password
         self._dimensions: dict[str, int] = {}
-        self.indices = LateIndices(self._connection)
+        self.connections = Connections(parameters, self._dimensions.clear)
+        self.indices = LateIndices(lambda: self.connections.open(_BUILD_S))
 
     async def put(self, collection: str, dimensions: int, points: Sequence[Point]) -> None:
-        async with self._connection() as connection:
+        async with self.connections.lend(_WRITE_S) as connection:
             held = await self._find(connection, collection) or await self._make(connection, collection, dimensions)
             for point in points:
                 if len(point.vector) != held:
@@ -82,7 +74,7 @@ class PgvectorIndex:
         only: Collection[int] | None,
         without: Collection[int],
     ) -> Sequence[Near]:
-        async with self._connection() as connection:
+        async with self.connections.lend(_READ_S) as connection:
             held = await self._find(connection, collection)
             if held is None:
                 return []
@@ -102,12 +94,12 @@ class PgvectorIndex:
             return sorted(found, key=lambda near: (-near.cosine, near.id))
 
     async def delete(self, collection: str, groups: Collection[int]) -> None:
-        async with self._connection() as connection:
+        async with self.connections.lend(_WRITE_S) as connection:
             if await self._find(connection, collection) is not None:
                 await connection.execute(f'DELETE FROM "{collection}" WHERE part = ANY(%s)', (list(groups),))
 
     async def count(self, collection: str) -> int:
-        async with self._connection() as connection:
+        async with self.connections.lend(_READ_S) as connection:
             if await self._find(connection, collection) is None:
                 return 0
             rows = await connection.execute(f'SELECT COUNT(*) FROM "{collection}"')
@@ -115,13 +107,13 @@ class PgvectorIndex:
             return int(count)
 
     async def drop(self, collection: str) -> None:
-        async with self._connection() as connection:
+        async with self.connections.lend(_WRITE_S) as connection:
             await connection.execute(f'DROP TABLE IF EXISTS "{collection}"')
         self._dimensions.pop(collection, None)
         self.indices.forget(collection)
 
     async def check(self) -> str:
-        async with self._connection() as connection:
+        async with self.connections.lend(_READ_S) as connection:
             rows = await connection.execute(
                 "SELECT current_setting('server_version'), "
                 "(SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
@@ -135,41 +127,7 @@ class PgvectorIndex:
 
     async def close(self) -> None:
         await self.indices.close()
-        while self._idle:
-            await self._idle.pop().close()
-
-    # -- connections -------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """A connection in a transaction, which ends with the block. Faults of the database become `IndexProblem`."""
-        psycopg = _driver()
-        async with self._free:
-            try:
-                connection = await self._take()
-                try:
-                    async with connection.transaction():
-                        yield connection
-                finally:
-                    if not connection.closed:
-                        self._idle.append(connection)
-            except psycopg.Error as error:
-                self._dimensions.clear()
-                raise IndexProblem(f"Postgres at {self._where}: {str(error).strip() or type(error).__name__}") from None
-
-    async def _take(self) -> AsyncConnection[Any]:
-        """One that is alive: a server that was started anew has forgotten those that idled."""
-        psycopg = _driver()
-        while self._idle:
-            connection = self._idle.pop()
-            try:
-                await connection.execute("")
-            except psycopg.Error:
-                await connection.close()
-            else:
-                return connection
-        fresh: AsyncConnection[Any] = await psycopg.AsyncConnection.connect(**self._parameters, autocommit=True)
-        return fresh
+        await self.connections.close()
 
     # -- tables ------------------------------------------------------------------------
 
@@ -194,14 +152,6 @@ class PgvectorIndex:
         )
         await connection.execute(f'CREATE INDEX IF NOT EXISTS "{collection}_part" ON "{collection}" (part)')
         return dimensions
-
-
-def _driver() -> Any:
-    try:
-        import psycopg  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise IndexProblem("Postgres needs psycopg here: install ollama-compute-proxy[postgres]") from None
-    return psycopg
 
 
 def _limit(only: Collection[int] | None, without: Collection[int]) -> tuple[str, list[Any]]:
