@@ -12,34 +12,24 @@ import re
 
 import msgspec
 
+from ollama_proxy.cache.english import FILLERS, stem, words_of
 from ollama_proxy.cache.forms import Form, compare_forms, find_form
+from ollama_proxy.cache.quantities import COUNTS, find_quantities
 
 #: Longer prompts hold too much that could differ.
 MOST_CHARS = 600
 _WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_NUMBERS = re.compile(r"(?<![^\W_])\d+(?:[.,:/-]\d+)*")
 #: Quoted, code, addresses: to be taken to the letter.
-_LITERALS = re.compile(r"`[^`]*`|\"[^\"]*\"|“[^”]*”|\S*[/\\@#_=<>{}$^|~+*%&]\S*|\b\w+\.\w+\b")
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_TO_TWENTY = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
+_LITERALS = re.compile(r"`[^`]*`|\"[^\"]*\"|“[^”]*”|\S*[/\\@#_=<>{}$^|~+*%&]\S*|\b\w+\.\w+\b|(?<!\S)-+[a-zA-Z]\S*")
+_NEGATIONS = words_of(
+    "not no never none nobody nothing neither nor without cannot avoid avoiding except unless hardly stop prevent "
+    "non instead barely scarcely lack lacks lacking fail fails refuse refuses dont cant wont isnt arent doesnt didnt "
+    "wasnt werent hasnt havent hadnt shouldnt wouldnt couldnt mustnt aint"
 )
-_COUNTS = {word: number for number, word in enumerate(_TO_TWENTY.split(" "))}
-_COUNTS |= {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
-_COUNTS |= {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "half": -1, "double": -2, "twice": -2}
-_COUNTS |= {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "once": 1, "single": 1, "dozen": 12}
-_NEGATIONS = _words(
-    "not no never none nobody nothing neither nor without cannot avoid avoiding except unless hardly stop prevent"
-)
+_OPPOSITES = ("un", "in", "im", "il", "ir", "dis", "non", "anti", "de", "mis", "a")
 #: The same of these must be there, in the same order. Most have an opposite, of which one is enough: `out` tells
 #: "log in" from "log out", and `in` is in too many sentences.
-_TELLING = _words(
+_TELLING = words_of(
     "before after above below over under down out from off more less most least fewer greater smaller larger bigger "
     "higher lower longer shorter faster slower hotter colder older younger better worse best worst increase decrease "
     "increasing decreasing raise reduce reducing add remove adding removing enable disable open close opening closing "
@@ -47,23 +37,15 @@ _TELLING = _words(
     "south east west northern southern eastern western top bottom front back inside outside early late earlier later "
     "next last previous today tomorrow yesterday now then morning evening night day winter summer spring autumn monday "
     "tuesday wednesday thursday friday saturday sunday january february april june july august september october "
-    "november december always sometimes often rarely all every both either only maximum minimum max min true false hot "
+    "november december jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri sat sun noon "
+    "midnight always sometimes often rarely all every both either only maximum minimum max min true false hot "
     "cold dry wet male female man woman men women boy girl he she his her him husband wife mother father son daughter "
     "brother sister safe dangerous legal illegal impossible good bad positive negative internal external public "
     "private local remote old new long short high low big small fast slow lock unlock encrypt decrypt upload download "
     "accept reject allow deny include exclude ascending descending horizontal vertical sunrise sunset arrive leave "
     "cause symptom treatment advantage disadvantage pros cons or than versus against until since should must"
 )
-_ASKS = _words("who whom whose when where why many much far often")
-#: What says little of the matter: how one asks, and what holds a sentence together.
-_FILLERS = _words(
-    "a an the is are was were be been being am do does did doing done have has had i me my mine we us our you your it "
-    "its they them their this that these those there here what what's whats how's how which who whom whose when where "
-    "why of for at as with about so just please kindly tell explain describe say know give show want need like help "
-    "let get hi hello hey thanks thank wonder wondering question answer understand learn find would could can should "
-    "will exactly actually really basically simply briefly quickly me i'm i'd it's way ways idea anyone someone one's "
-    "possible mean means meaning in on to from by and or if not no much many some any there's i've"
-)
+_ASKS = words_of("who whom whose when where why many much far often")
 
 
 class Anchors(msgspec.Struct, frozen=True):
@@ -86,13 +68,11 @@ def find_anchors(text: str) -> Anchors:
     literals = tuple(sorted(one.strip(".,;:!?") for one in _LITERALS.findall(text)))
     found = [(match.group(), match.start()) for match in _WORDS.finditer(text)]
     words = [word.lower() for word, _ in found]
-    numbers = [(match.start(), match.group()) for match in _NUMBERS.finditer(text)]
-    numbers += [(start, str(_COUNTS[word.lower()])) for word, start in found if word.lower() in _COUNTS]
     names = tuple(word.lower() for word, start in found if _is_name(word, start, text))
     negations = sum(word in _NEGATIONS or word.endswith("n't") for word in words)
-    content = tuple(_stem(word) for word in words if not _says_little(word))
+    content = tuple(stem(word) for word in words if not _says_little(word))
     return Anchors(
-        tuple(number for _, number in sorted(numbers)),
+        find_quantities(text),
         negations,
         tuple(word for word in words if word in _TELLING),
         names,
@@ -100,7 +80,7 @@ def find_anchors(text: str) -> Anchors:
         frozenset(word for word in words if word in _ASKS),
         content,
         find_form(text.lower()),
-        text.isascii() and any(word in _FILLERS for word in words),
+        text.isascii() and any(word in FILLERS for word in words),
     )
 
 
@@ -126,28 +106,21 @@ def _compare_content(one: tuple[str, ...], other: tuple[str, ...]) -> str:
         return "added"
     if len(lost) + len(new) < 3:
         return "exchanged"
+    if any(prefix + word in lost | new for word in lost | new for prefix in _OPPOSITES):
+        return "opposite"
     return ""
 
 
 def _is_name(word: str, start: int, text: str) -> bool:
     """Whether it is written like a name: with a capital, and not because a sentence begins."""
+    if any(map(str.isupper, word[1:])):
+        return True
     if word in ("I", "I'm", "I'd", "I've", "I'll") or not word[0].isupper():
         return False
-    if len(word) > 1 and word[1:].upper() == word[1:] and any(letter.isalpha() for letter in word[1:]):
-        return True
     before = text[:start].rstrip()
     return bool(before) and before[-1] not in ".!?:;\n"
 
 
 def _says_little(word: str) -> bool:
     """Whether a word is of no matter, or is compared apart."""
-    return word in _FILLERS or word in _COUNTS or word[0].isdigit() or word.endswith("n't")
-
-
-def _stem(word: str) -> str:
-    """Without the commonest endings, so that a plural is the same word."""
-    word = word.removesuffix("'s")
-    for ending in ("ing", "ies", "ed", "es", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)] + ("y" if ending == "ies" else "")
-    return word
+    return word in FILLERS or word in COUNTS or word[0].isdigit() or word.endswith("n't")

@@ -9,9 +9,49 @@ from tests.support.processes import ROOT
 
 PAIRS = [
     json.loads(line)
-    for name in ("pairs", "forms")
+    for name in ("pairs", "forms", "quantities")
     for line in (ROOT / f"examples/caching/{name}.jsonl").read_text().splitlines()
 ]
+#: The kinds of `quantities.jsonl` of which not a single pair may pass.
+QUANTITIES = frozenset(
+    (
+        "address",
+        "bytes",
+        "chemical",
+        "code",
+        "count",
+        "date",
+        "decimal",
+        "distance",
+        "electric",
+        "exponent",
+        "fraction",
+        "grade",
+        "heat",
+        "length",
+        "letter",
+        "money",
+        "note",
+        "ordinal",
+        "paper",
+        "percent",
+        "power",
+        "quoted",
+        "range",
+        "ratio",
+        "reported",
+        "roman",
+        "screen",
+        "sign",
+        "size",
+        "span",
+        "sum",
+        "tax",
+        "time",
+        "unit",
+        "version",
+    )
+)
 
 
 def tell_apart(one: str, other: str) -> str:
@@ -26,6 +66,28 @@ def tell_apart(one: str, other: str) -> str:
         ("What is three times 7?", "What is 3 times 7?", ""),
         ("What is 10 divided by 2?", "What is 2 divided by 10?", "numbers"),
         ("What happened on 2024-01-02?", "What happened on 2024-02-01?", "numbers"),
+        ("Is -40 cold?", "Is 40 cold?", "numbers"),
+        ("Is it safe to take .5 mg of it?", "Is it ok to swallow 5 mg of it?", "numbers"),
+        ("How much is 1e5 divided by 7?", "How much is 1e9 divided by 7?", "numbers"),
+        ("Is 100g of rice enough?", "Is 100kg of rice enough?", "numbers"),
+        ("Is 100g of rice enough?", "Would 100g of rice be enough?", "modality"),
+        ("How long does 10 mb take?", "How long are 10 gb on their way?", "numbers"),
+        ("Is the shop open at 8am?", "Is this shop open at 8pm?", "numbers"),
+        ("Is the shop open at 8 am?", "Is this shop open at 8 pm?", "numbers"),
+        ("Is it paid by plan a?", "Is it paid by plan?", "numbers"),
+        ("Is a hepatitis a vaccine safe?", "Is a hepatitis vaccine safe?", "numbers"),
+        ("Is my plan a for the house good?", "Is my plan for the house good?", "numbers"),
+        ("How did world war i end?", "How did world war ii end?", "numbers"),
+        ("Is one week enough?", "Is the first week enough?", "numbers"),
+        ("Is half of it enough?", "Is -1 of it enough?", "numbers"),
+        ("Is 10 in long?", "Is 10 long?", "numbers"),
+        ("Is rm -f safe?", "Is rm f safe?", "numbers"),
+        ("Is git push --tags safe?", "Is git push tags safe?", "literals"),
+        ("What does getItem do?", "What does getitem do?", "names"),
+        ("Are regular verbs hard to learn?", "Is learning irregular verbs hard?", "opposite"),
+        ("What if I pay my taxes?", "What if I dont pay my taxes?", "negations"),
+        ("Do I grow a plant?", "Do I grow plants?", ""),
+        ("Could you please tell me if 5 mg is safe?", "I want to know if 5 mg is safe.", ""),
         ("Is the drug safe?", "Is the drug not safe?", "negations"),
         ("Is the drug safe?", "Isn't the drug safe?", "negations"),
         ("What is the weather in Paris?", "What is the weather in London?", "names"),
@@ -37,8 +99,8 @@ def tell_apart(one: str, other: str) -> str:
         ("Does the dog chase the cat?", "Does the cat chase the dog?", "order"),
         ("How do I boil an egg?", "How do I fry an egg?", "exchanged"),
         ("How do I cook rice?", "How do I cook rice with saffron?", "added"),
-        ("What does `ls -a` do?", "What does `ls -l` do?", "literals"),
-        ("How do I write a function in C++?", "How do I write a function in C?", "literals"),
+        ("What does `ls -a` do?", "What does `ls -l` do?", "numbers"),
+        ("How do I write a function in C++?", "How do I write a function in C?", "numbers"),
         ("What does the operator += do?", "What does the operator do?", "literals"),
         ("Do you like to play chess?", "Do you play chess?", "modality"),
         ("What is a heat pump for?", "What is a heat pump?", "ending"),
@@ -72,15 +134,24 @@ def test_what_tells_two_apart(one: str, other: str, difference: str) -> None:
 def test_no_pair_that_means_something_else_passes() -> None:
     """So that even of vectors that were all alike not one in a hundred would be a wrong hit."""
     different = [pair for pair in PAIRS if not pair["same"]]
-    assert len(different) >= 530
+    assert len(different) >= 1500
     passed = [pair for pair in different if not tell_apart(pair["a"], pair["b"])]
     assert len(passed) <= 0.01 * len(different), passed
 
 
+def test_no_other_quantity_passes() -> None:
+    """Value, sign, unit, letter or numeral: none of them is a matter of likeness."""
+    told = [pair for pair in PAIRS if not pair["same"] and pair["kind"] in QUANTITIES]
+    assert len(told) >= 800
+    passed = [pair for pair in told if not (tell_apart(pair["a"], pair["b"]) and tell_apart(pair["b"], pair["a"]))]
+    assert passed == []
+
+
 def test_most_of_those_that_mean_the_same_do() -> None:
-    same = [pair for pair in PAIRS if pair["same"]]
-    passed = [pair for pair in same if not tell_apart(pair["a"], pair["b"])]
-    assert len(passed) >= 0.65 * len(same)
+    for kinds, share in ((QUANTITIES, 0.45), ({"paraphrase"}, 0.7)):
+        same = [pair for pair in PAIRS if pair["same"] and pair["kind"] in kinds]
+        passed = [pair for pair in same if not tell_apart(pair["a"], pair["b"])]
+        assert len(passed) >= share * len(same)
 
 
 def test_hostile_texts_take_no_time() -> None:
