@@ -118,10 +118,14 @@ class ValkeyStore:
 
     async def _count_changes(self, times: dict[bytes, int]) -> int:
         found = list(times.items())
-        changes = 0
+        changes, secret = 0, None
         for begin in range(0, max(1, len(found)), _KEYS_AT_ONCE):
             told = [part for key, more in found[begin : begin + _KEYS_AT_ONCE] for part in (key.hex(), more)]
-            changes = await self._changes_script(args=[self._prefix, *told])
+            changes, secret = await self._changes_script(args=[self._prefix, *told])
+        if secret != self._secret and self._secret is not None:
+            # It was emptied, or came back empty: without one secret, nobody would find what the others keep.
+            _log.info("the cache's server has been emptied; what was kept there is gone")
+            self._secret = secret
         return changes
 
     def keep(self, item: Item) -> None:

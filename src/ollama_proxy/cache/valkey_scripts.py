@@ -22,7 +22,7 @@ for place = 2, #ARGV, 2 do
         redis.call('ZADD', ARGV[1] .. 'rank', 'XX', rank, ARGV[place])
     end
 end
-return tonumber(redis.call('GET', ARGV[1] .. 'changes') or '0')
+return {tonumber(redis.call('GET', ARGV[1] .. 'changes') or '0'), redis.call('GET', ARGV[1] .. 'secret')}
 """
 _FORGET = """
 local function forget(key)

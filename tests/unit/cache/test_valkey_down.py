@@ -153,6 +153,36 @@ def test_it_rests_longer_each_time(redis: RedisProcess) -> None:
     asyncio.run(scene())
 
 
+def test_it_is_emptied_under_those_that_use_it(redis: RedisProcess) -> None:
+    async def scene() -> None:
+        clock = Clock()
+        one, other = build(redis, clock), build(redis, clock)
+        stores = [NearStore(far, Bounds(0, 3600.0), lambda: NOW_S, clock) for far in (one, other)]
+        for store in stores:
+            await store.open()
+        old = one.secret
+        for others_first in (False, True):
+            redis.flush()
+            if others_first:
+                await other.open()
+            clock.now_s += 1.0
+            for store in stores:
+                found = store.find(ITEM.key)
+                assert found is not None
+                assert not isinstance(found, bytes)
+                await found
+                await until(lambda store=store: not store._is_reading)
+                await until(lambda store=store: store.secret is not None)
+            assert one.secret == other.secret != old
+            old = one.secret
+            await keep(one)
+            assert await look(other) == b"text"
+        for store in stores:
+            await store.close()
+
+    asyncio.run(scene())
+
+
 def test_what_lies_there_of_others_is_a_miss(redis: RedisProcess) -> None:
     async def scene() -> None:
         store = build(redis, Clock())
