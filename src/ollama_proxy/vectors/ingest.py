@@ -26,6 +26,7 @@ from ollama_proxy.vectors.index import Index, IndexProblem
 from ollama_proxy.vectors.readers.child import read_safely
 from ollama_proxy.vectors.readers.problem import Unreadable
 from ollama_proxy.vectors.shelf import Shelf
+from ollama_proxy.vectors.turns import Turns
 
 _log = logging.getLogger(__name__)
 _WAY_IN = "vector store ingest"
@@ -88,8 +89,7 @@ class Ingest:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._aside: dict[int, _Aside] = {}
-        #: The store that had its turn last.
-        self._behind = 0
+        self._turns = Turns()
         #: Why the job stands still, "" while it does not.
         self.waits_for = ""
 
@@ -153,16 +153,15 @@ class Ingest:
         """Do the next thing; whether there was any."""
         aside = self._find_aside()
         await self._clear_out(aside)
-        task = await self._catalogue.run(work.next_task, self.rules.batch, aside, self._behind)
+        why = self._pause()
+        task = await self._next(aside, paused=bool(why))
         if task is None:
-            self.waits_for = next((self._aside[n].why for n in aside), "")
+            resting = why and await self._next(aside, paused=False)
+            self.waits_for = why if resting else next((self._aside[n].why for n in aside), "")
             return False
-        self._behind = task.store_n
         store = await self._catalogue.run(stores.store_by_n, task.store_n)
         assert store is not None
-        if task.stage == "waiting" and (why := self._pause()):
-            self.waits_for = why
-            return False
+        began_s = self._now_s()
         try:
             await self._do(task, store)
         except Exception as error:  # noqa: BLE001  # whatever one store trips over, the others go on
@@ -170,7 +169,11 @@ class Ingest:
         else:
             self._aside.pop(store.n, None)
             self.waits_for = ""
+        self._turns.take(task.owner, store.n, self._now_s() - began_s)
         return True
+
+    async def _next(self, aside: Sequence[int], *, paused: bool) -> Task | None:
+        return await self._catalogue.run(work.next_task, self.rules.batch, aside, self._turns.place, paused=paused)
 
     async def _do(self, task: Task, store: Store) -> None:
         if task.stage == "leaving":
@@ -193,6 +196,7 @@ class Ingest:
             try:
                 await self._index_of(store).drop(stores.collection_of(store))
                 await self._catalogue.run(stores.forget_store, store.n)
+                self._turns.forget(store.n)
             except Exception as error:  # noqa: BLE001  # as below
                 self._set_aside(store, error)
             else:
@@ -241,7 +245,7 @@ class Ingest:
         caller = ANYBODY if task.owner == ANYBODY.name else self._caller_of(task.owner)
         if caller is None:
             raise ProxyError(ErrorKind.UNAUTHENTICATED, "the key that brought the file is not valid any more")
-        wish = EmbedWish(_WAY_IN, caller, annotations, space)
+        wish = EmbedWish(_WAY_IN, caller, annotations, space, keeps=True)
         made = await self._embedder.embed([text.text for text in texts], store.model, wish)
         found = made.space
         if not store.dimensions:

@@ -478,3 +478,44 @@ def test_stores_take_turns(tmp_path: Path) -> None:
         await shop.close()
 
     run(ask())
+
+
+def test_owners_share_the_time_whatever_their_files_are_like(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        hers = [(await shop.library.add_store(ANN, {})).id for _ in range(3)]
+        his = (await shop.library.add_store(BOB, {})).id
+        for store in hers:
+            # None of them has passages, so that there is always another to be read ahead.
+            await shop.bring(store, {f"{n}.docx": "no document" for n in range(5)})
+        [short] = await shop.bring(his, {"short.txt": "wine"}, BOB)
+        steps = 0
+        while (await shop.library.attached(BOB, his, short.file)).status != "completed":
+            assert await shop.ingest.step()
+            steps += 1
+        assert steps <= 2 * 3
+        # Hers took turns meanwhile.
+        failed = [(await shop.library.store(ANN, store)).counts.failed for store in hers]
+        assert max(failed) <= 1
+        await shop.close()
+
+    run(ask())
+
+
+def test_what_was_begun_is_ended_in_a_pause(tmp_path: Path) -> None:
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        waiting = (await shop.library.add_store(ANN, {})).id
+        emptied = (await shop.library.add_store(ANN, {})).id
+        [gone] = await shop.bring(emptied, {"a.txt": "bread"})
+        await shop.work()
+        await shop.bring(waiting, {"b.txt": "wine"})
+        await shop.library.detach(ANN, emptied, gone.file)
+        shop.paused = "on battery"
+        await shop.work()
+        assert await shop.index.count(emptied) == 0
+        assert shop.ingest.waits_for == "on battery"
+        assert "wine" not in shop.embedder.asked
+        await shop.close()
+
+    run(ask())

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -33,28 +33,49 @@ class Task(msgspec.Struct, frozen=True):
 _TASK = (
     "SELECT attached.n, attached.store, attached.file, COALESCE(files.name, ''), stores.owner, attached.stage, "
     "attached.size, attached.overlap, attached.passages FROM attached JOIN stores ON stores.n = attached.store "
-    "LEFT JOIN files ON files.id = attached.file WHERE NOT stores.leaving AND "
+    "LEFT JOIN files ON files.id = attached.file WHERE attached.store = :store AND attached.stage <> 'completed' AND "
 )
-#: In this order: to take away, to finish, to begin. So much is read ahead that requests for vectors are full.
+_FINISHING = ("leaving", "publishing")
+#: In this order in each store: to take away, to finish, to begin. So much is read ahead that requests for vectors are
+#: full.
 _ORDER = (
     "attached.stage = 'leaving'",
     "attached.stage = 'publishing'",
     "attached.stage = 'waiting' AND attached.passages = attached.done",
     "attached.stage = 'waiting' AND attached.passages IS NULL AND (SELECT COALESCE(SUM(ahead.passages - ahead.done), "
-    "0) FROM attached AS ahead WHERE ahead.stage = 'waiting' AND ahead.store = attached.store) < ?",
+    "0) FROM attached AS ahead WHERE ahead.store = :store AND ahead.stage <> 'completed' AND ahead.stage = 'waiting') "
+    "< :batch",
     "attached.stage = 'waiting' AND attached.passages IS NOT NULL",
 )
 
 
-def next_task(connection: sqlite3.Connection, batch: int, aside: Sequence[int] = (), behind: int = 0) -> Task | None:
+def next_task(
+    connection: sqlite3.Connection,
+    batch: int,
+    aside: Collection[int],
+    turn: Callable[[str, int], tuple[float, ...]],
+    *,
+    paused: bool = False,
+) -> Task | None:
     """What comes first, where vectors are made for so many passages at a time; nothing of the stores that are aside.
 
-    Stores take turns, by their numbers: the one after `behind` is first.
+    Of stores (by owner and number) that one is next whose `turn` is least, whatever there is to do in others. While it
+    is `paused`, nothing is begun.
     """
-    others = f"attached.store NOT IN ({', '.join('?' * len(aside))})"
+    stages = ", ".join(f"'{stage}'" for stage in (*_FINISHING, *(() if paused else ("waiting",))))
+    # The first condition of `attached` is what its index is for.
+    rows = fetch(
+        connection,
+        "SELECT owner, n FROM stores WHERE NOT leaving AND EXISTS (SELECT 1 FROM attached WHERE attached.store = "
+        f"stores.n AND attached.stage <> 'completed' AND attached.stage IN ({stages}))",
+    )
+    waiting = [(owner, n) for owner, n in rows if n not in aside]
+    if not waiting:
+        return None
+    _, store_n = min(waiting, key=lambda one: (*turn(*one), one[1]))
     for condition in _ORDER:
-        sql = f"{_TASK} {others} AND {condition} ORDER BY attached.store <= ?, attached.store, attached.n LIMIT 1"
-        rows = fetch(connection, sql, *aside, *([batch] * condition.count("?")), behind)
+        sql = f"{_TASK} {condition} ORDER BY attached.n LIMIT 1"
+        rows = connection.execute(sql, {"store": store_n, "batch": batch}).fetchall()
         if rows:
             n, store_n, file, name, owner, stage, size, overlap, passages = rows[0]
             return Task(n, store_n, file, name, owner, stage, Chunking(size, overlap), passages)
