@@ -90,6 +90,8 @@ def test_paragraphs_in_paragraphs_are_looked_at_once() -> None:
         ("a.py", b"print(1)\n", "print(1)\n"),
         ("a.HTML", b"<script>x</script><b>a</b> b<br>c<style>y</style><td>d", "a b\nc d"),
         ("a.html", b"<head><title>T</title><meta></head><p>x&lt;y", "T\n\nx<y"),
+        ("a.html", b"<head><title>T</title><style>y</style><body><h1>x</h1><p>y</body>", "T\n\nx\n\ny"),
+        ("a.html", b"<head><title>T</title><script>y</script><p>x", "T\n\nx"),
         ("a.json", b'{"a": {"b": [1, true, null]}, "c": "d"}', "a.b[0]: 1\na.b[1]: True\n\nc: d\n"),
         ("a.csv", b"n,v\nx,1\ny,\n", "n: x, v: 1\n\nn: y"),
         ("a.tsv", b"n\tv\nx\t1\t2\n", "n: x, v: 1, column 3: 2"),

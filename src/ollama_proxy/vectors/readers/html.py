@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 
 from ollama_proxy.vectors.readers.problem import Unreadable
 
-_HIDDEN = frozenset(("script", "style", "template", "noscript", "svg", "head"))
+#: The head is not among them: what it may have is hidden by itself, and its end may be left out.
+_HIDDEN = frozenset(("script", "style", "template", "noscript", "svg"))
 _SHOWN = frozenset(("title",))
 _BLOCKS = frozenset(
     (
