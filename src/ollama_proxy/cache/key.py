@@ -80,4 +80,4 @@ def _settle(asked: Generation) -> Generation:
     top_p = None if sampling.top_p == 1.0 and sampling.temperature == 0 else sampling.top_p
     extra = dict(sorted(sampling.extra.items()))
     settled = msgspec.structs.replace(sampling, top_p=top_p, extra=extra)
-    return msgspec.structs.replace(asked, sampling=settled, keep_alive=None)
+    return msgspec.structs.replace(asked, sampling=settled, keep_alive=None, limits_completion=False)

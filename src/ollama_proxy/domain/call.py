@@ -126,7 +126,9 @@ class Generation(msgspec.Struct, frozen=True):
 
     `tools` are OpenAI-shaped (`{"type": "function", "function": {...}}`), and so is `tool_choice`: None, `"auto"`,
     `"none"`, `"required"` or `{"type": "function", "function": {"name": ...}}`. `format` is None, `"json"` or a JSON
-    schema; `think` is None, a bool, or an effort (`"low"`, `"medium"`, `"high"`, `"max"`).
+    schema; `think` is None, a bool, or an effort (`"low"`, `"medium"`, `"high"`, `"max"`). `effort` is the client's own
+    word where `think` is only the nearest to it; `limits_completion` says that it wrote `num_predict` as OpenAI's
+    `max_completion_tokens`.
     """
 
     prompt: str = ""
@@ -146,6 +148,8 @@ class Generation(msgspec.Struct, frozen=True):
     keep_alive: Any = None
     logprobs: bool = False
     top_logprobs: int = 0
+    effort: str = ""
+    limits_completion: bool = False
 
 
 class Embedding(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation
-from ollama_proxy.net.nested_members import find_nested
+from ollama_proxy.net.nested_members import find_changed, find_nested
 from ollama_proxy.net.unreadable import UNREADABLE
 
 
@@ -96,7 +96,7 @@ def find_loss(call: Call) -> str:
     beyond = _find_beyond(call)
     if beyond:
         return f"it asks for {beyond}"
-    odd = _list_lost(call)
+    odd = _list_lost(call, anew=True)
     if odd is None:
         return _UNUSUAL
     return f"only its server can read the member {odd[0][:40]!r}" if odd else ""
@@ -139,20 +139,22 @@ def _find_beyond(call: Call) -> str:
     return min((need.value for need in _BEYOND & (call.needs | call.wants)), default="")
 
 
-def _list_lost(call: Call) -> list[str] | None:
-    """Members of a call's body that its typed form does not have; None for a body that cannot be read."""
+def _list_lost(call: Call, *, anew: bool = False) -> list[str] | None:
+    """Members of a call's body that its typed form does not have; None for a body that cannot be read. `anew` is for an
+    answer from its beginning, which may depend on more."""
     known = _READ.get(call.dialect)
     if call.raw is None or known is None:
         return []
     try:
-        return _list_odd(call.raw.body, known)
+        members = _body.decode(call.raw.body)
+        odd = _list_odd(members, known)
+        return [*odd, *find_changed(call.dialect, members)] if anew else odd
     except UNREADABLE:
         return None
 
 
-def _list_odd(body: bytes, known: frozenset[str]) -> list[str]:
+def _list_odd(members: Mapping[str, msgspec.Raw], known: frozenset[str]) -> list[str]:
     """Members that are not known, of the body and of what is in it. Raises what `UNREADABLE` names."""
-    members = _body.decode(body)
     messages = _messages.decode(members["messages"]) if "messages" in members else ()
     odd = [name for message in messages for name in message.keys() - _OF_A_MESSAGE]
     return [*odd, *_list_unknown(members, known), *find_nested(members)]

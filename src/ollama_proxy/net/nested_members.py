@@ -7,9 +7,13 @@ from typing import Any
 
 import msgspec
 
+from ollama_proxy.domain.call import Dialect
+
 _json = msgspec.json.Decoder()
 _TEXTS = frozenset(("text", "input_text", "output_text"))
 _PICTURES = frozenset(("image_url", "input_image", "image"))
+_USUAL_TIERS = (b"null", b'"auto"')
+_LIMITS = ("max_tokens", "max_completion_tokens")
 #: Of a picture: as finely as the server thinks best.
 _USUAL_DETAIL = (None, "auto")
 
@@ -24,6 +28,24 @@ def find_nested(members: Mapping[str, msgspec.Raw]) -> Iterator[str]:
         value = bytes(members.get(name, b""))
         if value.startswith(b"{"):
             yield from _find_in_format(name, _json.decode(value))
+
+
+def find_changed(dialect: Dialect, members: Mapping[str, msgspec.Raw]) -> Iterator[str]:
+    """Paths of what the typed form tells in other words, or leaves out since an answer can go on without it. Raises
+    `msgspec.DecodeError`."""
+    if bytes(members.get("service_tier", b"null")) not in _USUAL_TIERS:
+        yield "service_tier"
+    reasoning = bytes(members.get("reasoning", b"null"))
+    if reasoning.startswith(b"{"):
+        asked = {name for name, value in _json.decode(reasoning).items() if value is not None}
+        # In chats it is the word of some servers, and would be told as `reasoning_effort`.
+        told = set() if dialect is Dialect.OPENAI else {"effort"}
+        yield from sorted(f"reasoning.{name}" for name in asked - told)
+    if dialect is Dialect.OPENAI:
+        limits = {name: bytes(members.get(name, b"null")) for name in _LIMITS}
+        given = [name for name, value in limits.items() if value != b"null"]
+        if len(given) > 1 or any(limits[name][:1] in b"0-" for name in given):
+            yield given[0]
 
 
 def _find_in_messages(name: str, items: list[Any]) -> Iterator[str]:

@@ -216,7 +216,11 @@ def test_typed_form_has_what_can_be_translated() -> None:
     )
     assert (request.parallel_tools, request.think, request.sampling.num_predict) == (False, "max", 5)
     assert (request.logprobs, request.top_logprobs) == (True, 3)
+    assert (request.effort, request.limits_completion) == ("xhigh", True)
+    assert (typed(max_tokens=5, reasoning_effort="low").effort, typed(max_tokens=5).limits_completion) == ("", False)
     assert typed(reasoning={"effort": "none"}).think is False
+    efforts = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "ultra")
+    assert len({repr(typed(reasoning_effort=effort)) for effort in efforts}) == len(efforts)
     turns = [
         {"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [{"function": {"name": "f"}}]},

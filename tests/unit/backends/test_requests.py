@@ -176,10 +176,20 @@ def test_openai_gets_all_of_a_chat() -> None:
         (Generation(logprobs=True, top_logprobs=2), "top_logprobs", 2),
         (Generation(logprobs=True), "logprobs", True),
         (Generation(top_logprobs=2), "top_logprobs", None),
+        (Generation(think="low", effort="minimal"), "reasoning_effort", "minimal"),
+        (Generation(think=False, effort="none"), "reasoning_effort", "none"),
+        (Generation(sampling=Sampling(5), limits_completion=True), "max_completion_tokens", 5),
+        (Generation(sampling=Sampling(5), limits_completion=True), "max_tokens", None),
     ],
 )
 def test_openai_has_other_names_for_wishes(typed: Generation, member: str, value: Any) -> None:
     assert to_openai(typed)[1].get(member) == value
+
+
+def test_words_of_another_dialect_stay_the_nearest_that_all_know() -> None:
+    typed = Generation(think="low", effort="minimal")
+    assert to_openai(typed, dialect=Dialect.RESPONSES)[1]["reasoning_effort"] == "low"
+    assert to_ollama(typed)[1]["think"] == "low"
 
 
 @pytest.mark.parametrize(("think", "effort"), [(True, None), (False, None), ("high", "high")])

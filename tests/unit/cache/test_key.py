@@ -72,6 +72,15 @@ def test_everything_around_the_request_is_part_of_the_key() -> None:
     assert len(keys) == 9
 
 
+def test_the_name_of_the_limit_is_no_matter_and_the_word_of_the_effort_is() -> None:
+    asked = Generation("x", think="low")
+    key = find_key(SECRET, ANN, WEIGHTS, Operation.CHAT, asked)
+    as_limit = msgspec.structs.replace(asked, limits_completion=True)
+    assert find_key(SECRET, ANN, WEIGHTS, Operation.CHAT, as_limit) == key
+    minimal = msgspec.structs.replace(asked, effort="minimal")
+    assert find_key(SECRET, ANN, WEIGHTS, Operation.CHAT, minimal) != key
+
+
 def test_what_is_deterministic() -> None:
     assert is_deterministic(Sampling(temperature=0.0))
     assert is_deterministic(Sampling(temperature=1.0, seed=0))

@@ -41,6 +41,8 @@ SAID = [
     (Dialect.ANTHROPIC, {"messages": [], "max_tokens": 5, "system": [TEXT]}),
     (Dialect.OLLAMA, {"messages": [{"role": "user", "content": "x", "images": []}], "options": {"mirostat": 1}}),
     (Dialect.OLLAMA, {"prompt": "x", "keep_alive": "5m", "truncate": True, "format": {"type": "object"}}),
+    (Dialect.OPENAI, {"messages": [], "reasoning_effort": "minimal", "max_completion_tokens": 5, "max_tokens": None}),
+    (Dialect.RESPONSES, {"input": "x", "reasoning": {"effort": "xhigh", "summary": None}}),
     (Dialect.OPENAI, {"messages": [{"role": "user", "content": "x", "name": "n"}], "n": 1, "user": "u", "stop": None}),
     (Dialect.OPENAI, {"prompt": "x", "best_of": 1, "echo": False, "logit_bias": {}, "service_tier": "auto"}),
     (Dialect.ANTHROPIC, {"messages": [], "max_tokens": 5, "thinking": {"type": "disabled"}, "metadata": {}}),
@@ -64,6 +66,12 @@ LOST = [
     (Dialect.OPENAI, {"messages": [], "Temperature": 0}, "Temperature"),
     (Dialect.ANTHROPIC, {"messages": [], "thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
     (Dialect.RESPONSES, {"input": "x", "truncation": "auto"}, "truncation"),
+    (Dialect.RESPONSES, {"input": "x", "reasoning": {"effort": "low", "summary": "auto"}}, "reasoning.summary"),
+    (Dialect.OPENAI, {"messages": [], "reasoning": {"max_tokens": 10}}, "reasoning.max_tokens"),
+    (Dialect.OPENAI, {"messages": [], "reasoning": {"effort": "low"}}, "reasoning.effort"),
+    (Dialect.OPENAI, {"messages": [], "service_tier": "flex"}, "service_tier"),
+    (Dialect.OPENAI, {"messages": [], "max_tokens": 5, "max_completion_tokens": 7}, "max_tokens"),
+    (Dialect.OPENAI, {"messages": [], "max_completion_tokens": 0}, "max_completion_tokens"),
     (Dialect.RESPONSES, {"input": "x", "include": ["message.output_text.logprobs"]}, "include"),
 ]
 
@@ -108,6 +116,13 @@ def test_what_only_has_to_be_said_again_is_no_obstacle_for_who_reads_the_same_di
     call = make_call(Dialect.OPENAI, msgspec.json.encode(members))
     assert find_uncarried(call) == ""
     assert find_untold(call) == f"{next(iter(members))!r} cannot be carried over"
+
+
+def test_what_an_answer_can_go_on_without_is_no_obstacle() -> None:
+    body = {"input": "x", "service_tier": "flex", "reasoning": {"effort": "low", "summary": "auto"}}
+    call = make_call(Dialect.RESPONSES, msgspec.json.encode(body))
+    assert find_loss(call)
+    assert find_untold(call) == ""
 
 
 def test_turns_are_said_again_as_they_came() -> None:

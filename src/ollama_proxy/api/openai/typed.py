@@ -123,6 +123,8 @@ def read_typed(body: bytes) -> Generation:
         parallel_tools=request.parallel_tool_calls,
         format=_typed_format(request.response_format),
         think=_typed_thinking(request),
+        effort=_own_effort(request),
+        limits_completion=bool(request.max_completion_tokens),
         logprobs=wants_logprobs,
         top_logprobs=top,
     )
@@ -203,9 +205,19 @@ _EFFORTS: dict[str, bool | str] = {"none": False, "minimal": "low", "xhigh": "ma
 
 
 def _typed_thinking(request: _Request) -> bool | str | None:
-    effort = request.reasoning_effort or (request.reasoning.effort if request.reasoning else None)
+    effort = _read_effort(request)
     switch = (request.chat_template_kwargs or {}).get("enable_thinking")
     return switch if effort is None and isinstance(switch, bool) else _typed_effort(effort)
+
+
+def _read_effort(request: _Request) -> str | None:
+    return request.reasoning_effort or (request.reasoning.effort if request.reasoning else None)
+
+
+def _own_effort(request: _Request) -> str:
+    """The effort where other dialects have no such word, or mean another by it."""
+    effort = _read_effort(request)
+    return effort if effort == "max" or effort in _EFFORTS else ""
 
 
 def _typed_effort(effort: str | None) -> bool | str | None:

@@ -105,6 +105,7 @@ def read_typed(body: bytes, items: Sequence[bytes]) -> Generation:
         parallel_tools=request.parallel_tool_calls,
         format=_read_format(request.text),
         think=_read_effort(request.reasoning),
+        effort=_own_effort(request.reasoning),
         logprobs=bool(request.top_logprobs) or _LOGPROBS in (request.include or ()),
         top_logprobs=request.top_logprobs or 0,
     )
@@ -271,3 +272,9 @@ def _read_effort(reasoning: _Reasoning | None) -> bool | str | None:
         known = '"high", "medium", "low", "max", or "none"'
         raise BadRequest(f'invalid reasoning value: "{effort[:100]}" (must be {known})')
     return found
+
+
+def _own_effort(reasoning: _Reasoning | None) -> str:
+    """The effort where other dialects have no such word."""
+    effort = reasoning.effort if reasoning is not None else None
+    return effort if effort and _EFFORTS.get(effort) != effort else ""

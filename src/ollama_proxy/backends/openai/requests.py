@@ -24,6 +24,7 @@ class _Asked(msgspec.Struct, omit_defaults=True, gc=False):
 
     model: str
     max_tokens: int | None = None
+    max_completion_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -120,9 +121,19 @@ def encode_request(
     _fill_wishes(document, typed, call)
     if typed.think is not None:
         _fill_thinking(document, typed.think, thinks_by_template=thinks_by_template)
+    if call.dialect is Dialect.OPENAI:
+        _say_as_asked(document, typed)
     if stream:
         document.stream, document.stream_options = True, _WITH_USAGE
     return path, document
+
+
+def _say_as_asked(document: _Asked, typed: Generation) -> None:
+    """In the client's own words, which are this server's as well."""
+    if typed.effort:
+        document.reasoning_effort = typed.effort
+    if typed.limits_completion and isinstance(document, _Chat):
+        document.max_tokens, document.max_completion_tokens = None, document.max_tokens
 
 
 def _encode_chat(typed: Generation, model: str, sent: Continued | None) -> _Chat:
