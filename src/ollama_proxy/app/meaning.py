@@ -71,7 +71,8 @@ class MeaningCache:
         asker = Caller(caller.name, caller.permissions, backends=caller.backends)
         try:
             async with asyncio.timeout(self._settings.timeout_ms / 1000):
-                found = await self._embedder().embed((prompt.text,), self._settings.model, EmbedWish(WAY_IN, asker))
+                wish = EmbedWish(WAY_IN, asker, keeps=True)
+                found = await self._embedder().embed((prompt.text,), self._settings.model, wish)
         except (ProxyError, TimeoutError) as error:
             if not self._failing:
                 _log.warning("the semantic cache has no vectors: %s", error or "they took too long")

@@ -45,6 +45,8 @@ class Prober:
         self._under_way: dict[str, asyncio.Future[None]] = {}
         #: What has changed since its last probe began.
         self._outdated: set[str] = set()
+        #: Who had nothing to say when it was asked last.
+        self._silent: set[str] = set()
 
     async def run(self) -> None:
         """Probe for ever: the healthy every interval, the others more often."""
@@ -83,6 +85,13 @@ class Prober:
             if not changed or view.id in changed
         ]
         await self._probe_many(due, min(_REFRESH_TIMEOUT_S, self.timeout_s))
+
+    async def look_anew(self, name: str) -> bool:
+        """Ask a backend what it has now, not a moment earlier; whether it said so. Those that want it at the same time
+        share the probes."""
+        self._outdated.add(name)
+        await self._probe_once(name, self.timeout_s)
+        return name not in self._silent
 
     async def _probe_many(self, names: list[str], timeout_s: float) -> None:
         async with asyncio.TaskGroup() as group:
@@ -139,8 +148,10 @@ class Prober:
         if before is None:
             return
         if isinstance(found, ProbeError):
+            self._silent.add(name)
             self._fleet.probe_failed(name, str(found), int(time.time()), hard=found.hard)
         else:
+            self._silent.discard(name)
             self._fleet.probed(name, found, int(time.time()))
         if name not in self._outdated:
             self._probed_s[name] = self._clock()

@@ -46,8 +46,9 @@ class Vectors(msgspec.Struct, frozen=True):
 class EmbedWish(msgspec.Struct, frozen=True):
     """For whom, and how: limits, keys and books are those of an ordinary request.
 
-    `way_in` is what ledger and log call it. `space` is that of vectors which are kept already: nothing else is answered
-    then. `dimensions` cuts vectors short where the model can; None for its own length.
+    `way_in` is what ledger and log call it. `keeps` says that the vectors will be kept: their server is asked once more
+    whether it has the weights that it was taken to have. `space` is that of vectors which are kept already: nothing
+    else is answered then. `dimensions` cuts vectors short where the model can; None for its own length.
     """
 
     way_in: str
@@ -55,6 +56,7 @@ class EmbedWish(msgspec.Struct, frozen=True):
     annotations: Annotations = NO_ANNOTATIONS
     space: VectorSpace | None = None
     dimensions: int | None = None
+    keeps: bool = False
 
 
 class Embedder(Protocol):
@@ -63,8 +65,8 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str], model: str, wish: EmbedWish) -> Vectors:
         """Vectors of some texts, however many; `model` "" for the default. Cancelling the wait ends the work.
 
-        Raises `ProxyError`: for an empty text, a model that nobody has, limits that exclude all, and vectors that only
-        another space than the one wished for could give.
+        Raises `ProxyError`: for an empty text, a model that nobody has, limits that exclude all, vectors that only
+        another space than the one wished for could give, and (`keeps`) a server that was given other weights meanwhile.
         """
 
     async def space_of(self, model: str, wish: EmbedWish) -> VectorSpace:

@@ -6,7 +6,7 @@ piece first, and the rest is cut anew when that has told. A piece that fails goe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -62,6 +62,9 @@ class Owner(Protocol):
     def now_s(self) -> float:
         """Monotonic seconds."""
 
+    def confirm(self, model: str, digest: str, names: Collection[str], told: Callable[[frozenset[str]], None]) -> None:
+        """Tell, in a while, who of some backends has not those weights any more."""
+
     def batch_ended(self, call: Call, outcome: Outcome | None) -> None:
         """It is over, with its outcome if it ended well."""
 
@@ -76,7 +79,8 @@ class _Sent(msgspec.Struct, frozen=True):
 
 
 class Batch:
-    """The ticket of its client. `names` are the backends that have the weights."""
+    """The ticket of its client. `names` are the backends that have the weights, of `digest`; "" for one that nobody
+    tells."""
 
     def __init__(
         self,
@@ -87,8 +91,10 @@ class Batch:
         names: frozenset[str],
         price_watts: float,
         sink: AnswerSink,
+        digest: str,
     ) -> None:
         self.call = call
+        self._digest = digest
         self._owner = owner
         self._embedding = embedding
         self._weights = weights
@@ -99,6 +105,8 @@ class Batch:
         self._sent: dict[str, _Sent] = {}
         self._vectors: list[Vector] = [()] * len(weights)
         self._parts: list[Part] = []
+        #: Of each part, which texts it was for.
+        self._places: list[Sequence[int]] = []
         self._opened = 0
         self._handing = self._again = False
         self._error: ProxyError | None = None
@@ -203,12 +211,13 @@ class Batch:
                 self._fail(ProxyError(ErrorKind.BACKEND_FAILED, told, backend=part.route.backend))
                 return
             self._parts.append(part)
+            self._places.append(piece.places)
             for place, vector in zip(piece.places, part.vectors, strict=True):
                 self._vectors[place] = vector
             if self._pending:
                 self._hand_out()
             elif not self._sent:
-                self._finish()
+                self._confirm()
 
         return done
 
@@ -235,6 +244,32 @@ class Batch:
             self._hand_out()
 
         return failed
+
+    def _confirm(self) -> None:
+        """Put together what came from several only when all of them still have the weights that they were asked for."""
+        names = {part.route.backend for part in self._parts}
+        if len(self._parts) > 1 and self._digest:
+            self._owner.confirm(self.call.model, self._digest, names, self._confirmed)
+        else:
+            self._finish()
+
+    def _confirmed(self, changed: frozenset[str]) -> None:
+        if self.over:
+            return
+        if not changed:
+            self._finish()
+            return
+        name = min(changed)
+        told = f"{name} was given other weights by that name, or cannot be asked for its models"
+        self._error = ProxyError(ErrorKind.BACKEND_FAILED, told, backend=name)
+        self._names -= changed
+        kept = [part.route.backend not in changed for part in self._parts]
+        self._pending = sorted(
+            place for places, stays in zip(self._places, kept, strict=True) if not stays for place in places
+        )
+        self._parts = [part for part, stays in zip(self._parts, kept, strict=True) if stays]
+        self._places = [places for places, stays in zip(self._places, kept, strict=True) if stays]
+        self._hand_out()
 
     # -- the end -----------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ollama_proxy.app.deferred import Deferred
@@ -25,6 +25,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import AnswerSink, Ticket
 from ollama_proxy.domain.vectors import VectorSpace
 from ollama_proxy.fleet.embed_speeds import EmbedSpeeds, weigh
+from ollama_proxy.net.task import spawn
 from ollama_proxy.routing.decide import decide, price_of_seconds
 from ollama_proxy.routing.limits import find_model
 from ollama_proxy.routing.prospect import Prospect
@@ -44,9 +45,13 @@ _SPARE = 1.25
 class EmbedDesk:
     """Takes requests for vectors before the dispatcher does."""
 
-    def __init__(self, dispatcher: Dispatcher, builtin: BuiltinVectors | None = None) -> None:
-        """`builtin` is the model of our own, for when nobody has one of its name."""
+    def __init__(
+        self, dispatcher: Dispatcher, builtin: BuiltinVectors | None, look_anew: Callable[[str], Awaitable[bool]]
+    ) -> None:
+        """`builtin` is the model of our own, for when nobody has one of its name; `look_anew` asks a backend what it
+        has now, and tells whether it said so."""
         self._dispatcher = dispatcher
+        self._look_anew = look_anew
         self._builtin = builtin
         self.spaces = Spaces()
         self.speeds = EmbedSpeeds()
@@ -75,7 +80,12 @@ class EmbedDesk:
             return self._begin(call, sink, holders)
         self.counts.kept += remembered.found
         if not remembered.is_whole:
-            remembered.ask(lambda rest, into: self._begin(rest, into, holders), sink)
+            remembered.ask(
+                lambda rest, into: self._begin(rest, into, holders),
+                sink,
+                lambda names, told: self.confirm(call.model, holders.digest, names, told),
+                lambda: self.submit(call, sink, space),
+            )
         elif self.let_in(call, sink):
             self.batch_ended(call, remembered.answer(sink, self.now_s()))
         return remembered
@@ -193,7 +203,19 @@ class EmbedDesk:
         if len(pieces) < 2 or late:
             # Where not even all of them are in time, the request is decided like any other.
             return None
-        return Batch(self, call, embedding, weights, frozenset(lanes), price_watts, sink)
+        return Batch(self, call, embedding, weights, frozenset(lanes), price_watts, sink, holders.digest)
+
+    async def find_changed(self, model: str, digest: str, names: Collection[str]) -> frozenset[str]:
+        """Those of some backends that do not say, asked now, that they have those weights by that name; nobody where
+        no digest is told."""
+        if not digest or not names:
+            return frozenset()
+        answered = dict(zip(names, await asyncio.gather(*map(self._look_anew, names)), strict=True))
+        views = {view.spec.id: view for view in self._dispatcher.view().backends}
+        facts = {name: find_model(views[name], model) if name in views else None for name in names}
+        return frozenset(
+            [name for name, one in facts.items() if one is None or one.digest != digest or not answered[name]]
+        )
 
     # -- what a batch asks -------------------------------------------------------
 
@@ -249,6 +271,14 @@ class EmbedDesk:
     def now_s(self) -> float:
         """Monotonic seconds."""
         return self._dispatcher.clock()
+
+    def confirm(self, model: str, digest: str, names: Collection[str], told: Callable[[frozenset[str]], None]) -> None:
+        """Tell, in a while, who of some backends has not those weights any more."""
+
+        async def look() -> None:
+            told(await self.find_changed(canonical_model(model), digest, names))
+
+        spawn(look(), "ask whose vectors they are")
 
     def batch_ended(self, call: Call, outcome: Outcome | None) -> None:
         """Give back what the whole had taken of its key's limits; its tokens are what its parts were told."""

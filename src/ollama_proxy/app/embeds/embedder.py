@@ -48,7 +48,10 @@ class DeskEmbedder:
         if not model:
             told = "no model to embed with is named, and there is no default; set embeddings.default_model"
             raise ProxyError(ErrorKind.INVALID_REQUEST, told)
+        before = self._fleet()
         part = await self._ask(self._make_call(tuple(texts), model, wish), wish.space)
+        if wish.keeps:
+            await self._confirm(part, before)
         return self._describe(part, wish.space)
 
     async def space_of(self, model: str, wish: EmbedWish) -> VectorSpace:
@@ -93,6 +96,17 @@ class DeskEmbedder:
             if not answer.done() or answer.cancelled():
                 ticket.cancel()
 
+    async def _confirm(self, part: Part, before: FleetView) -> None:
+        """Raises `ProxyError` where a server has not the weights any more that it had when it was asked."""
+        model, backend = canonical_model(part.route.model), part.route.backend
+        digest = self._find_digest(backend, model, before)
+        # What came from several, or was kept, has been looked after.
+        names = [one.spec.id for one in before.backends if one.spec.id == backend]
+        if await self._desk.find_changed(model, digest, names):
+            told = f"{backend} was given other weights by the name {model!r} while it made vectors, or cannot be asked "
+            told += "for its models any more: nobody knows whose vectors they are, and they are not kept"
+            raise ProxyError(ErrorKind.BACKEND_FAILED, told, backend=backend)
+
     def _describe(self, part: Part, wanted: VectorSpace | None) -> Vectors:
         """What came, with its space. Raises `ProxyError` where that is not the one wished for after all."""
         route, outcome = part.route, part.outcome
@@ -101,7 +115,7 @@ class DeskEmbedder:
         if not all(map(is_sound, part.vectors)) or len(set(map(len, part.vectors))) > 1:
             told = f"{backends[0]} gave vectors of {model} that are empty, zero, not finite or of different lengths"
             raise ProxyError(ErrorKind.BACKEND_FAILED, told, backend=backends[0])
-        space = VectorSpace(model, self._find_digest(backends[0], model), len(part.vectors[0]))
+        space = VectorSpace(model, self._find_digest(backends[0], model, self._fleet()), len(part.vectors[0]))
         if wanted is not None and wanted.dimensions != space.dimensions:
             told = f"{backends[0]} gave vectors of {space.dimensions} dimensions, and those of {model} that are kept "
             told += f"have {wanted.dimensions}: they cannot be compared"
@@ -109,8 +123,7 @@ class DeskEmbedder:
         tokens = outcome.finished.usage.prompt_tokens
         return Vectors(part.vectors, space, outcome.joules, outcome.energy_kind, tokens, backends)
 
-    def _find_digest(self, backend: str, model: str) -> str:
-        fleet = self._fleet()
+    def _find_digest(self, backend: str, model: str, fleet: FleetView) -> str:
         view = next((one for one in fleet.backends if one.spec.id == backend), None)
         if view is None:
             # They were kept, and of the weights that answer for the name.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -24,6 +24,7 @@ class Remembered:
         self._keys = keys
         self._store = store
         self._ticket: Ticket | None = None
+        self._has_left = False
         self._found: dict[bytes, Vector] = {}
         #: Texts that nobody knows, by key.
         self._missing: dict[bytes, str] = {}
@@ -64,8 +65,18 @@ class Remembered:
         self._write(sink, route, outcome)
         return outcome
 
-    def ask(self, submit: Callable[[Call, AnswerSink], Ticket], sink: AnswerSink) -> None:
-        """Ask for the rest, and give all of it when that is there."""
+    def ask(
+        self,
+        submit: Callable[[Call, AnswerSink], Ticket],
+        sink: AnswerSink,
+        confirm: Callable[[Collection[str], Callable[[frozenset[str]], None]], None],
+        again: Callable[[], Ticket],
+    ) -> None:
+        """Ask for the rest, and give all of it when that is there.
+
+        It is kept, and put beside what was kept, when `confirm` says that nobody who had a part in it has been given
+        other weights; else a whole answer is given and not kept, and for a part the request begins `again`.
+        """
         call, embedding = self._call, msgspec.structs.replace(self._embedding, inputs=tuple(self._missing.values()))
         size = sum(len(text.encode("utf-8", "replace")) for text in embedding.inputs)
         rest = msgspec.structs.replace(
@@ -73,17 +84,31 @@ class Remembered:
         )
 
         def done(part: Part) -> None:
-            vectors = dict(zip(self._missing, part.vectors, strict=True))
-            if not part.route.stand_in:
-                for key, vector in vectors.items():
+            if part.route.stand_in:
+                give(part)
+            else:
+                confirm(part.route.backend.split(","), lambda changed: take(part, changed))
+
+        def take(part: Part, changed: frozenset[str]) -> None:
+            if self._has_left:
+                return
+            if not changed:
+                for key, vector in zip(self._missing, part.vectors, strict=True):
                     self._store.keep(key, vector)
-            self._found |= vectors
+            elif self._found:
+                self._ticket = again()
+                return
+            give(part)
+
+        def give(part: Part) -> None:
+            self._found |= dict(zip(self._missing, part.vectors, strict=True))
             self._write(sink, msgspec.structs.replace(part.route, cache=CacheNote("miss")), part.outcome)
 
         self._ticket = submit(rest, PartSink(len(self._missing), done, sink.fail))
 
     def cancel(self) -> None:
         """The client has gone."""
+        self._has_left = True
         if self._ticket is not None:
             self._ticket.cancel()
 

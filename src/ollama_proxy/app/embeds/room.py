@@ -17,7 +17,7 @@ class EmbedRoom:
     def __init__(self, config: Config, dispatcher: Dispatcher, roster: Roster, metrics: Metrics) -> None:
         self._builtin = BuiltinVectors(config.embedded.threads, roster.join, roster.leave)
         self._config = config.embeddings
-        self.desk = EmbedDesk(dispatcher, self._builtin)
+        self.desk = EmbedDesk(dispatcher, self._builtin, roster.prober.look_anew)
         self.embedder = DeskEmbedder(
             self.desk, dispatcher.view, dispatcher.make_request_id, lambda: self._config.default_model
         )

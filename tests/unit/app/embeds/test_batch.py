@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
@@ -59,6 +59,7 @@ class Owner:
         self.ended: list[Outcome | None] = []
         self.known = True
         self.learned: list[tuple[str, float]] = []
+        self.changed: set[str] = set()
 
     def open_part(self, call: Call, sink: AnswerSink) -> Opened:
         one = Opened(call, sink)
@@ -66,6 +67,10 @@ class Owner:
         if one.backend in self.refuses:
             sink.fail(ProxyError(ErrorKind.NO_HEALTHY_BACKEND, f"{one.backend} is down"))
         return one
+
+    def confirm(self, model: str, digest: str, names: Collection[str], told: Callable[[frozenset[str]], None]) -> None:
+        assert (model, digest) == ("m", "w")
+        told(frozenset(self.changed.intersection(names)))
 
     def find_lanes(self, call: Call, names: frozenset[str]) -> dict[str, Lane]:
         return {name: lane for name, lane in self.lanes.items() if name in names}
@@ -103,7 +108,7 @@ def begin(owner: Owner) -> tuple[Batch, Vectors]:
     need = frozenset((Need.EMBED,))
     call = Call("r", Dialect.OLLAMA, Operation.EMBED, "m", False, 99.0, lambda: embedding, needs=need)
     client = Vectors()
-    batch = Batch(owner, call, embedding, [200.0] * len(TEXTS), frozenset(owner.lanes), 10.0, client)
+    batch = Batch(owner, call, embedding, [200.0] * len(TEXTS), frozenset(owner.lanes), 10.0, client, "w")
     batch.start()
     return batch, client
 
@@ -125,6 +130,28 @@ def test_equals_share_equally_and_the_answer_is_joined_in_order() -> None:
     assert client.outcome.joules == 4.0
     assert client.outcome.finished.usage.prompt_tokens == 20
     assert owner.ended == [client.outcome]
+
+
+def test_who_was_given_other_weights_meanwhile_is_not_joined() -> None:
+    owner = Owner("a", "b")
+    _, client = begin(owner)
+    owner.changed = {"b"}
+    for one in tuple(owner.opened):
+        one.answer()
+    assert client.outcome is None
+    assert [one.backend for one in owner.opened] == ["a", "b", "a"]
+    assert owner.opened[2].texts == owner.opened[1].texts
+    owner.opened[2].answer()
+    assert [vector[0] for vector in client.vectors] == list(range(40))
+    assert client.route is not None
+    assert client.route.backend == "a"
+    owner = Owner("a", "b")
+    _, client = begin(owner)
+    owner.changed = {"a", "b"}
+    for one in tuple(owner.opened):
+        one.answer()
+    assert client.error is not None
+    assert "was given other weights" in client.error.message
 
 
 def test_who_fails_at_once_is_left_out_and_the_others_do_it_all() -> None:

@@ -176,6 +176,39 @@ def give_other_weights(stand: Stand, name: str) -> None:
         models[model] = msgspec.structs.replace(facts, digest="f" * 64, entry=entry)
 
 
+def test_weights_that_are_exchanged_between_two_looks_have_no_part_in_a_batch() -> None:
+    async def run() -> None:
+        async with devices(speed=50, specs=FOUR) as stand:
+            await warm_up(stand)
+            give_other_weights(stand, "d")
+            asked = stand.servers["d"].counts["requests"]
+            found = await stand.proxy.embedder.embed(TEXTS, SMALL, HURRIED)
+            assert stand.servers["d"].counts["requests"] > asked
+            assert found.backends
+            assert "d" not in found.backends
+            assert found.vectors == tuple(embed_text(text, DIMENSIONS) for text in TEXTS)
+
+    uvloop.run(run())
+
+
+def test_what_is_to_be_kept_is_not_told_of_weights_that_were_exchanged_meanwhile() -> None:
+    async def run() -> None:
+        async with devices(speed=50, specs={"a": FOUR["a"]}) as stand:
+            embed = stand.proxy.embedder.embed
+            wish = EmbedWish("a test", dimensions=DIMENSIONS, keeps=True)
+            before = (await embed(["a"], SMALL, wish)).space
+            give_other_weights(stand, "a")
+            with pytest.raises(ProxyError, match="was given other weights by the name") as caught:
+                await embed(["a"], SMALL, msgspec.structs.replace(wish, space=before))
+            assert caught.value.kind is ErrorKind.BACKEND_FAILED
+            # From now on it is known.
+            with pytest.raises(ProxyError, match="digest ffffffffffff"):
+                await embed(["a"], SMALL, msgspec.structs.replace(wish, space=before))
+            assert (await embed(["a"], SMALL, wish)).space.digest == "f" * 64
+
+    uvloop.run(run())
+
+
 def test_vectors_of_two_weights_never_meet() -> None:
     async def run() -> None:
         async with devices(speed=50, specs=FOUR) as stand:

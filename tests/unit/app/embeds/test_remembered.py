@@ -89,6 +89,28 @@ def test_other_weights_by_the_same_name_are_another_vector() -> None:
     uvloop.run(scene())
 
 
+def test_weights_that_are_exchanged_between_two_looks_are_not_joined_and_not_kept() -> None:
+    async def scene() -> None:
+        async with devices(speed=50, specs=ONE) as stand:
+            embed = stand.proxy.embedder.embed
+            old = (await embed(["a"], SMALL, KEPT)).space
+            models = stand.servers["nvidia"].models
+            entry = {**models[SMALL].entry, "digest": "f" * 64}
+            models[SMALL] = msgspec.structs.replace(models[SMALL], digest="f" * 64, entry=entry)
+            both = await embed(["a", "b"], SMALL, KEPT)
+            assert (both.space.digest, both.tokens) == ("f" * 64, 2)
+            assert asked_of(stand) == 3
+            entry = {**models[SMALL].entry, "digest": old.digest}
+            models[SMALL] = msgspec.structs.replace(models[SMALL], digest=old.digest, entry=entry)
+            await embed(["c"], SMALL, KEPT)
+            assert asked_of(stand) == 4
+            await embed(["c"], SMALL, KEPT)
+            assert asked_of(stand) == 5
+            assert (await embed(["a"], SMALL, KEPT)).backends == ("cache",)
+
+    uvloop.run(scene())
+
+
 def test_clients_ask_for_them_and_are_told() -> None:
     async def scene() -> None:
         async with devices(speed=50, specs=ONE) as stand:
