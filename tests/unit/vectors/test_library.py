@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.domain.library import Attached, Page, Query, Wanted
+from ollama_proxy.domain.library import Attached, Chunking, Page, Query, Wanted
 from ollama_proxy.vectors.catalogue import stores
 from tests.unit.vectors.corpus import ANN, BOB, Shop
 
@@ -61,7 +61,27 @@ def test_a_passage_says_where_it_stands_in_the_text(tmp_path: Path) -> None:
         [first, *_] = await shop.library.search(ANN, store.id, Query(("17",), dense=0))
         assert "17" in first.text
         pieces = await shop.library.passages(ANN, store.id, file.file)
-        assert "".join(pieces).replace("\n", "") == text.replace("\n", "")
+        assert "".join(pieces) == text
+        await shop.close()
+
+    run(ask())
+
+
+def test_places_are_those_of_the_text_that_is_told_where_passages_share_nothing(tmp_path: Path) -> None:
+    text = "\n\n".join(f"Paragraph {number} is about wine." for number in range(20))
+
+    async def ask() -> None:
+        shop = Shop(tmp_path)
+        store = (await shop.library.add_store(ANN, {})).id
+        kept = await shop.library.add_file(ANN, "long.txt", "assistants", text.encode(), None)
+        await shop.library.attach(ANN, store, [Wanted(kept.id, chunking=Chunking(16, 0))], batch=False)
+        await shop.work()
+        told = "".join(await shop.library.passages(ANN, store, kept.id))
+        hits = await shop.library.search(ANN, store, Query(("wine",), most=50))
+        assert len(hits) > 5
+        assert [told[hit.start : hit.end] for hit in hits] == [hit.text for hit in hits]
+        assert sorted(shop.embedder.asked) == sorted(["wine", *(hit.text for hit in hits)])
+        assert told == text
         await shop.close()
 
     run(ask())

@@ -86,7 +86,7 @@ def read_hits(connection: sqlite3.Connection, store: Store, scores: Mapping[int,
     )
     found = {row[0]: row for row in rows}
     return [
-        Hit(file, name, scores[place], text, start, stop, msgspec.json.decode(attributes))
+        Hit(file, name, scores[place], text[: stop - start], start, stop, msgspec.json.decode(attributes))
         for place, file, name, text, start, stop, attributes in (found[one] for one in scores if one in found)
     ]
 

@@ -93,9 +93,10 @@ def keep_passages(connection: sqlite3.Connection, task: Task, text: str, spans: 
         return False
     forget_passages(connection, task.store_n, task.n)
     total = 0
-    for span in spans:
-        passage = text[span.start : span.end]
-        total += len(passage.encode("utf-8", "replace"))
+    for span, behind in zip(spans, [*(span.start for span in spans[1:]), 0], strict=True):
+        # With what is between it and the next, which is no part of it: the text of the file is made of these.
+        passage = text[span.start : max(span.end, behind)]
+        total += len(text[span.start : span.end].encode("utf-8", "replace"))
         place = connection.execute(
             "INSERT INTO passages (attached, start, stop) VALUES (?, ?, ?)", (task.n, span.start, span.end)
         ).lastrowid
@@ -121,12 +122,12 @@ def next_texts(connection: sqlite3.Connection, task: Task, most: int, *, alone: 
     among = "attached.n = ?" if alone else "attached.n >= ? AND attached.store = ?"
     rows = fetch(
         connection,
-        f"SELECT passages.id, attached.n, {texts}.text FROM attached JOIN passages ON passages.attached = attached.n "
+        f"SELECT passages.id, attached.n, {texts}.text, passages.stop - passages.start FROM attached JOIN passages ON passages.attached = attached.n "
         f"JOIN {texts} ON {texts}.rowid = passages.id WHERE {among} AND attached.stage = 'waiting' "
         "AND passages.vector IS NULL ORDER BY attached.n, passages.id LIMIT ?",
         *((task.n, most) if alone else (task.n, task.store_n, most)),
     )
-    return [Text(*row) for row in rows]
+    return [Text(place, n, text[:chars]) for place, n, text, chars in rows]
 
 
 def keep_vectors(connection: sqlite3.Connection, texts: Sequence[Text], vectors: Sequence[Sequence[float]]) -> None:
