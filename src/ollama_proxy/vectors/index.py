@@ -13,7 +13,12 @@ import msgspec
 
 
 class IndexProblem(Exception):
-    """An index that cannot do its work now; the text says which, why, and what helps."""
+    """An index that cannot do its work now; the text says which, why, and what helps. With `final` it does not help to
+    wait."""
+
+    def __init__(self, told: str, *, final: bool = False) -> None:
+        super().__init__(told)
+        self.final = final
 
 
 class Point(msgspec.Struct, frozen=True):

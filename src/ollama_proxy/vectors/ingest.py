@@ -127,8 +127,9 @@ class Ingest:
         """Leave a store alone for a while."""
         failures = self._aside[store.n].failures if store.n in self._aside else 0
         wait_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
-        self._aside[store.n] = _Aside(failures + 1, self._now_s() + wait_s, str(error))
         known = isinstance(error, ProxyError | IndexProblem)
+        why = _tell(store, error) if known else "internal error; the log of the proxy has more"
+        self._aside[store.n] = _Aside(failures + 1, self._now_s() + wait_s, why)
         _log.warning(
             "reading files into store %s goes on in %.0f s: %s",
             store.id,
@@ -136,6 +137,10 @@ class Ingest:
             error,
             exc_info=None if known else error,
         )
+
+    def why_aside(self, store_n: int) -> str:
+        """What keeps the files of a store waiting, "" where nothing does."""
+        return self._aside[store_n].why if store_n in self._aside else ""
 
     def _find_aside(self) -> list[int]:
         """The stores that are left alone now. When the clock was set back they are not for longer than ever meant."""
@@ -253,6 +258,14 @@ class Ingest:
         await self._catalogue.run(work.keep_vectors, texts, made.vectors)
 
     async def _publish(self, task: Task, store: Store) -> None:
+        try:
+            await self._write(task, store)
+        except IndexProblem as error:
+            if not error.final:
+                raise
+            await self._catalogue.run(work.fail, task, "server_error", _tell(store, error))
+
+    async def _write(self, task: Task, store: Store) -> None:
         """Write a file into its index: in pieces, seen by nobody before the last is there."""
         fresh = await self._catalogue.run(stores.store_by_n, store.n)
         index, name = self._index_of(store), stores.collection_of(store)
@@ -263,3 +276,7 @@ class Ingest:
             await index.put(name, fresh.dimensions, points)
             behind = points[-1].id
         await self._catalogue.run(work.complete, task.n)
+
+
+def _tell(store: Store, error: Exception) -> str:
+    return f"{store.backend or 'embedded'}: {error}" if isinstance(error, IndexProblem) else str(error)

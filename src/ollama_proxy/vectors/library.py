@@ -166,13 +166,19 @@ class VectorLibrary:
 
     async def attached(self, caller: Caller, store: str, file: str) -> Attached:
         found = await self.store(caller, store)
-        return await self._catalogue.run(attachments.find_attached, found, file)
+        return self._explain(found, await self._catalogue.run(attachments.find_attached, found, file))
+
+    def _explain(self, store: Store, attached: Attached) -> Attached:
+        """With what it waits for, where its store cannot go on at the moment."""
+        why = self._ingest.why_aside(store.n) if attached.status == "in_progress" else ""
+        return msgspec.structs.replace(attached, error_code="server_error", error=why) if why else attached
 
     async def attachments(
         self, caller: Caller, store: str, status: str, batch: str, page: Page
     ) -> tuple[Sequence[Attached], bool]:
         found = await self.store(caller, store)
-        return await self._catalogue.run(attachments.list_attached, found, status, batch, page)
+        listed, more = await self._catalogue.run(attachments.list_attached, found, status, batch, page)
+        return [self._explain(found, one) for one in listed], more
 
     async def set_attributes(self, caller: Caller, store: str, file: str, attributes: Attributes) -> Attached:
         found = await self.store(caller, store)

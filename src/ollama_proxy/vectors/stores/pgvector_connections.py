@@ -22,6 +22,8 @@ _CONNECT_S = 5
 _LOCK_S = 2.0
 #: The server is given so much more time than it was told to take, so that its own word comes first.
 _GRACE_S = 2.0
+#: No right to do so, no pgvector there, more numbers than it takes (SQLSTATE): the same tomorrow.
+_FINAL = frozenset(("42501", "58P01", "0A000", "22023", "54000"))
 #: A connection without a transaction, as libpq counts.
 _IDLE = 0
 
@@ -131,7 +133,8 @@ class Connections:
             told = str(error).strip() or type(error).__name__
             if isinstance(error, psycopg.errors.LockNotAvailable):
                 told += " (while the index of a collection is made, nothing is put into it; it is tried again)"
-            raise IndexProblem(f"Postgres at {self._where}: {told}") from None
+            final = getattr(error, "sqlstate", None) in _FINAL
+            raise IndexProblem(f"Postgres at {self._where}: {told}", final=final) from None
 
 
 @contextmanager
