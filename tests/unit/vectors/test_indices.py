@@ -9,7 +9,7 @@ import contextlib
 import math
 import random
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from qdrant_client import AsyncQdrantClient
 from ollama_proxy.vectors.index import Index, IndexProblem, Point
 from ollama_proxy.vectors.stores.embedded import EmbeddedIndex
 from ollama_proxy.vectors.stores.pgvector import PgvectorIndex
+from ollama_proxy.vectors.stores.pgvector_indices import LateIndices
 from ollama_proxy.vectors.stores.qdrant import QdrantIndex
 from tests.support.postgres import RealPostgres
 
@@ -252,6 +253,67 @@ def test_a_large_collection_gets_an_index_that_finds_the_same(postgres: RealPost
     run(ask())
 
 
+def test_indices_are_made_one_by_one_and_by_no_connection_of_searches(postgres: RealPostgres, name: str) -> None:
+    async def ask() -> None:
+        index = PgvectorIndex(postgres.endpoint, "")
+        index.indices.indexed_from = 10
+        names = [f"{name}_{one}" for one in range(3)]
+        for one in names:
+            await index.put(one, DIMENSIONS, points(20, 16))
+        await index.indices.close()
+        connect, open_now = index.indices._connect, []
+
+        @contextlib.asynccontextmanager
+        async def count() -> AsyncIterator[Any]:
+            assert not open_now
+            open_now.append(1)
+            async with connect() as connection:
+                yield connection
+            open_now.pop()
+
+        index.indices._connect, index.indices.quiet_s = count, 0.0
+        async with contextlib.AsyncExitStack() as taken:
+            [connection, *_] = [await taken.enter_async_context(index.connections.lend(60)) for _ in range(4)]
+            for one in names:
+                index.indices.hear_of(one)
+            await index.indices.settle()
+            rows = await connection.execute("SELECT COUNT(*) FROM pg_indexes WHERE tablename = ANY(%s)", (names,))
+            assert await rows.fetchall() == [(9,)]
+        for one in names:
+            await index.drop(one)
+        await index.close()
+
+    run(ask())
+
+
+def test_an_index_that_cannot_be_made_is_tried_again_ever_later(caplog: pytest.LogCaptureFixture) -> None:
+    async def ask() -> None:
+        tries, enough = [], asyncio.Event()
+
+        @contextlib.asynccontextmanager
+        async def connect() -> AsyncIterator[Any]:
+            tries.append(1)
+            if len(tries) == 5:
+                enough.set()
+            raise IndexProblem("no room")
+            yield
+
+        indices = LateIndices(connect)
+        indices.quiet_s = 0.0
+        for _ in range(20):
+            indices.look_later("large")
+            await asyncio.sleep(0)
+        assert len(tries) == 1
+        await indices.close()
+        indices.retry_s = 0.001
+        indices.look_later("large")
+        await enough.wait()
+        await indices.close()
+
+    run(ask())
+    assert [record.args[1] for record in caplog.records][:4] == [60.0, 0.001, 0.002, 0.004]
+
+
 def test_connections_that_a_database_has_closed_are_made_anew(postgres: RealPostgres, name: str) -> None:
     async def ask() -> None:
         index, other = PgvectorIndex(postgres.endpoint, ""), PgvectorIndex(postgres.endpoint, "")
@@ -296,6 +358,27 @@ def test_a_database_that_hangs_is_given_up_and_found_again(postgres: RealPostgre
             await sleep()
         await index.drop(name)
         await index.close()
+
+    run(ask())
+
+
+def test_what_is_being_indexed_is_written_later_and_searched_meanwhile(postgres: RealPostgres, name: str) -> None:
+    async def ask() -> None:
+        index, other = PgvectorIndex(postgres.endpoint, ""), PgvectorIndex(postgres.endpoint, "")
+        index.connections.lock_s = 0.05
+        await index.put(name, DIMENSIONS, points(10, 21))
+        async with other.connections.lend(60) as holder:
+            # As CREATE INDEX does.
+            await holder.execute(f'LOCK TABLE "{name}" IN SHARE MODE')
+            for attempt in (index.put(name, DIMENSIONS, points(1, 22)), index.delete(name, [1]), index.drop(name)):
+                with pytest.raises(IndexProblem, match="index of a collection is made"):
+                    await attempt
+            assert len(await index.search(name, points(1, 22)[0].vector, 20, None, ())) == 10
+        await index.put(name, DIMENSIONS, points(1, 22))
+        assert await index.count(name) == 11
+        await index.drop(name)
+        await index.close()
+        await other.close()
 
     run(ask())
 

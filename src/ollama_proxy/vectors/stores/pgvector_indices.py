@@ -21,6 +21,9 @@ _MOST_INDEXED = 2000
 _INDEXED_FROM = 50_000
 #: An index is made when no points have come for so long; or have been coming for so long.
 _QUIET_S, _LATEST_S = 5.0, 600.0
+#: An index that could not be made is tried again after so long, then after twice as long, at last once in so long: each
+#: try may read all of a collection.
+_RETRY_S, _SELDOM_S = 60.0, 3600.0
 _log = logging.getLogger(__name__)
 
 
@@ -28,14 +31,17 @@ class LateIndices:
     """Looks at collections when they are quiet, each in a task of its own."""
 
     def __init__(self, connect: Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]) -> None:
-        """`connect` gives a connection in a transaction, whose faults are `IndexProblem`."""
+        """`connect` gives a connection that nobody else waits for, in a transaction; its faults are `IndexProblem`."""
         self._connect = connect
         #: When points came last.
         self._put_s: dict[str, float] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
+        #: One at a time: each may take half a gigabyte and a core of the server.
+        self._turn = asyncio.Semaphore(1)
         #: From so many points on there is an index.
         self.indexed_from = _INDEXED_FROM
         self.quiet_s = _QUIET_S
+        self.retry_s = _RETRY_S
 
     def hear_of(self, collection: str) -> None:
         """Points have come."""
@@ -65,14 +71,16 @@ class LateIndices:
         await asyncio.gather(*looking, return_exceptions=True)
 
     async def _look(self, collection: str) -> None:
-        seen_s = -1.0
+        seen_s, wait_s = -1.0, self.retry_s
         while seen_s != (seen_s := await self._wait_until_quiet(collection)):
             try:
-                async with self._connect() as connection:
+                async with self._turn, self._connect() as connection:
                     await self._make(connection, collection)
             except IndexProblem as error:
-                _log.warning("%s has no index, so that searches compare all of it: %s", collection, error)
-                return
+                told = "%s has no index, so that searches compare all of it; this is tried again in %.0f s: %s"
+                _log.warning(told, collection, wait_s, error)
+                await asyncio.sleep(wait_s)
+                seen_s, wait_s = -1.0, min(2 * wait_s, _SELDOM_S)
 
     async def _wait_until_quiet(self, collection: str) -> float:
         """When points came last."""
@@ -98,5 +106,7 @@ class LateIndices:
         [[count]] = await rows.fetchall()
         if count >= self.indexed_from:
             await connection.execute("SET LOCAL maintenance_work_mem = '512MB'")
+            # Several workers would share that much in /dev/shm, of which a container has 64 MB.
+            await connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
             near = f'CREATE INDEX IF NOT EXISTS "{collection}_near" ON "{collection}"'
             await connection.execute(f"{near} USING hnsw (vector vector_cosine_ops)")
