@@ -184,8 +184,8 @@ ROWS = (
     Row(
         "F1",
         "30 minutes at 70 % load with random faults",
-        "RSS slope <= 1 MiB/h in the second half; descriptors, threads and tasks flat, nothing in flight then; p99 of the"
-        " last five minutes <= 1.1 x that of the first; no error that was not injected",
+        "RSS slope <= 1 MiB/h in the second half; descriptors, threads and tasks flat, nothing in flight then; p99 of"
+        " the last five minutes <= 1.1 x that of the first; no error that was not injected",
         "Four emulated devices forty times faster than life; every ten seconds one of them refuses, resets, stalls,"
         " cuts, slows down, answers rubbish or 50x for a second; two clients a second leave; texts are held against the"
         " lab's",

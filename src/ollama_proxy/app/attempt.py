@@ -9,7 +9,6 @@ from ollama_proxy.domain.answer import AnswerEvent, Finished
 from ollama_proxy.domain.decision import Decision
 from ollama_proxy.domain.errors import Failure
 from ollama_proxy.domain.ports import Attempt
-from ollama_proxy.fleet.preemption import makes_way
 from ollama_proxy.fleet.running import Running, predict_running
 from ollama_proxy.observability.decisions import Taken
 from ollama_proxy.routing.record import Inputs
@@ -88,7 +87,7 @@ class OpenAttempt:
         self.running: Running | None = None
         if (view.spec.held or view.spec.memory_pool or fleet.adapts) and not request.embed:
             self.running = predict_running(request, decision, now_s, given[2])
-            if owner.preemption is not None and makes_way(request.annotations):
+            if owner.preemption is not None and job.makes_way:
                 owner.preemption.opened(self.running, backend, job)
         fleet.opened(backend, self.running, now_s)
         if view.kept_out:
@@ -191,7 +190,7 @@ class OpenAttempt:
         # The backend's end knows whoever made it; taken apart, both are freed at once and not by the collector.
         self.handle = None
         if self.running is not None and owner.preemption:
-            owner.preemption.closed(self.running)
+            owner.preemption.closed(self.running, self.backend)
         if unread:
             _, one, _, prefill_s, *_ = self.decision.scored[0]
             read_s = self.opened_s + one.load_s + prefill_s

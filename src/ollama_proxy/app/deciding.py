@@ -83,30 +83,16 @@ def could_another(
     if not life.may_try:
         return False
     if life.state is State.STREAMING:
-        return could_go_on(owner, request, life, whole, cut, now_s, tried=life.tried)
-    return _could_take(owner, request, life.tried, now_s)
+        if not owner.continues or why_not(whole, None if cut is None else cut.sent):
+            return False
+        if find_uncarried(whole) if cut is None else cut.why_uncarried():
+            return False
+        request = msgspec.structs.replace(request, needs=request.needs | {Need.CONTINUATION})
+    return could_take(owner, request, life.tried, now_s)
 
 
-def could_go_on(
-    owner: Dispatcher,
-    request: RoutingRequest,
-    life: Life,
-    whole: Call,
-    cut: Cut | None,
-    now_s: float,
-    tried: frozenset[str] | None = None,
-) -> bool:
-    """Whether a stream could be continued if it broke off, by others than those `tried`; by None given, the one that
-    writes it now as well."""
-    if not owner.continues or why_not(whole, None if cut is None else cut.sent):
-        return False
-    if find_uncarried(whole) if cut is None else cut.why_uncarried():
-        return False
-    rest = msgspec.structs.replace(request, needs=request.needs | {Need.CONTINUATION})
-    return _could_take(owner, rest, life.tried - {life.backend} if tried is None else tried, now_s)
-
-
-def _could_take(owner: Dispatcher, request: RoutingRequest, tried: frozenset[str], now_s: float) -> bool:
+def could_take(owner: Dispatcher, request: RoutingRequest, tried: frozenset[str], now_s: float) -> bool:
+    """Whether somebody could who was not tried, without standing in for the model."""
     verdict = decide(request, owner.fleet_state.view_at(now_s), owner.policy, tried)
     return isinstance(verdict, Decision) and not verdict.stand_in
 

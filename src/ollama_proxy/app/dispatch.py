@@ -32,7 +32,7 @@ from ollama_proxy.fleet.lengths import LengthBook, PromptRatio
 from ollama_proxy.fleet.preemption import Preemption
 from ollama_proxy.fleet.prefixes import PrefixBook
 from ollama_proxy.fleet.state import Fleet
-from ollama_proxy.fleet.waiting import name_class
+from ollama_proxy.fleet.waiting import Waiting, name_class
 from ollama_proxy.lifecycle.hedge_budget import HedgeBudget
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, State
 from ollama_proxy.lifecycle.retry_budget import RetryBudget
@@ -223,18 +223,13 @@ class Dispatcher:
                 self._plan_once()
 
     def _plan_once(self) -> None:
+        now_s = self.clock()
+        made: Sequence[Waiting] = ()
         if self.preemption:
-            self._preempt(self.preemption)
-        for waiting, verdict in self.admission.plan(self.clock()):
+            made = self.preemption.make_room(self.admission.find_urgent(now_s), self.admission.price, now_s)
+        for waiting, verdict in self.admission.plan(now_s, made):
             assert waiting.given is not None
             waiting.owner.settle_verdict(verdict, waiting.given)
-
-    def _preempt(self, preemption: Preemption) -> None:
-        """Free slots for the urgent, who take them as they are planned."""
-        now_s = self.clock()
-        for running, job in preemption.choose(self.admission.find_urgent(now_s), self.policy, now_s):
-            if not job.preempt():
-                preemption.closed(running)
 
     def forgive(self, seconds: float) -> None:
         """We have slept for so long: what was silent meanwhile is not to blame."""

@@ -18,7 +18,7 @@ from ollama_proxy.app.ending import settle
 from ollama_proxy.app.failing import blame, find_early_end, find_error, is_doubtful, read_progress
 from ollama_proxy.app.hedge import Race, start_hedge
 from ollama_proxy.app.overdue import find_overdue
-from ollama_proxy.app.preempting import is_reading, may_make_way
+from ollama_proxy.app.preempting import is_reading, makes_way, may_make_way
 from ollama_proxy.app.reuse import follow
 from ollama_proxy.app.settlement import describe_route
 from ollama_proxy.app.waiting import make_waiting, must_wait, reckon_hold, turn_away
@@ -28,6 +28,7 @@ from ollama_proxy.domain.decision import Decision, Refusal, RefusalKind
 from ollama_proxy.domain.errors import ErrorKind, Failure, FailureKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink, Attempt
 from ollama_proxy.fleet.admission import Full
+from ollama_proxy.fleet.preemption import Will
 from ollama_proxy.fleet.waiting import Waiting
 from ollama_proxy.lifecycle.life import Life, State
 from ollama_proxy.net.task import spawn
@@ -181,7 +182,7 @@ class Job:
     def _open(self, decision: Decision, given: Inputs) -> None:
         owner, life, call = self._owner, self.life, self.call
         now_s = owner.clock()
-        owner.retries.opened(now_s, again=life.attempts > 0)
+        owner.retries.opened(now_s, again=life.is_retry)
         life.opened(decision.backend)
         self.current = attempt = OpenAttempt(owner, self, decision, given, now_s, self._reuse)
         # Another model than the one asked for is told by its own name; another name for the same is nobody's business.
@@ -324,11 +325,16 @@ class Job:
             self._take_up(cut, progress)
         return error
 
-    def may_be_preempted(self, now_s: float) -> bool:
+    @property
+    def makes_way(self) -> bool:
+        """Whether it is one of those that may be broken off for more urgent ones."""
+        return makes_way(self.call if self._cut is None else self._cut.whole, self.life)
+
+    def may_be_preempted(self, now_s: float) -> Will:
         """Whether the attempt that is under way may be broken off for a more urgent request."""
         attempt = self.current
         if attempt is None or self._race is not None:
-            return False
+            return Will.LATER
         return may_make_way(self._owner, self.call, self._request, self.life, attempt, self._cut, now_s)
 
     def preempt(self) -> bool:

@@ -157,6 +157,15 @@ class Proxy:
         path = control_path(config)
         self._control = ControlSocket(path, self) if path is not None else None
         self._garbage = Garbage()
+        #: What is looked after once a second.
+        self._sweeps: tuple[Callable[[float], None], ...] = (
+            lambda _: self._steer(),
+            self._relieve,
+            self._dispatcher.sweep,
+            self._ports.sweep,
+            lambda _: self.guard.sweep(),
+            self._collect_garbage,
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -290,17 +299,21 @@ class Proxy:
                 await asyncio.sleep(_SWEEP_S / _MOVES)
                 self._fleet.move(self._loop.time())
             now_s = self._loop.time()
-            late_s = now_s - before_s - _SWEEP_S
-            before_s = now_s
+            late_s, before_s = now_s - before_s - _SWEEP_S, now_s
             if late_s > _SWEEP_S:
                 # Stopped and continued, or the machine had no time for us.
                 self._dispatcher.forgive(late_s)
-            self._steer()
-            self._dispatcher.pressure, self._dispatcher.pressure_told = self._pressure.look(), self._pressure.told
-            self._dispatcher.sweep(now_s)
-            self._ports.sweep(now_s)
-            self.guard.sweep()
-            self._garbage.sweep(now_s, idle=not self._dispatcher.running)
+            for sweep in self._sweeps:
+                try:
+                    sweep(now_s)
+                except Exception:  # noqa: BLE001  # a task root: a fault in one room must not end the care for the others
+                    _log.exception("a sweep failed; it is tried again in a second")
+
+    def _relieve(self, _: float) -> None:
+        self._dispatcher.pressure, self._dispatcher.pressure_told = self._pressure.look(), self._pressure.told
+
+    def _collect_garbage(self, now_s: float) -> None:
+        self._garbage.sweep(now_s, idle=not self._dispatcher.running)
 
     def _steer(self) -> None:
         if self._steering.tick():

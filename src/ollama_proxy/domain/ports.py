@@ -285,6 +285,9 @@ class Attempt(Protocol):
     def give_up_kept(self) -> None:
         """Keep nothing of it: nobody can go on behind this stream any more."""
 
+    def wrote_plain_text(self) -> bool:
+        """Whether what went on is text and nothing else, as far as it was read: False for the first few pieces."""
+
     def take_over(self) -> Progress | None:
         """How far the stream came, that another may go on behind it; None where that cannot be told."""
 
@@ -319,6 +322,14 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Drop idle connections."""
+
+
+@runtime_checkable
+class Resumer(Protocol):
+    """A backend that goes on with some models and not with others."""
+
+    def may_go_on(self, model: str) -> bool:
+        """Whether it surely could with a text that it has written itself; `model` is the name as asked."""
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ callers (start-time fair queueing: a caller's requests are tagged with the work 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from operator import itemgetter
 
@@ -196,8 +196,14 @@ class Admission:
         known = [one.wait_s for one in self._waiting if one.wait_s is not None]
         return max([0.0, *known, *(free_s for free_s, _ in slots)])
 
-    def plan(self, now_s: float) -> list[tuple[Waiting, Verdict]]:
-        """Those that begin now, and where, or that are refused; they wait no longer."""
+    def price(self, waiting: Waiting) -> Policy:
+        """The policy that one who waits is decided by."""
+        policy = self._policy()
+        slots = self._fleet.count_slots()
+        return self._hurry.look(policy) if is_crowded(waiting.caller, self._places, slots) else policy
+
+    def plan(self, now_s: float, first: Sequence[Waiting] = ()) -> list[tuple[Waiting, Verdict]]:
+        """Those that begin now, and where, or that are refused; they wait no longer. `first` come before all others."""
         self._wants = []
         if not self._waiting:
             return []
@@ -209,7 +215,8 @@ class Admission:
         stuck: set[Kind] = set()
         anew = 0
         crowded = self._find_crowded(outlook)
-        for waiting in self.line(now_s):
+        line = self.line(now_s)
+        for waiting in [*first, *(one for one in line if one not in first)] if first else line:
             planned = waiting.planned
             if planned is not None and anew >= _MOST_ANEW and not (outlook.has_room and kind_of(waiting) not in stuck):
                 place = place_of.get(planned.backend)

@@ -6,10 +6,10 @@ Nothing here breaks anything off: whoever runs is asked whether it may be, and i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import enum
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ollama_proxy.domain.annotations import Annotations, Priority
 from ollama_proxy.domain.decision import Decision, Policy
 from ollama_proxy.domain.device import FleetView, Wait
 from ollama_proxy.fleet.outlook import Outlook, plan_of
@@ -18,88 +18,106 @@ from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.fleet.waiting import Waiting
 from ollama_proxy.routing.decide import decide, price_of_seconds
 
-#: For so many of the urgent at a time somebody is looked for.
-_MOST_AT_ONCE = 16
+#: For so many of the urgent at a time somebody is looked for, and so many are asked for each of them.
+_MOST_AT_ONCE, _MOST_ASKED = 16, 4
 _AT_ONCE = Wait(0.0, 0.0)
+
+
+class Will(enum.Enum):
+    """What a request that runs says to being broken off."""
+
+    NOW = "now"
+    LATER = "later"
+    NEVER = "never"
 
 
 class Occupant(Protocol):
     """A request that runs in a slot."""
 
-    def may_be_preempted(self, now_s: float) -> bool:
+    def may_be_preempted(self, now_s: float) -> Will:
         """Whether it could go on later, or begin anew without much loss."""
 
     def preempt(self) -> bool:
         """Leave the slot now; False where it cannot after all."""
 
 
-def makes_way(wishes: Annotations) -> bool:
-    """Whether a request is one of those that are broken off for others."""
-    return wishes.priority is Priority.BEST_EFFORT and not wishes.latency_critical
-
-
 class Preemption:
     """Knows of all that would make way where it runs."""
 
-    __slots__ = ("_fleet", "_occupants")
+    __slots__ = ("_by_backend", "_fleet")
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        #: With the id of the backend, as they began.
-        self._occupants: dict[Running, tuple[str, Occupant]] = {}
+        #: By backend, as they began.
+        self._by_backend: dict[str, dict[Running, Occupant]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._occupants)
+        return bool(self._by_backend)
 
     def opened(self, running: Running, backend: str, occupant: Occupant) -> None:
         """One that makes way has begun."""
-        self._occupants[running] = (backend, occupant)
+        self._by_backend.setdefault(backend, {})[running] = occupant
 
-    def closed(self, running: Running) -> None:
+    def closed(self, running: Running, backend: str) -> None:
         """One has ended, or will not make way; safe to call of any."""
-        self._occupants.pop(running, None)
+        there = self._by_backend.get(backend)
+        if there is not None and there.pop(running, None) is not None and not there:
+            del self._by_backend[backend]
 
-    def choose(self, urgent: Sequence[Waiting], policy: Policy, now_s: float) -> list[tuple[Running, Occupant]]:
-        """Who is to make way for these, which wait and come in the order of their service."""
-        urgent = urgent[:_MOST_AT_ONCE]
-        held_by = self._find_willing(now_s) if urgent else {}
-        if not held_by:
+    def make_room(self, urgent: Sequence[Waiting], price: Callable[[Waiting], Policy], now_s: float) -> list[Waiting]:
+        """Break somebody off for each of the `urgent` that would wait where one makes way; those that have room now.
+
+        They come in the order of their service, with the policy that each is decided by, and nobody is broken off for
+        the same one twice.
+        """
+        urgent = [one for one in urgent if not one.had_room_made][:_MOST_AT_ONCE]
+        if not urgent:
             return []
         view = self._fleet.view()
-        place_of = {one.spec.id: place for place, one in enumerate(view.backends)}
         outlook = Outlook(self._fleet, now_s)
-        chosen = []
+        occupied = {place: view.backends[place].spec.id for place in range(len(view.backends))}
+        occupied = {place: name for place, name in occupied.items() if name in self._by_backend}
+        made = []
         for waiting in urgent:
-            verdict = _decide(waiting, outlook, view, policy, now_s, [place_of[name] for name in held_by])
-            if verdict is None:
+            if not occupied:
+                break
+            policy = price(waiting)
+            found = _decide(waiting, outlook, view, policy, now_s, occupied)
+            if found is None:
                 continue
-            place = place_of[verdict.backend]
+            place, decision = found
             if outlook.has_room_at(place):
-                outlook.take(place, plan_of(verdict, price_of_seconds(waiting.request.annotations, policy)))
-            elif verdict.backend in held_by:
-                # The latest: it has the least to lose.
-                chosen.append(held_by[verdict.backend].pop())
-                if not held_by[verdict.backend]:
-                    del held_by[verdict.backend]
-        return chosen
+                outlook.take(place, plan_of(decision, price_of_seconds(waiting.request.annotations, policy)))
+            elif place in occupied and self._break_off_one(occupied[place], now_s):
+                waiting.had_room_made = True
+                made.append(waiting)
+                if occupied[place] not in self._by_backend:
+                    del occupied[place]
+            else:
+                occupied.pop(place, None)
+        return made
 
-    def _find_willing(self, now_s: float) -> dict[str, list[tuple[Running, Occupant]]]:
-        """Those that may be broken off, by backend, as they began."""
-        found: dict[str, list[tuple[Running, Occupant]]] = {}
-        for running, (backend, occupant) in self._occupants.items():
-            if occupant.may_be_preempted(now_s):
-                found.setdefault(backend, []).append((running, occupant))
-        return found
+    def _break_off_one(self, backend: str, now_s: float) -> bool:
+        """Free a slot there; whether somebody left."""
+        # The latest first: it has the least to lose.
+        for running, occupant in list(reversed(self._by_backend[backend].items()))[:_MOST_ASKED]:
+            will = occupant.may_be_preempted(now_s)
+            if will is Will.NOW and occupant.preempt():
+                return True
+            if will is not Will.LATER:
+                self.closed(running, backend)
+        return False
 
 
 def _decide(
-    waiting: Waiting, outlook: Outlook, view: FleetView, policy: Policy, now_s: float, freed: Iterable[int]
-) -> Decision | None:
+    waiting: Waiting, outlook: Outlook, view: FleetView, policy: Policy, now_s: float, freed: dict[int, str]
+) -> tuple[int, Decision] | None:
     """Where it would begin, were these backends free."""
     seen = outlook.show(view)
-    waits = list(seen.waits)
-    for place in freed:
-        waits[place] = _AT_ONCE
+    waits = [_AT_ONCE if place in freed and wait is not None else wait for place, wait in enumerate(seen.waits)]
     seen = FleetView(seen.version, seen.backends, tuple(waits), beside=seen.beside)
     found = decide(waiting.describe(now_s), seen, policy, waiting.tried)
-    return found if isinstance(found, Decision) and not found.short_of_power else None
+    if not isinstance(found, Decision) or found.short_of_power:
+        return None
+    place = next(place for place, one in enumerate(view.backends) if one.spec.id == found.backend)
+    return place, found

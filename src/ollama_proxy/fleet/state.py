@@ -127,6 +127,10 @@ class Fleet:
         """
         return [find_slots(one, len(self._records), now_s) for one in self._records.values()]
 
+    def count_slots(self) -> int:
+        """Slots that are counted, of all backends."""
+        return sum([one.spec.slots for one in self._records.values() if one.spec.held])
+
     def look(self, backend: str) -> BackendView:
         """One backend that is there. Raises `KeyError`."""
         return self._records[backend].look()

@@ -30,6 +30,7 @@ class Waiting:
         "find_held",
         "given",
         "given_up",
+        "had_room_made",
         "owner",
         "planned",
         "rank",
@@ -65,6 +66,8 @@ class Waiting:
         self.given_up, self.substitute = "", False
         #: It has run before, and was broken off: whatever it was worth must not be in vain.
         self.begun = False
+        #: Somebody was broken off for it.
+        self.had_room_made = False
         #: What backends hold of its prompt now, in tokens, where that is worth a look.
         self.find_held: Callable[[], Mapping[str, float]] | None = None
 

@@ -43,7 +43,18 @@ _NO_MORE = f"; not tried again, since too much is: {SHARE:.0%} of requests and {
 class Life:
     """The attempts of one request."""
 
-    __slots__ = ("_max_attempts", "attempts", "backend", "failures", "made_way_for", "resends", "state", "tried")
+    __slots__ = (
+        "_excused",
+        "_max_attempts",
+        "attempts",
+        "backend",
+        "failures",
+        "is_retry",
+        "made_way_for",
+        "resends",
+        "state",
+        "tried",
+    )
 
     def __init__(self, max_attempts: int = MAX_ATTEMPTS) -> None:
         self._max_attempts = max_attempts
@@ -54,6 +65,10 @@ class Life:
         self.resends = 0
         #: How often it was broken off for somebody else.
         self.made_way_for = 0
+        #: Attempts, and sendings, up to the last time, but for failures.
+        self._excused = 0
+        #: Whether the next attempt is made because others have failed.
+        self.is_retry = False
         self.backend = ""
         self.failures: tuple[tuple[str, Failure], ...] = ()
 
@@ -61,6 +76,7 @@ class Life:
         """An attempt at `backend` is under way."""
         self.state = _WAITING
         self.attempts += 1
+        self.is_retry = True
         self.backend = backend
         self.tried = self.tried | {backend} if self.tried else frozenset((backend,))
 
@@ -97,20 +113,26 @@ class Life:
     def made_way(self) -> None:
         """The attempt was broken off for somebody else: nobody has failed, and it may go on where it was."""
         self.tried = self.tried - {self.backend}
-        self._max_attempts += 1
+        self._excused = self.attempts + self.resends - len(self.failures)
         self.made_way_for += 1
+        self.is_retry = False
         self.state = _DECIDING
+
+    @property
+    def _used(self) -> int:
+        """Attempts that count: neither those that made way, nor how often they were sent."""
+        return self.attempts + self.resends - self._excused
 
     @property
     def may_try(self) -> bool:
         """Whether there is an attempt left."""
-        return self.attempts + self.resends < self._max_attempts
+        return self._used < self._max_attempts
 
     @property
     def may_resend(self) -> bool:
         """Whether the attempt may be sent once more: also where nobody else is to be asked, for a connection may be
         closed at any time."""
-        return self.attempts + self.resends < max(2, self._max_attempts)
+        return self._used < max(2, self._max_attempts)
 
     def resent(self) -> None:
         """The attempt was sent once more, over another connection."""

@@ -190,6 +190,10 @@ class RawAttempt(HttpAttempt):
             self._read.add(decoder.feed(data))
         self._read.join()
 
+    def wrote_plain_text(self) -> bool:
+        self.read_kept()
+        return self._border is not None and self._make_decoder is not None and self._read.is_plain_text
+
     def take_over(self) -> Progress | None:
         if self._border is None or self._make_decoder is None:
             return None

@@ -13,12 +13,13 @@ MOST_CHARS = 4 * 1024 * 1024
 class Kept:
     """The events of a stream; pieces of one text are joined."""
 
-    __slots__ = ("_events", "_open", "_pieces", "chars", "tokens")
+    __slots__ = ("_events", "_open", "_pieces", "_reasoned", "chars", "tokens")
 
     def __init__(self) -> None:
         #: Counted by pieces, of which servers send one a token.
         self.tokens = 0
         self.chars = 0
+        self._reasoned = False
         self._events: list[AnswerEvent] = []
         #: The pieces of the text that the next one goes on with, and what it is.
         self._pieces: list[str] = []
@@ -37,6 +38,7 @@ class Kept:
             if kind is not self._open:
                 self._close()
                 self._open = kind
+                self._reasoned = self._reasoned or kind is ThinkingDelta
             self._pieces.append(event.text)
             if isinstance(event, ThinkingDelta) and event.signature:
                 self._close(event.signature)
@@ -50,6 +52,11 @@ class Kept:
     def join(self) -> None:
         """Hold the text so far in one piece."""
         self._pieces = ["".join(self._pieces)] if self._pieces else []
+
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether it is text, and no reasoning came before that."""
+        return self.chars > 0 and not self._reasoned and not self._events
 
     def events(self) -> Sequence[AnswerEvent]:
         """All of them."""

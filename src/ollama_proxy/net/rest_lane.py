@@ -54,6 +54,10 @@ class UnableAttempt:
     def give_up_kept(self) -> None:
         """Nothing is kept."""
 
+    def wrote_plain_text(self) -> bool:
+        """Nothing was."""
+        return False
+
     def take_over(self) -> Progress | None:
         """It never began."""
         return None

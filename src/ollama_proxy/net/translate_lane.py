@@ -101,6 +101,10 @@ class DecodedAttempt(HttpAttempt):
     def give_up_kept(self) -> None:
         self._passed, self._kept = [], None
 
+    def wrote_plain_text(self) -> bool:
+        self.read_kept()
+        return self._kept is not None and self._kept.is_plain_text
+
     def take_over(self) -> Progress | None:
         self.read_kept()
         kept = self._kept

@@ -84,6 +84,10 @@ class HttpAttempt(Upload):
     def give_up_kept(self) -> None:
         """Keep nothing of it any more."""
 
+    def wrote_plain_text(self) -> bool:
+        """Whether what went on is text and nothing else, as far as it was read."""
+        return False
+
     def take_over(self) -> Progress | None:
         """How far the stream came, that another may go on behind it; None where that cannot be told."""
         return None

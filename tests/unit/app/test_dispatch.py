@@ -41,6 +41,9 @@ class ScriptedAttempt:
         self.relayed = 0
         self.progress: Progress | None = None
 
+    def wrote_plain_text(self) -> bool:
+        return self.progress is not None
+
     def take_over(self) -> Progress | None:
         return self.progress
 

@@ -12,7 +12,7 @@ from ollama_proxy.domain.answer import Finished, Progress, TextDelta, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, Sampling
 from ollama_proxy.domain.device import ModelFacts
 from ollama_proxy.domain.ports import ProbeReport
-from tests.unit.app.test_dispatch import MODEL, Client, ScriptedAttempt, Stage
+from tests.unit.app.test_dispatch import MODEL, Client, ScriptedAttempt, ScriptedBackend, Stage
 from tests.unit.app.test_waiting import on_a_loop, opened, settle
 
 ABLE = frozenset((Need.GENERATE, Need.CONTINUATION))
@@ -104,7 +104,14 @@ async def test_what_has_said_nothing_yet_begins_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    "wishes", [{}, {"priority": Priority.LOW}, {**LATER, **URGENT}, {**LATER, "continuation": "never"}]
+    "wishes",
+    [
+        {},
+        {"priority": Priority.LOW},
+        {**LATER, **URGENT},
+        {**LATER, "continuation": "never"},
+        {**LATER, "max_latency_ms": 60_000},
+    ],
 )
 @on_a_loop
 async def test_who_did_not_ask_to_be_last_or_cannot_go_on_is_left_alone(wishes: dict[str, Any]) -> None:
@@ -226,7 +233,7 @@ async def test_what_was_all_there_ends_instead() -> None:
 
 
 @on_a_loop
-async def test_a_stream_whose_words_are_no_longer_kept_runs_on_and_is_not_asked_again() -> None:
+async def test_a_stream_whose_words_are_not_known_runs_on() -> None:
     stage = make_stage("a")
     patient = Client()
     submit(stage, patient, **LATER)
@@ -235,7 +242,6 @@ async def test_a_stream_whose_words_are_no_longer_kept_runs_on_and_is_not_asked_
     submit(stage, Client(), **URGENT)
     await settle()
     assert not opened(stage)[0].aborted
-    assert not stage.dispatcher.preemption
     end(opened(stage)[0])
     await settle()
     assert patient.outcome is not None
@@ -294,3 +300,101 @@ async def test_why_it_was_broken_off_is_on_record() -> None:
     # Nobody failed: how long it waited is no gap that a failure has made.
     assert "continuation_gap_seconds_count" not in page
     assert job.life.failures == ()
+
+
+@on_a_loop
+async def test_a_request_that_takes_long_to_read_whole_is_left_alone() -> None:
+    stage = make_stage("a")
+    call = Call("r", Dialect.OLLAMA, Operation.CHAT, MODEL, True, stage.now_s, Generation)
+    call.annotations, call.prompt_bytes = Annotations(priority=Priority.BEST_EFFORT), 1_000_000
+    stage.dispatcher.submit(call, Client())
+    submit(stage, Client(), **URGENT)
+    await settle()
+    assert not opened(stage)[0].aborted
+
+
+class Choosy(ScriptedBackend):
+    """Knows that it cannot go on with what it has written."""
+
+    def may_go_on(self, model: str) -> bool:
+        return False
+
+
+@on_a_loop
+async def test_what_the_same_backend_could_not_go_on_with_is_left_alone() -> None:
+    stage = make_stage("a")
+    choosy = Choosy("a", 1)
+    stage.backends["a"] = choosy
+    stage.dispatcher.backends = {"a": choosy}
+    submit(stage, Client(), **LATER)
+    write(opened(stage)[0], "one")
+    submit(stage, Client(), **URGENT)
+    await settle()
+    assert not opened(stage)[0].aborted
+    assert not stage.dispatcher.preemption
+
+
+@on_a_loop
+async def test_what_is_left_of_a_backend_that_was_removed_is_in_nobodys_way() -> None:
+    stage = make_stage("a", "b")
+    submit(stage, Client(), **LATER)
+    (gone,) = [name for name in ("a", "b") if opened(stage, name)]
+    stays = {"a": "b", "b": "a"}[gone]
+    write(opened(stage, gone)[0], "one")
+    stage.fleet.remove(gone)
+    submit(stage, Client(), **LATER)
+    urgent = Client()
+    submit(stage, urgent, **URGENT)
+    await settle()
+    assert not opened(stage, gone)[0].aborted
+    end(opened(stage, stays)[-1])
+    assert urgent.outcome is not None
+
+
+@on_a_loop
+async def test_the_urgent_gets_the_slot_however_long_others_have_waited() -> None:
+    stage = make_stage("a")
+    submit(stage, Client(), **LATER)
+    for _ in range(5):
+        submit(stage, Client(), **LATER)
+    await settle()
+    stage.now_s += 600
+    write(opened(stage)[0], "one")
+    urgent = Client()
+    submit(stage, urgent, **URGENT)
+    await settle()
+    assert [one.aborted for one in opened(stage)] == [True, False]
+    end(opened(stage)[1])
+    assert urgent.outcome is not None
+
+
+@on_a_loop
+async def test_making_way_is_neither_a_failure_nor_a_retry() -> None:
+    stage = make_stage("a")
+    patient = Client()
+    job = submit(stage, patient, **LATER)
+    for _ in range(3):
+        # The connection was closed as it was sent, which may happen at any time.
+        assert opened(stage)[-1].sink.may_resend()
+        write(opened(stage)[-1], "x ")
+        submit(stage, Client(), **URGENT)
+        await settle()
+        end(opened(stage)[-1])
+        await settle()
+    assert opened(stage)[-1].sink.may_resend()
+    assert job.life.may_try
+    end(opened(stage)[-1])
+    assert patient.outcome is not None
+
+
+@on_a_loop
+async def test_many_that_make_way_take_no_retries_from_others() -> None:
+    stage = make_stage("a")
+    for _ in range(40):
+        submit(stage, Client(), **LATER)
+        submit(stage, Client(), **URGENT)
+        await settle()
+        while stage.dispatcher.running:
+            end(opened(stage)[-1])
+            await settle()
+    assert stage.dispatcher.retries.allows(stage.now_s)

@@ -174,6 +174,10 @@ class OllamaBackend:
             emulated=any(name == b"x-emulated" for name, _ in tags.headers),
         )
 
+    def may_go_on(self, model: str) -> bool:
+        """By writing down the prompt and putting the text behind it, which is exact; other ways have to be tried."""
+        return self._habits.renders and self._habits.may_go_on(model)
+
     def save_lessons(self) -> Mapping[str, bool]:
         """Which models go on with an open turn, by digest and version of the server."""
         return self._habits.open_turns

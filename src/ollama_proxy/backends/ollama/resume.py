@@ -224,6 +224,9 @@ class RestAttempt:
         if self._answer is not None:
             self._answer.give_up_kept()
 
+    def wrote_plain_text(self) -> bool:
+        return self._answer is not None and self._answer.wrote_plain_text()
+
     def take_over(self) -> Progress | None:
         return self._answer.take_over() if self._answer is not None else None
 
