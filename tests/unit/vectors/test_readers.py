@@ -20,7 +20,7 @@ W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 MC = "http://schemas.openxmlformats.org/markup-compatibility/2006"
 
 
-def make_pdf(text: str = "The river rose.", password: str = "") -> bytes:
+def make_pdf(text: str = "The river rose.", password: str = "", packed: str = "") -> bytes:
     writer = pypdf.PdfWriter()
     page = writer.add_blank_page(300, 300)
     font = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
@@ -30,6 +30,8 @@ def make_pdf(text: str = "The river rose.", password: str = "") -> bytes:
     )
     stream = DecodedStreamObject()
     stream.set_data(f"BT /F1 12 Tf 20 200 Td ({text}) Tj ET".encode())
+    if packed:
+        stream[NameObject("/Filter")] = NameObject(packed)
     page[NameObject("/Contents")] = stream
     if password:
         writer.encrypt(password, algorithm="RC4-128")
@@ -138,7 +140,10 @@ with zipfile.ZipFile(OTHER, "w") as _archive:
         ("a.docx", BOMB, "invalid_file", "unpacks to more than"),
         ("a.pdf", make_pdf(password="secret"), "invalid_file", "encrypted"),
         ("a.pdf", make_pdf()[:120], "invalid_file", "damaged"),
-        ("a.pdf", make_pdf(" "), "invalid_file", "no text"),
+        ("a.pdf", make_pdf(" "), "invalid_file", "no text was found in the file; scanned"),
+        ("a.json", b"{}", "invalid_file", "no text was found in the file$"),
+        ("a.pdf", make_pdf(packed="/FooDecode"), "invalid_file", "a kind that is not read: .*FooDecode"),
+        ("a.pdf", make_pdf(packed="/JBIG2Decode"), "invalid_file", "a kind that is not read: .*jbig2"),
     ],
 )
 def test_bad_files_say_what_is_wrong(name: str, content: bytes, code: str, told: str) -> None:

@@ -57,6 +57,8 @@ def _read_answer(code: int, output: bytes) -> str:
         return text.decode("utf-8", "surrogatepass").encode("utf-8", "replace").decode("utf-8")
     if code in (-signal.SIGXCPU, -signal.SIGKILL):
         raise Unreadable("invalid_file", f"reading the file took more than {_CPU_S} s of computing time")
+    if code < 0:
+        raise Unreadable("invalid_file", f"reading the file ended in a crash ({signal.Signals(-code).name})")
     raise Unreadable("invalid_file", "the file cannot be read within the memory that is allowed for it")
 
 
@@ -74,6 +76,12 @@ def main(arguments: list[str]) -> None:
         return
     except RecursionError:
         out.write(msgspec.json.encode(_Verdict("invalid_file", "the file is nested too deep")) + b"\n")
+        return
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  # what no reader foresaw is a fault of the file, not of the memory
+        told = f"the file cannot be read: {type(error).__name__}: {str(error)[:200]}"
+        out.write(msgspec.json.encode(_Verdict("invalid_file", told)) + b"\n")
         return
     out.write(msgspec.json.encode(_Verdict()) + b"\n" + text.encode("utf-8", "replace"))
 

@@ -14,6 +14,7 @@ from ollama_proxy.vectors.readers.tables import read_csv, read_json
 #: Spaces are no tokens, so that passages could hold any number of them.
 _MOST_GAP = 64
 _GAPS = re.compile(rf"\s{{{_MOST_GAP + 1},}}")
+_PDF = b"%PDF-"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _BINARY = {".pdf": "a PDF document", ".docx": "a Word document"}
 _PAGES = (".html", ".htm", ".xhtml")
@@ -30,7 +31,8 @@ def read_text(name: str, content: bytes, most_chars: int) -> str:
     if len(text) > most_chars:
         raise Unreadable("invalid_file", f"the file has more than {most_chars} characters of text")
     if not text.strip():
-        raise Unreadable("invalid_file", "no text was found in the file; scanned pages have to be recognised first")
+        scanned = "; scanned pages have to be recognised first" if content.startswith(_PDF) else ""
+        raise Unreadable("invalid_file", f"no text was found in the file{scanned}")
     return _GAPS.sub(_shorten, text)
 
 
@@ -39,7 +41,7 @@ def _shorten(gap: re.Match[str]) -> str:
 
 
 def _read(suffix: str, content: bytes, most_chars: int) -> str:
-    if content.startswith(b"%PDF-"):
+    if content.startswith(_PDF):
         return read_pdf(content, most_chars)
     if content.startswith(_ZIP):
         if suffix == ".docx" or _DOCX_PART in content:
@@ -71,7 +73,7 @@ def decode(content: bytes) -> str:
 def needs_child(name: str, content: bytes) -> bool:
     """Whether a file is read by a process of its own: whatever is packed, parsed or large may not hold up anybody."""
     parsed = PurePath(name).suffix.lower() in _PARSED
-    return parsed or len(content) > _QUICK_BYTES or content.startswith((b"%PDF-", *_ZIP))
+    return parsed or len(content) > _QUICK_BYTES or content.startswith((_PDF, *_ZIP))
 
 
 _QUICK_BYTES = 256 * 1024

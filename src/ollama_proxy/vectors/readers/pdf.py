@@ -28,10 +28,14 @@ def read_pdf(content: bytes, most_chars: int) -> str:
     except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, RecursionError) as error:
         # Damaged documents trip pypdf in many ways; that is the document's fault, and its end here.
         raise Unreadable("invalid_file", f"the document is damaged: {str(error)[:200]}") from None
+    except NotImplementedError as error:
+        raise Unreadable("invalid_file", f"the document has a part of a kind that is not read: {error}") from None
     except Exception as error:
         if type(error).__name__ != "DependencyError":
             raise
-        raise Unreadable("invalid_file", "the document is encrypted; save it without a password") from None
+        if "cryptography" in str(error).lower():
+            raise Unreadable("invalid_file", "the document is encrypted; save it without a password") from None
+        raise Unreadable("invalid_file", f"the document has a part of a kind that is not read: {error}") from None
 
 
 def _read_pages(document: object, most_chars: int) -> str:
