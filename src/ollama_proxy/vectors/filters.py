@@ -66,7 +66,9 @@ def _compare(kind: str, key: str, value: object, column: str, where: str) -> Sql
         text = " OR ".join(sql for sql, _ in parts)
         if kind == "in":
             return f"({text})", values
-        return f"(json_type({column}, ?) IS NOT NULL AND NOT ({text}))", [path, *values]
+        kinds = [_one("ne", path, item, column, where) for item in value]
+        other = " OR ".join(sql for sql, _ in kinds)
+        return f"(({other}) AND NOT ({text}))", [*(one for _, some in kinds for one in some), *values]
     return _one(kind, path, value, column, where)
 
 

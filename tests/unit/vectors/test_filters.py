@@ -59,8 +59,8 @@ def fits(asked: dict[str, Any], held: dict[str, Any]) -> bool:
         return False
     mine, value = held[asked["key"]], asked["value"]
     if asked["type"] in ("in", "nin"):
-        among = any(kind_of(one) == kind_of(mine) and one == mine for one in value)
-        return among == (asked["type"] == "in")
+        alike = [one for one in value if kind_of(one) == kind_of(mine)]
+        return bool(alike) and (mine in alike) == (asked["type"] == "in")
     if kind_of(mine) != kind_of(value):
         return False
     compared = {"eq": mine == value, "ne": mine != value}
