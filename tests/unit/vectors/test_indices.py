@@ -253,6 +253,36 @@ def test_a_large_collection_gets_an_index_that_finds_the_same(postgres: RealPost
     run(ask())
 
 
+def test_files_far_from_what_is_asked_are_compared_one_by_one(
+    postgres: RealPostgres, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As narrow as the graph of a far larger collection.
+    monkeypatch.setattr("ollama_proxy.vectors.stores.pgvector._FILTERED_WIDTH", 10)
+    monkeypatch.setattr("ollama_proxy.vectors.stores.pgvector._SEARCH_WIDTH", 10)
+
+    async def ask() -> None:
+        index = PgvectorIndex(postgres.endpoint, "")
+        index.indices.indexed_from, index.indices.quiet_s = 100, 0.0
+        near = [Point(one.id, 1, [5 + number for number in one.vector]) for one in points(700, 18)]
+        far = [Point(one.id, 2, [number - 5 for number in one.vector]) for one in points(300, 19)]
+        await index.put(name, DIMENSIONS, near + far)
+        await index.indices.settle()
+        async with index.connections.lend(60) as connection:
+            await connection.execute("ALTER DATABASE postgres SET enable_seqscan = off")
+        await index.connections.close()
+        asked = [5 + number for number in points(1, 20)[0].vector]
+        found = [one.id for one in await index.search(name, asked, 10, [2], ())]
+        assert found == best(far, asked, 10)
+        index.compared_to = 299
+        assert len(await index.search(name, asked, 10, [2], ())) == 10
+        async with index.connections.lend(60) as connection:
+            await connection.execute("ALTER DATABASE postgres RESET enable_seqscan")
+        await index.drop(name)
+        await index.close()
+
+    run(ask())
+
+
 def test_indices_are_made_one_by_one_and_by_no_connection_of_searches(postgres: RealPostgres, name: str) -> None:
     async def ask() -> None:
         index = PgvectorIndex(postgres.endpoint, "")

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 _SEARCH_WIDTH = 200
 #: Where only some files may answer, most of what is met on the way is passed over. The server takes no more than this.
 _FILTERED_WIDTH = 1000
+#: Of those files' points so many are compared one by one, whether there is an index or not.
+_COMPARED = 100_000
+#: Where there are more, the graph is walked until it has given so many times the points that are wanted: the first that
+#: fit are those at the edge of the others, not the nearest.
+_FILTERED_MORE = 10
+_SET_SEARCH = (
+    "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', %s, true), "
+    "set_config('hnsw.max_scan_tuples', %s, true)"
+)
 #: After so long it is given up, and a file is written anew later.
 _READ_S, _WRITE_S, _BUILD_S = 30.0, 120.0, 4 * 3600.0
 #: Searches with filters look on behind the first candidates from this version on.
@@ -49,6 +58,7 @@ class PgvectorIndex:
             parameters["password"] = password
         self._dimensions: dict[str, int] = {}
         self.connections = Connections(parameters, self._dimensions.clear)
+        self.compared_to = _COMPARED
         self.indices = LateIndices(lambda: self.connections.open(_BUILD_S))
 
     async def put(self, collection: str, dimensions: int, points: Sequence[Point]) -> None:
@@ -80,18 +90,32 @@ class PgvectorIndex:
                 return []
             if held != len(vector):
                 raise IndexProblem(f"{collection} holds vectors of {held} numbers, and was asked with {len(vector)}")
-            width = _SEARCH_WIDTH if only is None else _FILTERED_WIDTH
-            await connection.execute(f"SET LOCAL hnsw.ef_search = {max(width, min(most, _FILTERED_WIDTH))}")
-            # Without it, a search that few files may answer would find fewer than there are.
-            await connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
+            near, fetched = "vector <=> %s::vector", most
+            if only is not None and await self._are_few(connection, collection, only):
+                # An order that no index knows: the nearest in the graph may all be of other files.
+                near = f"({near}) + 0"
+            elif only is not None:
+                fetched = _FILTERED_MORE * most
+            await connection.execute(_SET_SEARCH, _settings(fetched, filtered=only is not None))
             condition, values = _limit(only, without)
+            # Not prepared: how much a filter leaves is another each time, and so is the best plan.
             rows = await connection.execute(
-                f'SELECT id, 1 - (vector <=> %s::vector) FROM "{collection}" WHERE {condition} '
-                "ORDER BY vector <=> %s::vector LIMIT %s",
-                (_text(vector), *values, _text(vector), most),
+                f'SELECT id, {near} AS far FROM "{collection}" WHERE {condition} ORDER BY far LIMIT %s',
+                (_text(vector), *values, fetched),
+                prepare=False,
             )
-            found = [Near(place, _cosine(cosine)) for place, cosine in await rows.fetchall()]
-            return sorted(found, key=lambda near: (-near.cosine, near.id))
+            found = [Near(place, _cosine(1 - far)) for place, far in await rows.fetchall()]
+            return sorted(found, key=lambda near: (-near.cosine, near.id))[:most]
+
+    async def _are_few(self, connection: AsyncConnection[Any], collection: str, groups: Collection[int]) -> bool:
+        """Whether so few points are of some groups that all of them can be compared."""
+        rows = await connection.execute(
+            f'SELECT COUNT(*) <= %s FROM (SELECT FROM "{collection}" WHERE part = ANY(%s) LIMIT %s) AS counted',
+            (self.compared_to, list(groups), self.compared_to + 1),
+            prepare=False,
+        )
+        [[few]] = await rows.fetchall()
+        return bool(few)
 
     async def delete(self, collection: str, groups: Collection[int]) -> None:
         async with self.connections.lend(_WRITE_S) as connection:
@@ -116,13 +140,17 @@ class PgvectorIndex:
         async with self.connections.lend(_READ_S) as connection:
             rows = await connection.execute(
                 "SELECT current_setting('server_version'), "
-                "(SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
+                "(SELECT default_version FROM pg_available_extensions WHERE name = 'vector'), "
+                "current_user, current_schema(), has_schema_privilege(current_schema(), 'CREATE')"
             )
-            [[server, extension]] = await rows.fetchall()
+            [[server, extension, user, schema, may_create]] = await rows.fetchall()
             if extension is None:
                 raise IndexProblem(f"Postgres {server} at {self._where} has no pgvector; install it there")
             if tuple(map(int, re.findall(r"\d+", extension)[:2])) < _OLDEST:
                 raise IndexProblem(f"pgvector {extension} at {self._where} is too old: 0.8 or newer is needed")
+            if not may_create:
+                told = f"{user} may create no table at {self._where}; GRANT CREATE ON SCHEMA {schema} TO {user}"
+                raise IndexProblem(told, final=True)
             return f"Postgres {server}, pgvector {extension}"
 
     async def close(self) -> None:
@@ -161,6 +189,13 @@ def _limit(only: Collection[int] | None, without: Collection[int]) -> tuple[str,
     if without:
         text, values = f"{text} AND NOT part = ANY(%s)", [*values, list(without)]
     return text, values
+
+
+def _settings(most: int, *, filtered: bool) -> tuple[str, str, str]:
+    """For `_SET_SEARCH`. Without looking on, a search that few files may answer would find fewer than there are."""
+    if filtered:
+        return str(_FILTERED_WIDTH), "relaxed_order", "1000000"
+    return str(max(_SEARCH_WIDTH, min(most, _FILTERED_WIDTH))), "strict_order", "20000"
 
 
 def _text(vector: Sequence[float]) -> str:
