@@ -126,6 +126,16 @@ def test_a_key_is_shown_once_and_works_within_a_second(box: Box) -> None:
     assert key not in (box.state / "audit").read_text()
 
 
+def test_a_name_is_not_given_away_with_all_that_is_kept_by_it(box: Box) -> None:
+    assert box.run("add", "lent").returncode == 0
+    assert box.run("revoke", "lent").returncode == 0
+    given = box.run("add", "lent")
+    assert (given.returncode, given.stdout) == (2, "")
+    assert "--same-owner" in given.stderr
+    assert box.run("add", "lent", "--same-owner").stdout.startswith("ocp_")
+    assert box.run("revoke", "lent").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

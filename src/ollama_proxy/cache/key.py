@@ -38,7 +38,7 @@ def find_key(secret: bytes, caller: Caller, weights: Weights, operation: Operati
 
     None for a request that cannot be written down: with numbers beyond 64 bits, or nested too deeply.
     """
-    document = (_VERSION, _identify(caller), weights, operation.value, _settle(asked))
+    document = (_VERSION, caller.identify(), weights, operation.value, _settle(asked))
     try:
         data = _encode(document)
     except (OverflowError, RecursionError, ValueError):
@@ -65,12 +65,6 @@ def without_prompt(asked: Generation) -> Generation:
         return msgspec.structs.replace(asked, prompt="")
     *before, last = asked.messages
     return msgspec.structs.replace(asked, messages=(*before, msgspec.structs.replace(last, content="")))
-
-
-def _identify(caller: Caller) -> tuple[object, ...]:
-    """Whose request it is, with all that the key may do: a key that may do something else now is somebody else."""
-    backends = None if caller.backends is None else sorted(caller.backends)
-    return caller.name, sorted(caller.permissions), caller.models, backends
 
 
 def _settle(asked: Generation) -> Generation:

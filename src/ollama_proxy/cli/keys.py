@@ -44,6 +44,10 @@ def add(
         str, typer.Option(help="never: a stream that breaks off is not gone on with.", metavar="auto|never")
     ] = "auto",
     expires: Annotated[str, typer.Option(help="A day such as 2027-01-31, in UTC; else never.", metavar="DAY")] = "",
+    same_owner: Annotated[
+        bool,
+        typer.Option("--same-owner", help="Whoever had the name before gets it again, with all that is kept by it."),
+    ] = False,
     config: ConfigFlag = None,
 ) -> None:
     """Make a key and print it, this once: only its hash is kept."""
@@ -69,6 +73,11 @@ def add(
         taken = any(one.name == name and not one.revoked_unix_s for one in keys)
         if taken or name in settings.server.auth.api_keys:
             _fail(f"there is a key called {name} already; revoke it first, or take another name")
+        if not same_owner and any(one.name == name for one in keys):
+            _fail(
+                f"there was a key called {name}, whose files, stores and answers are kept by that name: take another "
+                "name, or say --same-owner if this is for whoever had it"
+            )
         keys.append(stored)
     typer.echo(
         f"Key {name} may: {', '.join(stored.permissions)}. It is shown this once; {path} keeps its hash.", err=True

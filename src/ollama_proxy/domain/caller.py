@@ -56,6 +56,11 @@ class Caller:
         self.permissions, self.models, self.backends, self.quota = EVERYTHING, (), None, None
         self.continues = True
 
+    def identify(self) -> tuple[str, list[str], tuple[str, ...], list[str] | None]:
+        """Whose request it is, with all that the key may do: a key that may do something else is somebody else."""
+        backends = None if self.backends is None else sorted(self.backends)
+        return self.name, sorted(self.permissions), self.models, backends
+
     def may_use(self, model: str) -> bool:
         """Whether a model, however it is written, is one of those that are allowed."""
         if not self.models:

@@ -263,7 +263,8 @@ class _Run:
     # -- texts of earlier runs -----------------------------------------------------
 
     def _look_up(self, stage: Cache) -> str:
-        key = (self._wish.caller.name, self._pipeline.id, stage.keep, fill(stage.key, self._values))
+        client = json.dumps(self._wish.caller.identify())
+        key = (client, self._pipeline.id, stage.keep, fill(stage.key, self._values))
         now_s = self._workers.now_s()
         # A text that is made with the texts of all stages before it depends on more than the key.
         text = None if self._wish.preserve_context else self._kept.find(key, now_s)

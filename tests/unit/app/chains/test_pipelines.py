@@ -17,6 +17,7 @@ import yaml
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
 from ollama_proxy.config.schema import Config, Models, Pipelines
 from ollama_proxy.domain.call import Generation
+from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.pipelines import PipelineWish, RunReport, StageReport
 from ollama_proxy.lab.device import DEVICES, LARGE, SMALL
@@ -213,6 +214,19 @@ def test_texts_are_kept_only_for_runs_in_which_the_key_says_all(tmp_path: Path) 
             for preserve_context, ran in ((True, 2), (False, 2), (True, 2), (False, 1)):
                 report = await run(stand, preserve_context=preserve_context)
                 assert len(report.stages) == ran
+
+    uvloop.run(scene())
+
+
+def test_kept_texts_are_only_for_who_may_do_the_same(tmp_path: Path) -> None:
+    before = {"id": "before", "type": "cache", "key": "{{input.q}}", "keep": "write", "then": "end"}
+    whole, fewer = Caller("ann"), Caller("ann", frozenset({"infer"}))
+
+    async def scene() -> None:
+        stages = sections(tmp_path, before, generate("write", "{{input.q}}"))
+        async with devices(speed=SPEED, changes=stages, text=Pupils()) as stand:
+            for caller, ran in ((whole, 2), (fewer, 2), (Caller("ann"), 1), (Caller("bob"), 2)):
+                assert len((await run(stand, caller=caller)).stages) == ran
 
     uvloop.run(scene())
 
