@@ -117,9 +117,13 @@ async def search_files(asked: Asked, library: Library | None, caller: Caller) ->
 
 def _read_tool(tool: Mapping[str, Any]) -> _Tool:
     try:
-        return msgspec.convert(tool, _Tool)
+        read = msgspec.convert(tool, _Tool)
     except msgspec.ValidationError as error:
         raise BadRequest(f"file_search: {error}", param="tools") from None
+    weights = read.ranking_options and read.ranking_options.hybrid_search
+    if weights and not weights.embedding_weight + weights.text_weight:
+        raise BadRequest("file_search: hybrid_search: one of the weights is above 0", param="tools")
+    return read
 
 
 def _query(tool: _Tool, text: str) -> Query:
