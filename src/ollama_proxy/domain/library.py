@@ -6,6 +6,7 @@ Times are unix seconds, None where there is none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from .caller import Caller
 
 #: What a file in a store may be known by.
 Attributes = Mapping[str, str | float | bool]
+#: What no name of an attribute may have: JSON writes it in another form, in which filters would not find it.
+UNNAMEABLE = re.compile(r'["\\\x00-\x1f]')
 
 
 class KeptFile(msgspec.Struct, frozen=True):

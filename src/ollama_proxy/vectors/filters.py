@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.domain.library import UNNAMEABLE
 
 _ORDER = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _EQUAL = {"eq": "=", "ne": "<>", "in": "IN", "nin": "NOT IN"}
@@ -43,7 +44,7 @@ def _read(given: object, column: str, where: str, depth: int, left: list[int]) -
     if kind in ("and", "or"):
         return _join(kind, given.get("filters"), column, f"{where}.filters", depth, left)
     key = given.get("key")
-    if not isinstance(key, str) or not 0 < len(key) <= _MOST_KEY_CHARS or '"' in key or "\0" in key:
+    if not isinstance(key, str) or not 0 < len(key) <= _MOST_KEY_CHARS or UNNAMEABLE.search(key):
         raise _refuse(f"{where}.key", f"the name of an attribute of at most {_MOST_KEY_CHARS} characters")
     return _compare(kind, key, given.get("value"), column, f"{where}.value")
 

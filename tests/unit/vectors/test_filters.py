@@ -96,6 +96,8 @@ for _ in range(20):
         ({"type": ["eq"], "key": "a", "value": "x"}, "filters.type"),
         ({"type": "eq", "key": 'a"; DROP TABLE files', "value": "x"}, "filters.key"),
         ({"type": "eq", "key": "", "value": "x"}, "filters.key"),
+        ({"type": "eq", "key": "a\\b", "value": "x"}, "filters.key"),
+        ({"type": "eq", "key": "a\tb", "value": "x"}, "filters.key"),
         ({"type": "eq", "key": "a", "value": None}, "filters.value"),
         ({"type": "eq", "key": "a", "value": float("nan")}, "filters.value"),
         ({"type": "gt", "key": "a", "value": True}, "filters.value"),

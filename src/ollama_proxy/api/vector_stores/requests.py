@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from ollama_proxy.api.vector_stores.errors import invalid
-from ollama_proxy.domain.library import DENSE_WEIGHT, TEXT_WEIGHT, Attributes, Chunking, Page, Query, Wanted
+from ollama_proxy.domain.library import DENSE_WEIGHT, TEXT_WEIGHT, UNNAMEABLE, Attributes, Chunking, Page, Query, Wanted
 from ollama_proxy.net.http_request import decode_body
 
 _MOST_LISTED = 100
@@ -193,8 +193,10 @@ def _read_attributes(given: Mapping[str, Any] | None, where: str = "attributes")
     if len(given) > _MOST_ATTRIBUTES:
         raise invalid(f"{where}: at most {_MOST_ATTRIBUTES}")
     for key, value in given.items():
-        if not 0 < len(key) <= _MOST_KEY_CHARS or '"' in key or "\0" in key:
-            raise invalid(f"{where}: names have 1 to {_MOST_KEY_CHARS} characters, without quotes")
+        if not 0 < len(key) <= _MOST_KEY_CHARS or UNNAMEABLE.search(key):
+            raise invalid(
+                f"{where}: names have 1 to {_MOST_KEY_CHARS} characters, without quotes, backslashes and tabs"
+            )
         number = isinstance(value, int | float) and math.isfinite(value)
         if not (isinstance(value, bool) or number or (isinstance(value, str) and len(value) <= _MOST_VALUE_CHARS)):
             raise invalid(f"{where}.{key}: a text of at most {_MOST_VALUE_CHARS} characters, a number or a boolean")
