@@ -53,8 +53,8 @@ def make_docx(body: str, *, declared: str = "", **parts: bytes) -> bytes:
 
 def test_a_pdf_is_read_in_a_process_of_its_own() -> None:
     assert asyncio.run(read_safely("a.pdf", make_pdf(), MOST)) == "The river rose."
-    # What it is called does not matter.
-    assert asyncio.run(read_safely("a.txt", make_pdf(), MOST)) == "The river rose."
+    # A name that promises nothing does not matter.
+    assert read_text("a", make_pdf(), MOST) == read_text("a.part", make_pdf(), MOST) == "The river rose."
 
 
 def test_a_word_document_has_paragraphs_tables_and_breaks() -> None:
@@ -124,6 +124,11 @@ with zipfile.ZipFile(OTHER, "w") as _archive:
         ("a.txt", b"a\0b", "unsupported_file", "zero bytes"),
         ("a.pdf", b"hello", "invalid_file", "not a PDF"),
         ("a.docx", b"hello", "invalid_file", "not a Word"),
+        ("a.docx", make_pdf(), "invalid_file", "this is a PDF"),
+        ("a.txt", make_pdf(), "invalid_file", "this is a PDF"),
+        ("a.html", make_pdf(), "invalid_file", "this is a PDF"),
+        ("a.pdf", make_docx("x"), "invalid_file", "this is a Word"),
+        ("a.md", make_docx("x"), "invalid_file", "this is a Word"),
         ("a.json", b"{'a': 1}", "invalid_file", "not JSON"),
         ("a.json", b"[" * 5000, "invalid_file", "JSON"),
         ("a.csv", b"a\n" + b"x" * 2_000_000, "invalid_file", "line 2"),

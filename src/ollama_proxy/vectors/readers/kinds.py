@@ -20,6 +20,7 @@ _BINARY = {".pdf": "a PDF document", ".docx": "a Word document"}
 _PAGES = (".html", ".htm", ".xhtml")
 _TABLES = {".csv": ",", ".tsv": "\t"}
 _PARSED = (*_PAGES, *_TABLES, ".json")
+_PROMISES = frozenset((*_BINARY, *_PARSED, ".txt", ".md"))
 _DOCX_PART = b"word/"
 
 
@@ -42,9 +43,11 @@ def _shorten(gap: re.Match[str]) -> str:
 
 def _read(suffix: str, content: bytes, most_chars: int) -> str:
     if content.startswith(_PDF):
+        _hold(suffix, ".pdf")
         return read_pdf(content, most_chars)
     if content.startswith(_ZIP):
         if suffix == ".docx" or _DOCX_PART in content:
+            _hold(suffix, ".docx")
             return read_docx(content, most_chars)
         raise Unreadable("unsupported_file", "archives are not read; bring the files in it one by one")
     if suffix in _BINARY:
@@ -55,6 +58,12 @@ def _read(suffix: str, content: bytes, most_chars: int) -> str:
     if suffix in _PAGES:
         return read_html(text)
     return read_json(text, most_chars) if suffix == ".json" else text
+
+
+def _hold(suffix: str, kind: str) -> None:
+    """Refuse a document whose name promises something else; other names promise nothing."""
+    if suffix != kind and suffix in _PROMISES:
+        raise Unreadable("invalid_file", f"the name ends in {suffix}, but this is {_BINARY[kind]}")
 
 
 def decode(content: bytes) -> str:
