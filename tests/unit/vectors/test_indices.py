@@ -268,7 +268,9 @@ def test_files_far_from_what_is_asked_are_compared_one_by_one(
         await index.put(name, DIMENSIONS, near + far)
         await index.indices.settle()
         async with index.connections.lend(60) as connection:
-            await connection.execute("ALTER DATABASE postgres SET enable_seqscan = off")
+            # So few rows would be compared one by one all the same.
+            for way in ("seqscan", "sort"):
+                await connection.execute(f"ALTER DATABASE postgres SET enable_{way} = off")
         await index.connections.close()
         asked = [5 + number for number in points(1, 20)[0].vector]
         found = [one.id for one in await index.search(name, asked, 10, [2], ())]
@@ -276,7 +278,7 @@ def test_files_far_from_what_is_asked_are_compared_one_by_one(
         index.compared_to = 299
         assert len(await index.search(name, asked, 10, [2], ())) == 10
         async with index.connections.lend(60) as connection:
-            await connection.execute("ALTER DATABASE postgres RESET enable_seqscan")
+            await connection.execute("ALTER DATABASE postgres RESET ALL")
         await index.drop(name)
         await index.close()
 
