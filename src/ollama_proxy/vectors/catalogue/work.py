@@ -122,7 +122,8 @@ def next_texts(connection: sqlite3.Connection, task: Task, most: int, *, alone: 
     among = "attached.n = ?" if alone else "attached.n >= ? AND attached.store = ?"
     rows = fetch(
         connection,
-        f"SELECT passages.id, attached.n, {texts}.text, passages.stop - passages.start FROM attached JOIN passages ON passages.attached = attached.n "
+        f"SELECT passages.id, attached.n, {texts}.text, passages.stop - passages.start FROM attached "
+        "JOIN passages ON passages.attached = attached.n "
         f"JOIN {texts} ON {texts}.rowid = passages.id WHERE {among} AND attached.stage = 'waiting' "
         "AND passages.vector IS NULL ORDER BY attached.n, passages.id LIMIT ?",
         *((task.n, most) if alone else (task.n, task.store_n, most)),
