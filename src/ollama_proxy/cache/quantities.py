@@ -71,9 +71,9 @@ _LETTERED = words_of(
     "strain strep streptococcus string subtype suite team terminal tier title toxin tube type variable version "
     "vitamin volume war william wing zone"
 )
-#: Behind them is no article; behind "her" and "that" may be one.
-_SURE_DETERMINERS = words_of("the my your our their")
-_DETERMINERS = _SURE_DETERMINERS | words_of("his her its this that")
+#: Behind them is no article; behind "her" and "that" may be one, and "your a robot" is meant otherwise.
+_SURE_DETERMINERS = words_of("the my our their")
+_DETERMINERS = _SURE_DETERMINERS | words_of("your his her its this that")
 #: What follows no article.
 _NO_NOUNS = words_of(
     "is are was were be do does did has have had can could will would should must may might and or in on to from for "
