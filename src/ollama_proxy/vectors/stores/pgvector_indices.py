@@ -110,3 +110,5 @@ class LateIndices:
             await connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")
             near = f'CREATE INDEX IF NOT EXISTS "{collection}_near" ON "{collection}"'
             await connection.execute(f"{near} USING hnsw (vector vector_cosine_ops)")
+            # Without it the planner knows how many rows there are, but not how many are of a file, and reads them all.
+            await connection.execute(f'ANALYZE "{collection}"')
