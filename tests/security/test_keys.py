@@ -113,7 +113,8 @@ def test_a_key_is_shown_once_and_works_within_a_second(box: Box) -> None:
     assert key not in listed + done.stderr
     assert key.encode() not in b"".join(one.read_bytes() for one in box.state.iterdir())
     names = [json.loads(line)["name"] for line in box.run("list", "--json").stdout.splitlines()]
-    assert names == [*GRANTS, "bob"]
+    # Other tests make keys besides, in whatever order.
+    assert [name for name in names if name in (*GRANTS, "bob")] == [*GRANTS, "bob"]
     again = box.run("add", "bob")
     assert (again.returncode, again.stdout) == (2, "")
     assert "already" in again.stderr
