@@ -25,7 +25,7 @@ import msgspec
 from ollama_proxy.domain.annotations import Priority
 from ollama_proxy.domain.decision import Decision, Limit, Policy, Refusal, RoutingRequest
 from ollama_proxy.domain.device import FleetView
-from ollama_proxy.fleet.crowd import Hurry, is_crowded
+from ollama_proxy.fleet.crowd import Hurry, find_crowded
 from ollama_proxy.fleet.outlook import Outlook, Planned, plan_of
 from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.fleet.waiting import NEVER, Kind, Waiting, kind_of
@@ -199,8 +199,7 @@ class Admission:
     def price(self, waiting: Waiting) -> Policy:
         """The policy that one who waits is decided by."""
         policy = self._policy()
-        slots = self._fleet.count_slots()
-        return self._hurry.look(policy) if is_crowded(waiting.caller, self._places, slots) else policy
+        return self._hurry.look(policy) if waiting.caller in self._find_crowded() else policy
 
     def plan(self, now_s: float, first: Sequence[Waiting] = ()) -> list[tuple[Waiting, Verdict]]:
         """Those that begin now, and where, or that are refused; they wait no longer. `first` come before all others."""
@@ -214,7 +213,7 @@ class Admission:
         found: list[tuple[Waiting, Verdict]] = []
         stuck: set[Kind] = set()
         anew = 0
-        crowded = self._find_crowded(outlook)
+        crowded = self._find_crowded()
         line = self.line(now_s)
         for waiting in [*first, *(one for one in line if one not in first)] if first else line:
             planned = waiting.planned
@@ -248,11 +247,9 @@ class Admission:
                 self._want(waiting.planned)
         return found
 
-    def _find_crowded(self, outlook: Outlook) -> frozenset[str]:
+    def _find_crowded(self) -> frozenset[str]:
         """Callers with less than their share of a queue that others fill."""
-        if len(self._places) < 2:
-            return frozenset()
-        return frozenset(name for name in self._places if is_crowded(name, self._places, outlook.slots))
+        return find_crowded(self._places, self._fleet.count_slots()) if len(self._places) > 1 else frozenset()
 
     def _decide(self, waiting: Waiting, seen: FleetView, policy: Policy, now_s: float) -> Verdict:
         """Where it would go, given what those before it take; the decision says what it had to give up."""

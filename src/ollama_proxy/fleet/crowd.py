@@ -12,16 +12,18 @@ from collections.abc import Mapping
 import msgspec
 
 from ollama_proxy.domain.decision import Policy
+from ollama_proxy.routing.policies import MODES
 
-#: Watts: the price of a second as in mode Performance.
-_HURRIED_WATTS = 50.0
+_HURRIED_WATTS = MODES["Performance"][0]
 
 
-def is_crowded(caller: str, places: Mapping[str, int], slots: int) -> bool:
-    """Whether others wait for every slot, of whom one has more places in the queue than an equal share, and this caller
-    has fewer. `places` are those that callers have."""
-    mine, count = places.get(caller, 0), sum(places.values())
-    return len(places) > 1 and mine * len(places) < count and count - mine >= slots > 0
+def find_crowded(places: Mapping[str, int], slots: int) -> frozenset[str]:
+    """Callers with fewer places in the queue than an equal share, while others wait for every slot. `places` are those
+    that callers have."""
+    callers, count = len(places), sum(places.values())
+    if callers < 2 or not slots:
+        return frozenset()
+    return frozenset([name for name, mine in places.items() if mine * callers < count and count - mine >= slots])
 
 
 class Hurry:

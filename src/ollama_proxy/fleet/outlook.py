@@ -48,11 +48,6 @@ class Outlook:
         self._beside: tuple[tuple[Neighbour, ...], ...] | None = None if self._around is not None else ()
 
     @property
-    def slots(self) -> int:
-        """How many slots are counted."""
-        return sum(map(len, self._slots))
-
-    @property
     def has_room(self) -> bool:
         """Whether a slot is free anywhere, or is not counted."""
         return None in self._waits

@@ -75,17 +75,17 @@ class Preemption:
             return []
         view = self._fleet.view()
         outlook = Outlook(self._fleet, now_s)
-        occupied = {place: view.backends[place].spec.id for place in range(len(view.backends))}
-        occupied = {place: name for place, name in occupied.items() if name in self._by_backend}
+        names = [one.spec.id for one in view.backends]
+        occupied = {place: name for place, name in enumerate(names) if name in self._by_backend}
         made = []
         for waiting in urgent:
             if not occupied:
                 break
             policy = price(waiting)
-            found = _decide(waiting, outlook, view, policy, now_s, occupied)
-            if found is None:
+            decision = _decide(waiting, outlook, view, policy, now_s, occupied)
+            if decision is None:
                 continue
-            place, decision = found
+            place = names.index(decision.backend)
             if outlook.has_room_at(place):
                 outlook.take(place, plan_of(decision, price_of_seconds(waiting.request.annotations, policy)))
             elif place in occupied and self._break_off_one(occupied[place], now_s):
@@ -111,13 +111,10 @@ class Preemption:
 
 def _decide(
     waiting: Waiting, outlook: Outlook, view: FleetView, policy: Policy, now_s: float, freed: dict[int, str]
-) -> tuple[int, Decision] | None:
+) -> Decision | None:
     """Where it would begin, were these backends free."""
     seen = outlook.show(view)
     waits = [_AT_ONCE if place in freed and wait is not None else wait for place, wait in enumerate(seen.waits)]
     seen = FleetView(seen.version, seen.backends, tuple(waits), beside=seen.beside)
     found = decide(waiting.describe(now_s), seen, policy, waiting.tried)
-    if not isinstance(found, Decision) or found.short_of_power:
-        return None
-    place = next(place for place, one in enumerate(view.backends) if one.spec.id == found.backend)
-    return place, found
+    return found if isinstance(found, Decision) and not found.short_of_power else None
