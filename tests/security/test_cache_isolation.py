@@ -21,9 +21,9 @@ from ollama_proxy.domain.call import Call, Dialect, Generation, Operation, Sampl
 from ollama_proxy.domain.caller import Caller
 from tests.support.lab import LabProcess
 from tests.support.proxy import ProxyProcess
-from tests.unit.app.test_answer_cache import Scene
-from tests.unit.app.test_dispatch import MODEL as SCRIPTED
-from tests.unit.app.test_dispatch import Client
+from tests.unit.app.caching.test_answer_cache import Scene
+from tests.unit.app.requests.test_dispatch import MODEL as SCRIPTED
+from tests.unit.app.requests.test_dispatch import Client
 
 MODEL = "qwen2.5:0.5b"
 GRANTS: dict[str, dict[str, Any]] = {

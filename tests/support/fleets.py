@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.app.upstreams import build_spec
+from ollama_proxy.app.upstreams.backends import build_spec
 from ollama_proxy.config.load import parse_config
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Need

@@ -73,7 +73,11 @@ ROWS = (
         " 492 adversarial pairs for the semantic cache, times until the backend is asked. The store of responses has no"
         " row yet",
         ProvenByTests(
-            ("tests/security/test_cache_isolation.py", "tests/unit/app/test_answer_cache.py", "tests/unit/cache"),
+            (
+                "tests/security/test_cache_isolation.py",
+                "tests/unit/app/caching/test_answer_cache.py",
+                "tests/unit/cache",
+            ),
             with_long=True,
         ).run,
     ),
@@ -83,7 +87,7 @@ ROWS = (
         "100 % as declared; rights only shrink",
         "Every route of every API for every kind of key, the keyring, and the limits of keys",
         ProvenByTests(
-            ("tests/security/test_keys.py", "tests/unit/app/access", "tests/unit/app/test_key_limits.py")
+            ("tests/security/test_keys.py", "tests/unit/app/access", "tests/unit/app/requests/test_key_limits.py")
         ).run,
     ),
     Row(

@@ -76,7 +76,7 @@ ROWS = (
                 "tests/e2e/test_continuation_cells.py::test_no_attempt_leaves_the_limits",
                 "tests/properties/test_continuation.py",
                 "tests/properties/test_decide.py",
-                "tests/unit/app/test_continuing.py",
+                "tests/unit/app/requests/test_continuing.py",
             ],
             examples=10_000,
             quick_examples=200,

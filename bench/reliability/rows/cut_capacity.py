@@ -18,7 +18,7 @@ from tests.support.proxy import ProxyProcess
 _WIDE, _NARROW, _ASKED = 16, 4, 2.0
 _TOKENS, _PACE_S = 10, 0.04
 _SETTLES_S, _BACK_S = 10, 30
-_TESTS = ("tests/unit/fleet/test_concurrency.py", "tests/unit/app/test_adaptive_slots.py")
+_TESTS = ("tests/unit/fleet/test_concurrency.py", "tests/unit/app/requests/test_adaptive_slots.py")
 
 
 class _Narrow(Fake):
@@ -48,9 +48,9 @@ class _Narrow(Fake):
 
 def cut(setting: Setting) -> Outcome:
     """The tests in simulated time, and the same over a server that is asked for more than it can do."""
-    proven = ProvenByTests(("tests/unit/fleet/test_concurrency.py", "tests/unit/app/test_adaptive_slots.py")).run(
-        setting
-    )
+    proven = ProvenByTests(
+        ("tests/unit/fleet/test_concurrency.py", "tests/unit/app/requests/test_adaptive_slots.py")
+    ).run(setting)
     if setting.quick:
         return proven
     words, figures, holds = asyncio.run(_play(setting))

@@ -291,7 +291,7 @@ ROWS = (
                 "tests/unit/energy/meters/test_counter.py",
                 "tests/unit/energy/meters/test_sensors.py",
                 "tests/properties/test_meters.py",
-                "tests/unit/app/test_metering.py",
+                "tests/unit/app/energy/test_metering.py",
             )
         ).run,
     ),

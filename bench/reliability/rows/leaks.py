@@ -21,9 +21,9 @@ from tests.support.proxy import ProxyProcess
 
 _SPEED = 5.0
 _CONCURRENT = (
-    "tests/unit/app/test_dispatch.py",
-    "tests/unit/app/test_waiting.py",
-    "tests/unit/app/test_key_limits.py",
+    "tests/unit/app/requests/test_dispatch.py",
+    "tests/unit/app/requests/test_waiting.py",
+    "tests/unit/app/requests/test_key_limits.py",
     "tests/unit/lifecycle/test_life.py",
     "tests/unit/fleet/test_admission.py",
     "tests/unit/lab/test_fault_proxy.py",
@@ -114,8 +114,8 @@ ROWS = (
         ProvenByTests(
             (
                 "tests/unit/net/test_http1_leaks.py",
-                "tests/unit/app/test_garbage.py",
-                "tests/unit/app/test_dispatch.py",
+                "tests/unit/app/process/test_garbage.py",
+                "tests/unit/app/requests/test_dispatch.py",
                 "tests/unit/net/test_http1_client_faults.py",
                 "tests/unit/net/test_http1_server_faults.py",
                 "tests/e2e/test_fallback.py",

@@ -11,7 +11,7 @@ from ollama_proxy.api.decisions.routes import DecisionApi
 from ollama_proxy.api.responses.routes import ResponsesApi
 from ollama_proxy.api.responses.store import StoreLimits
 from ollama_proxy.api.vector_stores.routes import VectorStoresApi
-from ollama_proxy.app.registry import HTTP_APIS, load_kind
+from ollama_proxy.app.upstreams.registry import HTTP_APIS, load_kind
 
 if TYPE_CHECKING:
     from ollama_proxy.app.proxy import Proxy

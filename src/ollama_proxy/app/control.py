@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import cast, get_args
 
-from ollama_proxy.app.dispatch import Dispatcher
-from ollama_proxy.app.energy_desk import EnergyDesk
+from ollama_proxy.app.energy.desk import EnergyDesk
 from ollama_proxy.app.reload import Reloader
+from ollama_proxy.app.requests.dispatch import Dispatcher
 from ollama_proxy.app.steering import Steering
 from ollama_proxy.domain.device import Calibration, FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError

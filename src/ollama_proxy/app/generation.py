@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.app.upstreams import build_backend, build_spec
+from ollama_proxy.app.upstreams.backends import build_backend, build_spec
 from ollama_proxy.config.schema import Backend as Entry
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.ports import Backend

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.app.dispatch import Dispatcher
+from ollama_proxy.app.requests.dispatch import Dispatcher
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Need, Operation
 from ollama_proxy.domain.caller import Caller

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embeds.spaces import Spaces
-from ollama_proxy.app.learned_joules import SavedJoules
+from ollama_proxy.app.energy.learned import SavedJoules
+from ollama_proxy.app.requests.dispatch import Dispatcher
 from ollama_proxy.config.schema import Learning
 from ollama_proxy.domain.ports import Pupil
 from ollama_proxy.energy.ledger.file import default_path

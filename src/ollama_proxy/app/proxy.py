@@ -18,33 +18,33 @@ from ollama_proxy.api.status import build_status_app
 from ollama_proxy.app.access.audit import AuditLog, audit_path
 from ollama_proxy.app.access.guard import Guard, make_limiter
 from ollama_proxy.app.access.keyring import Keyring
-from ollama_proxy.app.activation import take_activated
-from ollama_proxy.app.answer_cache import AnswerCache
-from ollama_proxy.app.answer_stores import build_cache
 from ollama_proxy.app.apis import build_apis
+from ollama_proxy.app.caching.answer_cache import AnswerCache
+from ollama_proxy.app.caching.stores import build_cache
 from ollama_proxy.app.chains.room import build_pipelines
 from ollama_proxy.app.control import ControlDesk
-from ollama_proxy.app.departure import Departure
-from ollama_proxy.app.dispatch import Dispatcher
-from ollama_proxy.app.embedding import EmbeddedBackend, find_writer
 from ollama_proxy.app.embeds.room import EmbedRoom
-from ollama_proxy.app.energy_desk import EnergyDesk, find_root
+from ollama_proxy.app.energy.desk import EnergyDesk, find_root
 from ollama_proxy.app.front import Front
-from ollama_proxy.app.garbage import Garbage
 from ollama_proxy.app.generation import Generation, build_generation, compare, replaced
-from ollama_proxy.app.handover import ControlSocket, Heritage, Offer, control_path
 from ollama_proxy.app.inquiry import Desk
 from ollama_proxy.app.learned import Memory
-from ollama_proxy.app.notify import READY, STOPPING, notify
 from ollama_proxy.app.passage import Passage
-from ollama_proxy.app.ports import Ports, Sockets, find_places
+from ollama_proxy.app.process.activation import take_activated
+from ollama_proxy.app.process.departure import Departure
+from ollama_proxy.app.process.garbage import Garbage
+from ollama_proxy.app.process.handover import ControlSocket, Heritage, Offer, control_path
+from ollama_proxy.app.process.notify import READY, STOPPING, notify
+from ollama_proxy.app.process.ports import Ports, Sockets, find_places
 from ollama_proxy.app.reload import CannotAdopt, Reloader, Source
+from ollama_proxy.app.requests.dispatch import Dispatcher
+from ollama_proxy.app.requests.settlement import Books
 from ollama_proxy.app.retrieval.room import build_room
-from ollama_proxy.app.roster import Roster
 from ollama_proxy.app.service import ModelService
-from ollama_proxy.app.settlement import Books
 from ollama_proxy.app.steering import Steering
-from ollama_proxy.app.upstreams import build_passage
+from ollama_proxy.app.upstreams.backends import build_passage
+from ollama_proxy.app.upstreams.embedding import EmbeddedBackend, find_writer
+from ollama_proxy.app.upstreams.roster import Roster
 from ollama_proxy.app.values import make_origins, make_pressure, set_dispatcher
 from ollama_proxy.config.key_file import KeyFileError
 from ollama_proxy.config.schema import Config

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import msgspec
 
-from ollama_proxy.app.notify import READY, notify, reloading
-from ollama_proxy.app.ports import CannotListen
-from ollama_proxy.app.watch import Watch
+from ollama_proxy.app.process.notify import READY, notify, reloading
+from ollama_proxy.app.process.ports import CannotListen
+from ollama_proxy.app.process.watch import Watch
 from ollama_proxy.config.difference import find_changes, find_fixed
 from ollama_proxy.config.problems import ConfigError
 from ollama_proxy.config.schema import Config

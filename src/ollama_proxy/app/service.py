@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from ollama_proxy.app.answer_cache import AnswerCache
-from ollama_proxy.app.dispatch import Dispatcher
+from ollama_proxy.app.caching.answer_cache import AnswerCache
 from ollama_proxy.app.embeds.room import EmbedRoom
 from ollama_proxy.app.placement import Placement
+from ollama_proxy.app.requests.dispatch import Dispatcher
 from ollama_proxy.app.retrieval.augment import retrieve_first
-from ollama_proxy.app.roster import Roster
+from ollama_proxy.app.upstreams.roster import Roster
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call, Operation, RawHead, RawRequest
 from ollama_proxy.domain.device import FleetView

@@ -5,9 +5,9 @@ A reload takes them up by the same way as the start.
 
 from __future__ import annotations
 
-from ollama_proxy.app.dispatch import Dispatcher
-from ollama_proxy.app.overdue import make_timeouts
-from ollama_proxy.app.pressure import Pressure
+from ollama_proxy.app.process.pressure import Pressure
+from ollama_proxy.app.requests.dispatch import Dispatcher
+from ollama_proxy.app.requests.overdue import make_timeouts
 from ollama_proxy.config.checks import is_loopback
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.names import canonical_model

@@ -27,7 +27,7 @@ def doctor(
     """Look for power meters, temperatures and fans; say what can be read, and how to allow what cannot."""
     from msgspec import json
 
-    from ollama_proxy.app.energy_desk import find_root
+    from ollama_proxy.app.energy.desk import find_root
     from ollama_proxy.config.load import find_config, load_config
     from ollama_proxy.config.problems import ConfigError
 
@@ -55,7 +55,7 @@ def examine(
     wait: Callable[[float], object],
 ) -> Examination:
     """Look at everything, twice at what counts, so that power now is known. Waits a second if anything counts."""
-    from ollama_proxy.app.metering import build_meters
+    from ollama_proxy.app.energy.metering import build_meters
 
     meters = build_meters(config.meters, environ, root)
     rows = _read_meters(meters, clock, wait)
@@ -148,7 +148,7 @@ def _read_sensors(root: Path) -> tuple[SensorRow, ...]:
 
 
 def _assign(config: Config, rows: Sequence[MeterRow]) -> tuple[BackendRow, ...]:
-    from ollama_proxy.app.metering import find_sources
+    from ollama_proxy.app.energy.metering import find_sources
 
     sources = [row.as_source() for row in rows]
     enabled = [backend for backend in config.backends if backend.enabled]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ollama_proxy.config.schema import Config
 
 if TYPE_CHECKING:
-    from ollama_proxy.app.handover import Heritage
+    from ollama_proxy.app.process.handover import Heritage
     from ollama_proxy.app.reload import Source
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def serve(config: Config, config_path: Path, read_config: Callable[[], Config], 
     """
     import uvloop
 
-    from ollama_proxy.app import handover
+    from ollama_proxy.app.process import handover
     from ollama_proxy.app.reload import Source
     from ollama_proxy.observability.logs import set_up_logging
 
@@ -46,8 +46,8 @@ def serve(config: Config, config_path: Path, read_config: Callable[[], Config], 
 
 
 async def _serve(config: Config, source: Source, heritage: Heritage | None) -> int:
-    from ollama_proxy.app.banner import write_banner
-    from ollama_proxy.app.ports import CannotListen
+    from ollama_proxy.app.process.banner import write_banner
+    from ollama_proxy.app.process.ports import CannotListen
     from ollama_proxy.app.proxy import Proxy
 
     loop = asyncio.get_running_loop()

@@ -14,8 +14,8 @@ import pytest
 import uvloop
 
 from ollama_proxy.api.compute.rest import accepts_events
-from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.proxy import Proxy
+from ollama_proxy.app.requests.dispatch import Dispatcher
 from ollama_proxy.config.schema import Config
 from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.errors import ErrorKind, ProxyError

@@ -21,7 +21,7 @@ from ollama_proxy.routing.policies import build_policy
 from ollama_proxy.routing.record import replay
 from ollama_proxy.routing.record_lines import read_record, write_record
 from tests.support.http1 import serve
-from tests.unit.app.test_dispatch import MODEL, Stage
+from tests.unit.app.requests.test_dispatch import MODEL, Stage
 
 TEXT = {"Accept": "text/plain"}
 

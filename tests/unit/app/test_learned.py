@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ollama_proxy.app.accounting import Accounting
+from ollama_proxy.app.energy.accounting import Accounting
 from ollama_proxy.app.learned import Memory
 from ollama_proxy.backends.ollama.backend import OllamaBackend
 from ollama_proxy.config.schema import Learning

@@ -8,8 +8,8 @@ import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from ollama_proxy.app.embedding import EmbeddedBackend, Found
-from ollama_proxy.app.upstreams import build_embedded_vectors
+from ollama_proxy.app.upstreams.backends import build_embedded_vectors
+from ollama_proxy.app.upstreams.embedding import EmbeddedBackend, Found
 from ollama_proxy.backends.embedded.minilm import default_folder, find_weights, prepare, read_vocabulary
 from ollama_proxy.backends.embedded.supervisor import EmbeddedModel
 from ollama_proxy.backends.embedded.vectors import VectorFacts

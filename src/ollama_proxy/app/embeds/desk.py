@@ -15,7 +15,7 @@ from ollama_proxy.app.embeds.part import restrict, without_limit
 from ollama_proxy.app.embeds.remembered import Remembered
 from ollama_proxy.app.embeds.spaces import Holders, Spaces
 from ollama_proxy.app.embeds.vector_store import VectorStore, make_keys
-from ollama_proxy.app.job import Job
+from ollama_proxy.app.requests.job import Job
 from ollama_proxy.domain.answer import Outcome
 from ollama_proxy.domain.call import Call, Embedding
 from ollama_proxy.domain.caller import ANYBODY
@@ -32,7 +32,7 @@ from ollama_proxy.routing.prospect import Prospect
 from ollama_proxy.routing.spread import Lane, spread
 
 if TYPE_CHECKING:
-    from ollama_proxy.app.dispatch import Dispatcher
+    from ollama_proxy.app.requests.dispatch import Dispatcher
 
 #: A prior tells seconds a token; a token is about so many bytes.
 _BYTES_PER_TOKEN = 4.0

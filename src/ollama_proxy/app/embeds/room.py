@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ollama_proxy.app.dispatch import Dispatcher
 from ollama_proxy.app.embeds.builtin import BuiltinVectors
 from ollama_proxy.app.embeds.desk import EmbedDesk
 from ollama_proxy.app.embeds.embedder import DeskEmbedder
-from ollama_proxy.app.roster import Roster
+from ollama_proxy.app.requests.dispatch import Dispatcher
+from ollama_proxy.app.upstreams.roster import Roster
 from ollama_proxy.config.schema import Config
 from ollama_proxy.observability.metrics import Metrics
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ollama_proxy.app.registry import INDICES, load_kind
+from ollama_proxy.app.upstreams.registry import INDICES, load_kind
 from ollama_proxy.config.schema import Backend, Config
 from ollama_proxy.config.vector_endpoint import parse_vector_endpoint
 from ollama_proxy.domain.library import Store

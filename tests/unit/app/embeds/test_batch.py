@@ -14,7 +14,7 @@ from ollama_proxy.domain.call import Call, Dialect, Embedding, Need, Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AnswerSink
 from ollama_proxy.routing.spread import Lane
-from tests.unit.app.test_dispatch import Client
+from tests.unit.app.requests.test_dispatch import Client
 
 TEXTS = tuple(f"{number:03} " + "x" * 196 for number in range(40))
 WHOLE = Outcome(Finished("stop", Usage(prompt_tokens=10)), 1, 1, 0, 0, 2.0, "modelled")

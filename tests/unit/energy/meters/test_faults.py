@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from ollama_proxy.app.registry import SENSORS, load_kind
+from ollama_proxy.app.upstreams.registry import SENSORS, load_kind
 from ollama_proxy.energy.meters.hwmon import HwmonMeter
 from ollama_proxy.energy.meters.npu import NpuMeter
 from ollama_proxy.energy.meters.nvml import NvmlMeter

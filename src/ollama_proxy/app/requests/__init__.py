@@ -1,0 +1,1 @@
+"""One request on its way, from the call to its books."""

@@ -1,0 +1,1 @@
+"""Who is behind the proxy: built from the configuration, probed, joined by the embedded model."""
