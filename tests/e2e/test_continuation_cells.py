@@ -14,7 +14,7 @@ import pytest
 import websocket
 
 from ollama_proxy.api.gen.compute.v1 import compute_pb2
-from ollama_proxy.net.framing import event_data
+from ollama_proxy.net.lanes.framing import event_data
 from tests.e2e.test_continuation import MODEL, PATHS, TURN, Answer, ask, name_of
 from tests.support.lab import NAMES, LabProcess
 from tests.support.processes import wait_until

@@ -19,7 +19,7 @@ from ollama_proxy.domain.call import Generation
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.net.http1.exchange import Exchange, ExchangeOwner
 from ollama_proxy.net.http1.head import RequestHead
-from ollama_proxy.net.upstream import DecodeError, UpstreamError
+from ollama_proxy.net.lanes.upstream import DecodeError, UpstreamError
 
 plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8))
 anything = st.recursive(

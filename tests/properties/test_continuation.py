@@ -12,7 +12,7 @@ from ollama_proxy.domain.answer import Finished, Progress, TextDelta, ThinkingDe
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, Sampling
 from ollama_proxy.domain.caller import Caller
 from ollama_proxy.lifecycle.continuation import Sent, continue_call, find_end, join_ends, why_not
-from ollama_proxy.net.seam import EchoCutter
+from ollama_proxy.net.lanes.seam import EchoCutter
 
 TEXTS = st.text("ab ", max_size=60)
 

@@ -6,7 +6,7 @@ import h11
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ollama_proxy.net.framing import EventBuffer, LineBuffer, event_data
+from ollama_proxy.net.lanes.framing import EventBuffer, LineBuffer, event_data
 from tests.support.wire import Read, hear, read_with_h11, serve_bytes
 
 token = st.text("abcXYZ-_09", min_size=1, max_size=8).map(lambda text: "X-" + text)

@@ -13,10 +13,10 @@ from ollama_proxy.domain.answer import AnswerEvent, Finished
 from ollama_proxy.domain.errors import Failure
 from ollama_proxy.net.endings.ollama import read_ollama_body, read_ollama_tail
 from ollama_proxy.net.endings.openai import read_openai_body, read_openai_tail
-from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.chunked import ChunkedReader
 from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.upstream_connection import UpstreamConnection
+from ollama_proxy.net.lanes.fast_lane import RawAttempt
 from tests.support.wire import Wire
 
 TYPES = {"openai": b"text/event-stream", "ollama": b"application/x-ndjson"}

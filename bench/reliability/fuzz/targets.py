@@ -29,20 +29,20 @@ from ollama_proxy.config.problems import ConfigError
 from ollama_proxy.domain.annotations import annotation_headers, parse_annotations
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.net.bodies.go_json import read_as
+from ollama_proxy.net.bodies.go_syntax import GoError
+from ollama_proxy.net.bodies.model_ref import parse_ref
+from ollama_proxy.net.bodies.multipart import FormError, find_field, read_boundary
+from ollama_proxy.net.bodies.unpacking import PackedBodyError, unpack_zstd
 from ollama_proxy.net.endings import ENDINGS
 from ollama_proxy.net.endings.errors import error_in_tail, error_text
-from ollama_proxy.net.framing import EventBuffer, EventTooLong, LineBuffer
-from ollama_proxy.net.go_json import read_as
-from ollama_proxy.net.go_syntax import GoError
 from ollama_proxy.net.http1.exchange import ExchangeOwner
 from ollama_proxy.net.http1.head import Refusal
 from ollama_proxy.net.http1.limits import HttpLimits
 from ollama_proxy.net.http1.request_reader import RequestReader
-from ollama_proxy.net.model_ref import parse_ref
-from ollama_proxy.net.multipart import FormError, find_field, read_boundary
-from ollama_proxy.net.translate_lane import Decoder
-from ollama_proxy.net.unpacking import PackedBodyError, unpack_zstd
-from ollama_proxy.net.upstream import DecodeError, UpstreamError
+from ollama_proxy.net.lanes.framing import EventBuffer, EventTooLong, LineBuffer
+from ollama_proxy.net.lanes.translate_lane import Decoder
+from ollama_proxy.net.lanes.upstream import DecodeError, UpstreamError
 from ollama_proxy.routing.record_lines import RecordError, read_record
 from ollama_proxy.vectors.readers.kinds import read_text
 from ollama_proxy.vectors.readers.problem import Unreadable

@@ -14,12 +14,12 @@ ROWS = (
         " as second reader; random framings by Hypothesis",
         ProvenByTests(
             (
-                "tests/unit/net/test_http1_request_cases.py",
-                "tests/unit/net/test_http1_answer_cases.py",
-                "tests/unit/net/test_http1_upgrade.py",
-                "tests/unit/net/test_http1_server.py",
-                "tests/unit/net/test_http1_server_faults.py",
-                "tests/unit/net/test_http1_server_limits.py",
+                "tests/unit/net/http1/test_request_cases.py",
+                "tests/unit/net/http1/test_answer_cases.py",
+                "tests/unit/net/http1/test_upgrade.py",
+                "tests/unit/net/http1/test_server.py",
+                "tests/unit/net/http1/test_server_faults.py",
+                "tests/unit/net/http1/test_server_limits.py",
                 "tests/properties/test_http1_framing.py",
             ),
         ).run,
@@ -50,7 +50,7 @@ ROWS = (
         "Hypothesis cuts streams and compares what comes out, for the framers and for the lanes that use them",
         ProvenByTests(
             (
-                "tests/unit/net/test_framing.py",
+                "tests/unit/net/lanes/test_framing.py",
                 "tests/properties/test_relay.py::test_a_stream_passes_whole_and_in_whole_events",
                 "tests/properties/test_relay.py::test_only_chunks_of_whole_events_are_relayed",
                 "tests/properties/test_anthropic.py",
@@ -66,8 +66,8 @@ ROWS = (
         "grpcio, grpc-js, grpc-go's interoperability cases, grpcurl, ghz; buf against the frozen contract",
         ProvenByTests(
             (
-                "tests/unit/net/test_grpc_server.py",
-                "tests/unit/net/test_grpc_reflection.py",
+                "tests/unit/net/grpc/test_server.py",
+                "tests/unit/net/grpc/test_reflection.py",
                 "tests/unit/api/test_compute_methods.py",
                 "tests/unit/test_contract.py",
                 "tests/h2/test_interop.py",

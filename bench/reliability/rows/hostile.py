@@ -13,8 +13,8 @@ ROWS = (
         "Upgrades granted, ignored and refused; CONNECT refused; fields of HTTP/2 that HTTP/1 could not hold",
         ProvenByTests(
             (
-                "tests/unit/net/test_http1_upgrade.py",
-                "tests/unit/net/test_http1_request_cases.py",
+                "tests/unit/net/http1/test_upgrade.py",
+                "tests/unit/net/http1/test_request_cases.py",
                 "tests/unit/net/test_http_port.py",
                 "tests/h2/test_h2spec.py",
                 "tests/h2/test_early_answers.py",

@@ -27,12 +27,12 @@ _CONCURRENT = (
     "tests/unit/lifecycle/test_life.py",
     "tests/unit/fleet/test_admission.py",
     "tests/unit/lab/test_fault_proxy.py",
-    "tests/unit/net/test_http1_client.py",
-    "tests/unit/net/test_http1_client_faults.py",
-    "tests/unit/net/test_http1_dialing.py",
-    "tests/unit/net/test_http1_server.py",
-    "tests/unit/net/test_http1_server_faults.py",
-    "tests/unit/net/test_http1_streamed_bodies.py",
+    "tests/unit/net/http1/test_client.py",
+    "tests/unit/net/http1/test_client_faults.py",
+    "tests/unit/net/http1/test_dialing.py",
+    "tests/unit/net/http1/test_server.py",
+    "tests/unit/net/http1/test_server_faults.py",
+    "tests/unit/net/http1/test_streamed_bodies.py",
 )
 
 
@@ -113,11 +113,11 @@ ROWS = (
         "Thousands of requests, streams, cuts and leavers; then tasks, connections and objects are counted",
         ProvenByTests(
             (
-                "tests/unit/net/test_http1_leaks.py",
+                "tests/unit/net/http1/test_leaks.py",
                 "tests/unit/app/process/test_garbage.py",
                 "tests/unit/app/requests/test_dispatch.py",
-                "tests/unit/net/test_http1_client_faults.py",
-                "tests/unit/net/test_http1_server_faults.py",
+                "tests/unit/net/http1/test_client_faults.py",
+                "tests/unit/net/http1/test_server_faults.py",
                 "tests/e2e/test_fallback.py",
             )
         ).run,

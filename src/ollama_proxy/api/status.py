@@ -18,7 +18,7 @@ from ollama_proxy.domain.device import BackendView, Calibration, FleetView, Heal
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.metering import MeterStatus
 from ollama_proxy.domain.ports import Control
-from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
+from ollama_proxy.net.bodies.unreadable import UNREADABLE, tell_unreadable
 
 _MAX_BODY_BYTES = 4096
 

@@ -13,12 +13,12 @@ from ollama_proxy.domain.caller import ANYBODY
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
+from ollama_proxy.net.bodies.model_spelling import find_sole_model
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.credentials import CREDENTIALS
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.exchange import Exchange, Header
-from ollama_proxy.net.model_spelling import find_sole_model
-from ollama_proxy.net.unreadable import UNREADABLE
-from ollama_proxy.net.upstream import join_request, request_head
+from ollama_proxy.net.lanes.upstream import join_request, request_head
 
 #: RFC 9110, 7.6.1; what is framing, or belongs to one connection only.
 _HOP_BY_HOP = frozenset(

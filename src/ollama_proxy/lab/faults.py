@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 FaultKind = Literal["none", "refuse", "reset", "stall", "cut", "status", "slow", "garbage", "too_long"]
 

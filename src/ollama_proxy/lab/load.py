@@ -22,7 +22,7 @@ from ollama_proxy.lab.load_dialect import PATHS, Api, as_device_reads, read_answ
 from ollama_proxy.lab.text import SyntheticText, ask_length
 from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
 from ollama_proxy.net.http1.exchange import Headers
-from ollama_proxy.net.upstream import join_request, request_head
+from ollama_proxy.net.lanes.upstream import join_request, request_head
 
 _SHARES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999))
 _REFUSED = (429, 503, 529)

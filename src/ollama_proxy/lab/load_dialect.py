@@ -9,8 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from ollama_proxy.domain.call import Generation, Message
-from ollama_proxy.net.framing import event_data
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
+from ollama_proxy.net.lanes.framing import event_data
 
 Api = Literal["ollama", "openai", "anthropic"]
 PATHS: dict[Api, bytes] = {

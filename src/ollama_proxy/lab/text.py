@@ -19,10 +19,10 @@ import msgspec
 
 from ollama_proxy.domain.call import Generation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.framing import event_data
 from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.fetch import FetchError, fetch
-from ollama_proxy.net.upstream import join_request, request_head
+from ollama_proxy.net.lanes.framing import event_data
+from ollama_proxy.net.lanes.upstream import join_request, request_head
 
 _SENTENCE = (
     "the device answers with measured words and every token arrives in its own time while power flows from one part "

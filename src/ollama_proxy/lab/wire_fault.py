@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 Direction = Literal["both", "up", "down"]
 #: How a connection ends; `refuse` and `hang` are about new ones.

@@ -10,9 +10,9 @@ import msgspec
 from ollama_proxy.domain.annotations import NO_ANNOTATIONS, Annotations, annotation_headers, parse_annotations
 from ollama_proxy.domain.call import RawHead
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.bodies.unpacking import unpack_zstd
+from ollama_proxy.net.bodies.unreadable import UNREADABLE, tell_unreadable
 from ollama_proxy.net.http1.exchange import Exchange, Header
-from ollama_proxy.net.unpacking import unpack_zstd
-from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from ollama_proxy.api.anthropic.writer import AnthropicWriter
 from ollama_proxy.backends.anthropic.answers import BodyDecoder, StreamDecoder
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.framing import event_data
+from ollama_proxy.net.lanes.framing import event_data
 
 typed_event: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 typed_message = TypeAdapter(Message)

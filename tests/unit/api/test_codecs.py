@@ -27,8 +27,8 @@ from ollama_proxy.domain.answer import (
 )
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.translate_lane import Decoder
-from ollama_proxy.net.upstream import DecodeError, UpstreamError
+from ollama_proxy.net.lanes.translate_lane import Decoder
+from ollama_proxy.net.lanes.upstream import DecodeError, UpstreamError
 
 texts = st.text(min_size=1, max_size=12)
 streams = st.lists(st.one_of(st.builds(TextDelta, texts), st.builds(ThinkingDelta, texts)), max_size=8)

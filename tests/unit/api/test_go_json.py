@@ -16,8 +16,8 @@ from ollama_proxy.api.ollama.go_types import (
     read_request,
 )
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.go_json import GoType, find_bad_base64, tidy
-from ollama_proxy.net.go_syntax import GoError
+from ollama_proxy.net.bodies.go_json import GoType, find_bad_base64, tidy
+from ollama_proxy.net.bodies.go_syntax import GoError
 
 SYNTAX = [
     (b"", "missing request body"),

@@ -8,7 +8,7 @@ from ollama_proxy.api.ollama.go_types import CHAT, GENERATE, read_request
 from ollama_proxy.api.ollama.typed import read_typed
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net import go_syntax
+from ollama_proxy.net.bodies import go_syntax
 
 MB = 1024 * 1024
 

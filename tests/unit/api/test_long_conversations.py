@@ -16,7 +16,7 @@ from ollama_proxy.api.responses import typed as responses
 from ollama_proxy.api.responses.errors import BadRequest as ResponsesRefusal
 from ollama_proxy.domain.call import Generation, Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.conversation_length import MOST_MESSAGES, check_messages
+from ollama_proxy.net.bodies.conversation_length import MOST_MESSAGES, check_messages
 
 MESSAGE = b'{"role":"user","content":"x"}'
 Read = Callable[[bytes], Generation]

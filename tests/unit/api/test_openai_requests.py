@@ -12,11 +12,11 @@ from ollama_proxy.api.openai.passing import read_passed
 from ollama_proxy.api.openai.requests import read_completion, read_embedding
 from ollama_proxy.domain.call import Call, Generation, Need, Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.bodies.lenient_json import add_members
+from ollama_proxy.net.bodies.multipart import find_field, with_field
 from ollama_proxy.net.http1.exchange import Exchange, ExchangeOwner, Headers
 from ollama_proxy.net.http1.head import RequestHead
-from ollama_proxy.net.lenient_json import add_members
-from ollama_proxy.net.multipart import find_field, with_field
-from ollama_proxy.net.pass_lane import passed_body
+from ollama_proxy.net.lanes.pass_lane import passed_body
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHAT, COMPLETE = b"/v1/chat/completions", b"/v1/completions"

@@ -23,7 +23,7 @@ from ollama_proxy.domain.answer import (
     Usage,
 )
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.framing import event_data
+from ollama_proxy.net.lanes.framing import event_data
 
 BODY = json.dumps(
     {

@@ -20,10 +20,10 @@ from ollama_proxy.backends.openai.responses_stream import ResponsesDecoder
 from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Progress, TextDelta, ThinkingDelta, Usage
 from ollama_proxy.domain.call import Dialect, Operation
 from ollama_proxy.net.endings import ENDINGS, EndReader
-from ollama_proxy.net.fast_lane import RawAttempt
-from ollama_proxy.net.framing import event_data
 from ollama_proxy.net.http_answer import Writer
-from ollama_proxy.net.translate_lane import Decoder
+from ollama_proxy.net.lanes.fast_lane import RawAttempt
+from ollama_proxy.net.lanes.framing import event_data
+from ollama_proxy.net.lanes.translate_lane import Decoder
 
 THOUGHTS, WORDS = ("Let", " me", " think."), ("One", " two", " three", " four")
 

@@ -17,7 +17,7 @@ from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta, Thinkin
 from ollama_proxy.domain.call import Generation, Message, Sampling, ToolUse
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import ProbeError
-from ollama_proxy.net.upstream import DecodeError, UpstreamError
+from ollama_proxy.net.lanes.upstream import DecodeError, UpstreamError
 
 PNG = "iVBORw0KGgo="
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}

@@ -12,9 +12,9 @@ from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Messa
 from ollama_proxy.domain.device import BackendSpec
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import AttemptSink
-from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import Origin, OriginPool
-from ollama_proxy.net.translate_lane import DecodedAttempt
+from ollama_proxy.net.lanes.fast_lane import RawAttempt
+from ollama_proxy.net.lanes.translate_lane import DecodedAttempt
 
 BODY = b'{"unknown": [1,  2], "model":"m"}'
 

@@ -16,10 +16,10 @@ from ollama_proxy.domain.answer import AnswerEvent, Finished, Outcome, Route, Te
 from ollama_proxy.domain.call import Message, Need, Operation, ToolUse
 from ollama_proxy.domain.ports import ProbeError
 from ollama_proxy.domain.tool_ids import with_ids
+from ollama_proxy.net.bodies.unpacking import MAX_UNPACKED_BYTES, PackedBodyError, unpack_zstd
 from ollama_proxy.net.endings.errors import error_in_tail
 from ollama_proxy.net.endings.openai import read_openai_body, read_openai_tail
-from ollama_proxy.net.unpacking import MAX_UNPACKED_BYTES, PackedBodyError, unpack_zstd
-from ollama_proxy.net.upstream import DecodeError, UpstreamError
+from ollama_proxy.net.lanes.upstream import DecodeError, UpstreamError
 
 Read = tuple[list[AnswerEvent], Finished | None]
 

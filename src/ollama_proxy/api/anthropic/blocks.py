@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 
 class Source(msgspec.Struct):

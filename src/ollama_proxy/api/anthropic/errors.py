@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.bodies.model_ref import parse_ref
+from ollama_proxy.net.bodies.unpacking import PackedBodyError
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.model_ref import parse_ref
-from ollama_proxy.net.unpacking import PackedBodyError
-from ollama_proxy.net.unreadable import UNREADABLE
 
 JSON = b"application/json"
 #: What a request is refused with before any model is looked for has a charset and no line end, as Ollama writes it.

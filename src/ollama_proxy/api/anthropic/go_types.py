@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ollama_proxy.net.go_json import GoType, Misfit, read_as
-from ollama_proxy.net.go_syntax import GoError, read_first, unquote
+from ollama_proxy.net.bodies.go_json import GoType, Misfit, read_as
+from ollama_proxy.net.bodies.go_syntax import GoError, read_first, unquote
 
 _ANY = GoType("interface {}", "any")
 _STRING = GoType("string", "string")

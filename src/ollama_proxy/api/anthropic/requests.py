@@ -17,12 +17,12 @@ from ollama_proxy.api.anthropic.typed import read_typed
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawRequest
 from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.net.bodies.lenient_json import check_types, decode_facts
+from ollama_proxy.net.bodies.model_spelling import facts_decoder
+from ollama_proxy.net.bodies.unpacking import PackedBodyError
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_annotations, read_body, read_raw_head, without_key
-from ollama_proxy.net.lenient_json import check_types, decode_facts
-from ollama_proxy.net.model_spelling import facts_decoder
-from ollama_proxy.net.unpacking import PackedBodyError
-from ollama_proxy.net.unreadable import UNREADABLE
 
 #: `metadata` belongs to the client; only these members of it are ours to read.
 _METADATA_KEYS = frozenset(Annotations.__struct_fields__) - {"custom"}

@@ -14,10 +14,10 @@ from ollama_proxy.api.anthropic.errors import BadRequest
 from ollama_proxy.api.anthropic.go_types import REQUEST
 from ollama_proxy.domain.call import Generation, Message, Sampling, ToolUse
 from ollama_proxy.domain.errors import ProxyError
-from ollama_proxy.net.conversation_length import check_messages
+from ollama_proxy.net.bodies.conversation_length import check_messages
+from ollama_proxy.net.bodies.lenient_json import check_types
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.http_request import decode_body
-from ollama_proxy.net.lenient_json import check_types
-from ollama_proxy.net.unreadable import UNREADABLE
 
 
 class _Tool(msgspec.Struct):

@@ -20,8 +20,8 @@ from ollama_proxy.domain.answer import (
     ToolCall,
 )
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.framing import event_data
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
+from ollama_proxy.net.lanes.framing import event_data
 
 _JSON = b"application/json"
 _encode = msgspec.json.Encoder().encode

@@ -12,11 +12,11 @@ from ollama_proxy.api.ollama.relaying import Refuse, backend_lines
 from ollama_proxy.domain.call import RawRequest
 from ollama_proxy.domain.errors import ErrorKind, Failure, ProxyError
 from ollama_proxy.domain.ports import Relay, Service
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.endings.errors import error_text
-from ollama_proxy.net.framing import EventTooLong, LineBuffer
 from ollama_proxy.net.http1.exchange import Exchange, Header
+from ollama_proxy.net.lanes.framing import EventTooLong, LineBuffer
 from ollama_proxy.net.task import spawn
-from ollama_proxy.net.unreadable import UNREADABLE
 
 _NDJSON = b"application/x-ndjson"
 _JSON = b"application/json"

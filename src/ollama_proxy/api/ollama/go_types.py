@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.go_json import GoType, read_as
-from ollama_proxy.net.go_syntax import GoError, NothingThere, fail, mend, quote, read_first, unquote
+from ollama_proxy.net.bodies.go_json import GoType, read_as
+from ollama_proxy.net.bodies.go_syntax import GoError, NothingThere, fail, mend, quote, read_first, unquote
 
 STRING = GoType("string", "string")
 BOOL = GoType("bool", "bool")

@@ -23,7 +23,7 @@ from ollama_proxy.domain.device import BackendView, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Service
-from ollama_proxy.net.go_json import GoType
+from ollama_proxy.net.bodies.go_json import GoType
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_annotations
 from ollama_proxy.net.http_route import Route

@@ -9,9 +9,9 @@ import msgspec
 from ollama_proxy.api.ollama.go_types import CHAT, EMBED, EMBEDDINGS, GENERATE, SHOW, read_request
 from ollama_proxy.api.ollama.typed import check_top_logprobs
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.go_json import GoType
-from ollama_proxy.net.go_syntax import quote
-from ollama_proxy.net.model_ref import ModelRef, parse_ref
+from ollama_proxy.net.bodies.go_json import GoType
+from ollama_proxy.net.bodies.go_syntax import quote
+from ollama_proxy.net.bodies.model_ref import ModelRef, parse_ref
 
 
 class RouteWords(msgspec.Struct, frozen=True):

@@ -10,12 +10,12 @@ import msgspec
 from ollama_proxy.api.ollama.go_types import CHAT, EMBED, EMBEDDINGS, GENERATE, SHOW, read_duration, read_request
 from ollama_proxy.api.ollama.typed import read_typed, read_typed_embed, read_typed_embeddings
 from ollama_proxy.domain.call import Call, Dialect, Embedding, Generation, Need, Operation, RawRequest
-from ollama_proxy.net.go_json import GoType, tidy
-from ollama_proxy.net.go_syntax import GoError
+from ollama_proxy.net.bodies.go_json import GoType, tidy
+from ollama_proxy.net.bodies.go_syntax import GoError
+from ollama_proxy.net.bodies.model_spelling import facts_decoder
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head
-from ollama_proxy.net.model_spelling import facts_decoder
-from ollama_proxy.net.unreadable import UNREADABLE
 
 T = TypeVar("T")
 

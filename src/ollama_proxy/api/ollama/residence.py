@@ -12,8 +12,8 @@ from ollama_proxy.domain.call import Call, RawRequest
 from ollama_proxy.domain.device import BackendView, FleetView
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Service
+from ollama_proxy.net.bodies.model_name import NameEcho, with_model
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.model_name import NameEcho, with_model
 
 _OLLAMA = "ollama"
 #: Kinds that have a notion of loading: the lab's devices play Ollamas, whose API this package is for them, too.

@@ -10,10 +10,10 @@ import msgspec
 from ollama_proxy.api.ollama.go_types import CHAT, EMBED, EMBEDDINGS, GENERATE, check_effort, read_request
 from ollama_proxy.domain.call import Embedding, Generation, Message, Operation, Sampling, ToolUse
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.conversation_length import check_messages
-from ollama_proxy.net.go_json import GoType
+from ollama_proxy.net.bodies.conversation_length import check_messages
+from ollama_proxy.net.bodies.go_json import GoType
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.http_request import decode_body
-from ollama_proxy.net.unreadable import UNREADABLE
 
 T = TypeVar("T")
 

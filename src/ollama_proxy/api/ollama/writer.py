@@ -22,8 +22,8 @@ from ollama_proxy.domain.answer import (
 )
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.http_answer import Gathered
-from ollama_proxy.net.unreadable import UNREADABLE
 
 JSON = b"application/json; charset=utf-8"
 _encode = msgspec.json.Encoder().encode

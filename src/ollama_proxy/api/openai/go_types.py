@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ollama_proxy.net.go_json import GoType
+from ollama_proxy.net.bodies.go_json import GoType
 
 _STRING = GoType("string", "string")
 _BOOL = GoType("bool", "bool")

@@ -10,11 +10,11 @@ from ollama_proxy.api.openai.errors import middleware_error
 from ollama_proxy.api.openai.go_types import IMAGE
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, RawHead, RawRequest
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.bodies.lenient_json import decode_facts
+from ollama_proxy.net.bodies.model_spelling import facts_decoder
+from ollama_proxy.net.bodies.multipart import FormError, find_field, read_boundary
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_annotations, read_raw_head, without_key
-from ollama_proxy.net.lenient_json import decode_facts
-from ollama_proxy.net.model_spelling import facts_decoder
-from ollama_proxy.net.multipart import FormError, find_field, read_boundary
 
 #: Where each request goes up, and what it takes. Cohere's path for reranking has the same bodies.
 ROUTES: dict[bytes, tuple[bytes, frozenset[Need]]] = {

@@ -8,7 +8,7 @@ import msgspec
 
 from ollama_proxy.domain.call import Embedding, Generation, Message, Sampling, ToolUse
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.conversation_length import check_messages
+from ollama_proxy.net.bodies.conversation_length import check_messages
 from ollama_proxy.net.http_request import decode_body
 
 

@@ -26,9 +26,9 @@ from ollama_proxy.domain.answer import (
 )
 from ollama_proxy.domain.call import Operation
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.framing import event_data
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.http_answer import Gathered
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.lanes.framing import event_data
 
 _JSON = b"application/json"
 _encode = msgspec.json.Encoder().encode

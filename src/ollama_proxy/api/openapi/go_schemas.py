@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ollama_proxy.api.ollama import go_types
-from ollama_proxy.net.go_json import GoType
+from ollama_proxy.net.bodies.go_json import GoType
 
 Schema = dict[str, Any]
 

@@ -10,10 +10,10 @@ import msgspec
 from ollama_proxy.api.responses.writer import ResponsesWriter
 from ollama_proxy.domain.answer import Outcome, Progress
 from ollama_proxy.domain.errors import ProxyError
-from ollama_proxy.net.framing import event_data
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_answer import HttpAnswer
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.lanes.framing import event_data
 
 #: What ends a stream that a backend wrote itself: the end event, and what some servers put behind it.
 _LAST_PIECES = 3

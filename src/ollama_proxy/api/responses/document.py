@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.answer import Usage
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 
 class _Echo(msgspec.Struct):

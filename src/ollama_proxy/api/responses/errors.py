@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.bodies.model_ref import parse_ref
+from ollama_proxy.net.bodies.unpacking import PackedBodyError
 from ollama_proxy.net.endings.errors import error_text
-from ollama_proxy.net.model_ref import parse_ref
-from ollama_proxy.net.unpacking import PackedBodyError
 
 _JSON = b"application/json"
 #: What a request is refused with before any model is looked for has a charset and no line end, as Ollama writes it.

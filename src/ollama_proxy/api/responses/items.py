@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.api.responses.errors import BadRequest
-from ollama_proxy.net.go_syntax import GoError, mend, read_first
+from ollama_proxy.net.bodies.go_syntax import GoError, mend, read_first
+from ollama_proxy.net.bodies.unreadable import UNREADABLE, tell_unreadable
 from ollama_proxy.net.http_request import decode_body
-from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 _GO_KINDS = {bool: "bool", int: "number", float: "number", str: "string", dict: "object", list: "array"}
 #: What Go calls the types that only have a look at what something is.

@@ -10,7 +10,7 @@ import msgspec
 
 from ollama_proxy.api.responses.errors import BadRequest
 from ollama_proxy.api.responses.store import StoredResponse
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 _MOST, _USUAL = 100, 20
 _KINDS = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}

@@ -14,10 +14,10 @@ from ollama_proxy.api.responses.typed import read_typed
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.call import Call, Dialect, Need, Operation, RawRequest
 from ollama_proxy.domain.errors import ProxyError
+from ollama_proxy.net.bodies.lenient_json import check_types, decode_facts
+from ollama_proxy.net.bodies.model_spelling import facts_decoder
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import decode_body, read_annotations, read_raw_head
-from ollama_proxy.net.lenient_json import check_types, decode_facts
-from ollama_proxy.net.model_spelling import facts_decoder
 
 _NULL = msgspec.Raw(b"null")
 _GENERATE = frozenset((Need.GENERATE,))

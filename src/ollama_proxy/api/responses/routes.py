@@ -18,10 +18,10 @@ from ollama_proxy.domain.call import Call, Need
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.library import Library
 from ollama_proxy.domain.ports import Service
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.http1.exchange import Exchange
 from ollama_proxy.net.http_request import read_body
 from ollama_proxy.net.later import answer_later
-from ollama_proxy.net.unreadable import UNREADABLE
 
 _JSON = b"application/json"
 _PATH = b"/v1/responses"

@@ -12,11 +12,11 @@ from ollama_proxy.api.responses.go_types import REQUEST
 from ollama_proxy.api.responses.items import read_content, read_item, text_of
 from ollama_proxy.domain.call import Generation, Message, Sampling, ToolUse
 from ollama_proxy.domain.errors import ProxyError
-from ollama_proxy.net.conversation_length import check_count
-from ollama_proxy.net.go_syntax import GoError, read_first
+from ollama_proxy.net.bodies.conversation_length import check_count
+from ollama_proxy.net.bodies.go_syntax import GoError, read_first
+from ollama_proxy.net.bodies.lenient_json import check_types
+from ollama_proxy.net.bodies.unreadable import UNREADABLE, tell_unreadable
 from ollama_proxy.net.http_request import decode_body
-from ollama_proxy.net.lenient_json import check_types
-from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 _LOGPROBS = "message.output_text.logprobs"
 _CALL = "ResponsesFunctionCall"

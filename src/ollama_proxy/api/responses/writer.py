@@ -14,8 +14,8 @@ from ollama_proxy.api.responses.errors import describe_error, failure_code, miss
 from ollama_proxy.api.responses.file_search import Searched
 from ollama_proxy.domain.answer import AnswerEvent, Outcome, Progress, Route, TextDelta, ThinkingDelta, ToolCall
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.framing import event_data
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
+from ollama_proxy.net.lanes.framing import event_data
 
 _encode = msgspec.json.Encoder().encode
 #: How answers end that are not complete, by the reason of their end.

@@ -9,8 +9,8 @@ import msgspec
 from ollama_proxy.api.vector_stores.errors import invalid
 from ollama_proxy.api.vector_stores.requests import read_keep, read_purpose
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
+from ollama_proxy.net.bodies.multipart import FormError, read_boundary, read_parts
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.multipart import FormError, read_boundary, read_parts
 
 #: What a form has besides its file.
 _SLACK_BYTES = 64 * 1024

@@ -10,9 +10,9 @@ import msgspec
 from ollama_proxy.domain.annotations import parse_annotations
 from ollama_proxy.domain.call import Call, Dialect, Generation, Message, Need, Operation, Sampling, ToolUse
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
-from ollama_proxy.net.conversation_length import check_count
+from ollama_proxy.net.bodies.conversation_length import check_count
+from ollama_proxy.net.bodies.unreadable import UNREADABLE, tell_unreadable
 from ollama_proxy.net.http_request import annotation_pairs
-from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 TYPES = ("request", "cancel", "ping")
 _MAX_ID_CHARS = 128

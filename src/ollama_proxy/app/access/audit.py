@@ -16,8 +16,8 @@ from pathlib import Path
 import msgspec
 
 from ollama_proxy.config.key_file import state_folder
-from ollama_proxy.net.go_json import GoType, read_as
-from ollama_proxy.net.go_syntax import GoError
+from ollama_proxy.net.bodies.go_json import GoType, read_as
+from ollama_proxy.net.bodies.go_syntax import GoError
 from ollama_proxy.net.http1.exchange import Exchange
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from ollama_proxy.domain.call import Call, Generation
 from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.domain.names import canonical_model, matches_pattern
-from ollama_proxy.net.members import find_loss
+from ollama_proxy.net.bodies.members import find_loss
 
 
 class Asked(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Service
 from ollama_proxy.domain.vectors import Embedder, EmbedWish, Passage, Retriever, Search
 from ollama_proxy.energy.model import model_figure
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.pipelines.account import Work
 from ollama_proxy.pipelines.stages import Options
 from ollama_proxy.pipelines.workers import Errand, Writing

@@ -13,7 +13,7 @@ from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import Failure, ProxyError
 from ollama_proxy.lifecycle.continuation import Sent, continue_call, join_ends, why_not
 from ollama_proxy.lifecycle.life import Life
-from ollama_proxy.net.members import find_uncarried, find_untold
+from ollama_proxy.net.bodies.members import find_uncarried, find_untold
 from ollama_proxy.routing.limits import find_model
 from ollama_proxy.routing.record import SEAMS
 

@@ -16,7 +16,7 @@ from ollama_proxy.domain.decision import Decision, Refusal, RoutingRequest
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.lifecycle.continuation import why_not
 from ollama_proxy.lifecycle.life import Life, State
-from ollama_proxy.net.members import find_uncarried
+from ollama_proxy.net.bodies.members import find_uncarried
 from ollama_proxy.routing.concession import give_way
 from ollama_proxy.routing.decide import decide
 from ollama_proxy.routing.record import Inputs, decide_again

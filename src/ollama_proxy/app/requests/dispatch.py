@@ -36,7 +36,7 @@ from ollama_proxy.fleet.waiting import Waiting, name_class
 from ollama_proxy.lifecycle.hedge_budget import HedgeBudget
 from ollama_proxy.lifecycle.life import MAX_ATTEMPTS, State
 from ollama_proxy.lifecycle.retry_budget import RetryBudget
-from ollama_proxy.net.model_spelling import says_once
+from ollama_proxy.net.bodies.model_spelling import says_once
 from ollama_proxy.observability.decisions import Decisions
 
 #: Those that are not taken on are asked to come back after so many seconds.

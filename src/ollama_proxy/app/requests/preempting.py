@@ -20,7 +20,7 @@ from ollama_proxy.fleet.lingering import READ_ON_KINDS
 from ollama_proxy.fleet.preemption import Will
 from ollama_proxy.lifecycle.continuation import why_not
 from ollama_proxy.lifecycle.life import Life, State
-from ollama_proxy.net.members import find_uncarried
+from ollama_proxy.net.bodies.members import find_uncarried
 
 if TYPE_CHECKING:
     from ollama_proxy.app.requests.dispatch import Dispatcher

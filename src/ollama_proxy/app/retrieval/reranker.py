@@ -12,7 +12,7 @@ from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation,
 from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.ports import Service
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 _HEAD = RawHead(b"POST", b"/v1/rerank", ((b"content-type", b"application/json"),))
 _NEEDS = frozenset((Need.RERANK,))

@@ -23,7 +23,7 @@ from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Backend
 from ollama_proxy.net.http1.client import Origin, OriginPool
 from ollama_proxy.net.http1.exchange import Exchange
-from ollama_proxy.net.translate_lane import Decoder
+from ollama_proxy.net.lanes.translate_lane import Decoder
 
 #: The embedded model's prior: a small model on a few cores. Configured, like every prior; traffic corrects the speeds.
 EMBEDDED_WATTS = 10.0

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 _NAME = "json_answer"
 _MEMBER = "answer"

@@ -8,12 +8,12 @@ import msgspec
 
 from ollama_proxy.backends.anthropic.answer_tool import AnswerTool
 from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta, ThinkingDelta, ToolCall
+from ollama_proxy.net.bodies.tool_arguments import read_arguments
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.endings.anthropic import anthropic_finish
 from ollama_proxy.net.endings.errors import error_text
-from ollama_proxy.net.framing import EventBuffer
-from ollama_proxy.net.tool_arguments import read_arguments
-from ollama_proxy.net.unreadable import UNREADABLE
-from ollama_proxy.net.upstream import DecodeError, UpstreamError
+from ollama_proxy.net.lanes.framing import EventBuffer
+from ollama_proxy.net.lanes.upstream import DecodeError, UpstreamError
 
 
 class _Usage(msgspec.Struct):

@@ -17,18 +17,18 @@ from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
+from ollama_proxy.net.bodies.model_name import body_for, echo_for
+from ollama_proxy.net.bodies.open_turn import find_untold_option
 from ollama_proxy.net.endings import ENDINGS
 from ollama_proxy.net.endings.errors import error_text
-from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import fetch
-from ollama_proxy.net.model_name import body_for, echo_for
-from ollama_proxy.net.open_turn import find_untold_option
+from ollama_proxy.net.lanes.fast_lane import RawAttempt
+from ollama_proxy.net.lanes.rest_lane import CutDecoder, RestOfAnswer, UnableAttempt
+from ollama_proxy.net.lanes.seam import SpaceCutter
+from ollama_proxy.net.lanes.translate_lane import DecodedAttempt
+from ollama_proxy.net.lanes.upstream import join_request, request_head
 from ollama_proxy.net.probe import ask_within
-from ollama_proxy.net.rest_lane import CutDecoder, RestOfAnswer, UnableAttempt
-from ollama_proxy.net.seam import SpaceCutter
-from ollama_proxy.net.translate_lane import DecodedAttempt
-from ollama_proxy.net.upstream import join_request, request_head
 
 CAPABILITIES = frozenset(
     (

@@ -7,7 +7,7 @@ import msgspec
 from ollama_proxy.domain.device import ModelFacts
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeError
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 
 class _Listed(msgspec.Struct):

@@ -17,8 +17,8 @@ from ollama_proxy.backends.anthropic.answer_tool import AnswerTool, make_answer_
 from ollama_proxy.domain.call import Generation, Message, Sampling
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.tool_ids import with_ids
-from ollama_proxy.net.image_type import image_type
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.image_type import image_type
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 #: Tokens to think with at each effort; the first is the least that Anthropic takes.
 _LEAST_BUDGET = 1024

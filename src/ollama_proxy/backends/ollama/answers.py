@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
-from ollama_proxy.net.framing import MAX_EVENT_BYTES, LineBuffer
-from ollama_proxy.net.tool_arguments import read_arguments
-from ollama_proxy.net.unreadable import UNREADABLE
-from ollama_proxy.net.upstream import DecodeError, UpstreamError
+from ollama_proxy.net.bodies.tool_arguments import read_arguments
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
+from ollama_proxy.net.lanes.framing import MAX_EVENT_BYTES, LineBuffer
+from ollama_proxy.net.lanes.upstream import DecodeError, UpstreamError
 
 
 class _Function(msgspec.Struct):

@@ -30,19 +30,19 @@ from ollama_proxy.domain.ports import (
     RelaySink,
     UploadSink,
 )
+from ollama_proxy.net.bodies.lenient_json import add_members
+from ollama_proxy.net.bodies.model_name import body_for, echo_for
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.endings import ENDINGS
-from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.body_upload import BodyUpload, framing_lines
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import Fetched, fetch
-from ollama_proxy.net.lenient_json import add_members
-from ollama_proxy.net.model_name import body_for, echo_for
-from ollama_proxy.net.pass_lane import PassAttempt, passed_body
+from ollama_proxy.net.lanes.fast_lane import RawAttempt
+from ollama_proxy.net.lanes.pass_lane import PassAttempt, passed_body
+from ollama_proxy.net.lanes.rest_lane import UnableAttempt
+from ollama_proxy.net.lanes.translate_lane import DecodedAttempt, Decoder
+from ollama_proxy.net.lanes.upstream import join_request, request_head
 from ollama_proxy.net.probe import ask_within
-from ollama_proxy.net.rest_lane import UnableAttempt
-from ollama_proxy.net.translate_lane import DecodedAttempt, Decoder
-from ollama_proxy.net.unreadable import UNREADABLE
-from ollama_proxy.net.upstream import join_request, request_head
 
 #: What its own `/v1` layer drops in silence is not among them.
 CAPABILITIES = frozenset(Need) - {

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.call import Call, Continued, Embedding, Generation, Message, Operation, Sampling
-from ollama_proxy.net.open_turn import leave_open
+from ollama_proxy.net.bodies.open_turn import leave_open
 
 _CHAT = Operation.CHAT
 _NO_SAMPLING = Sampling()

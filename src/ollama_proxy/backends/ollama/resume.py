@@ -32,10 +32,10 @@ from ollama_proxy.domain.answer import Progress
 from ollama_proxy.domain.call import Call, Continued, Generation
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import AttemptSink, Relay
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.http1.client import OriginPool
-from ollama_proxy.net.rest_lane import RestOfAnswer
-from ollama_proxy.net.unreadable import UNREADABLE
-from ollama_proxy.net.upstream import HttpAttempt, join_request
+from ollama_proxy.net.lanes.rest_lane import RestOfAnswer
+from ollama_proxy.net.lanes.upstream import HttpAttempt, join_request
 
 _MOST_BYTES = 16 * 1024 * 1024
 #: A prompt that ends like this has the model think first.

@@ -9,11 +9,11 @@ import msgspec
 from ollama_proxy.backends.openai.logprobs import Logprobs, read_logprobs
 from ollama_proxy.domain.answer import AnswerEvent, Embeddings, Finished, TextDelta, ThinkingDelta, ToolCall, Usage
 from ollama_proxy.domain.call import Operation
+from ollama_proxy.net.bodies.tool_arguments import read_arguments
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.endings.errors import error_text
-from ollama_proxy.net.framing import EventBuffer
-from ollama_proxy.net.tool_arguments import read_arguments
-from ollama_proxy.net.unreadable import UNREADABLE
-from ollama_proxy.net.upstream import DecodeError, UpstreamError
+from ollama_proxy.net.lanes.framing import EventBuffer
+from ollama_proxy.net.lanes.upstream import DecodeError, UpstreamError
 
 
 class _Function(msgspec.Struct):

@@ -34,19 +34,19 @@ from ollama_proxy.domain.call import (
 from ollama_proxy.domain.device import BackendSpec, ModelFacts
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import Attempt, AttemptSink, ProbeError, ProbeReport, Relay, RelaySink
+from ollama_proxy.net.bodies.model_name import body_for, echo_for
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.endings import ENDINGS
 from ollama_proxy.net.endings.errors import error_text
-from ollama_proxy.net.fast_lane import RawAttempt
 from ollama_proxy.net.http1.client import OriginPool
 from ollama_proxy.net.http1.fetch import Fetched, fetch
-from ollama_proxy.net.model_name import body_for, echo_for
-from ollama_proxy.net.pass_lane import PassAttempt, passed_body
+from ollama_proxy.net.lanes.fast_lane import RawAttempt
+from ollama_proxy.net.lanes.pass_lane import PassAttempt, passed_body
+from ollama_proxy.net.lanes.rest_lane import CutDecoder, RestOfAnswer, UnableAttempt
+from ollama_proxy.net.lanes.seam import EchoCutter, comes_back
+from ollama_proxy.net.lanes.translate_lane import DecodedAttempt, Decoder
+from ollama_proxy.net.lanes.upstream import join_request, request_head
 from ollama_proxy.net.probe import ask_within
-from ollama_proxy.net.rest_lane import CutDecoder, RestOfAnswer, UnableAttempt
-from ollama_proxy.net.seam import EchoCutter, comes_back
-from ollama_proxy.net.translate_lane import DecodedAttempt, Decoder
-from ollama_proxy.net.unreadable import UNREADABLE
-from ollama_proxy.net.upstream import join_request, request_head
 
 #: What servers of this kind understand without being configured to.
 SPOKEN = frozenset((Dialect.OPENAI,))

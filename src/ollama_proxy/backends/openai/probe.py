@@ -11,7 +11,7 @@ from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import ModelFacts
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.domain.ports import ProbeError
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 LLAMA_CPP, VLLM = "llamacpp", "vllm"
 _LATEST_UNIX_S = 253402300799

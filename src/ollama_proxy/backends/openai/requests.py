@@ -8,8 +8,8 @@ import msgspec
 
 from ollama_proxy.domain.call import Call, Continued, Dialect, Embedding, Generation, Message, Operation, Sampling
 from ollama_proxy.domain.tool_ids import with_ids
-from ollama_proxy.net.image_type import image_type
-from ollama_proxy.net.open_turn import leave_open
+from ollama_proxy.net.bodies.image_type import image_type
+from ollama_proxy.net.bodies.open_turn import leave_open
 
 _COMPLETE = Operation.COMPLETE
 #: Whose clients expect the defaults of Ollama.

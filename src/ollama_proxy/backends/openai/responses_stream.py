@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from ollama_proxy.domain.answer import AnswerEvent, Finished, TextDelta, ThinkingDelta
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 from ollama_proxy.net.endings.errors import error_text
 from ollama_proxy.net.endings.responses import read_responses_tail
-from ollama_proxy.net.framing import EventBuffer
-from ollama_proxy.net.unreadable import UNREADABLE
-from ollama_proxy.net.upstream import DecodeError, UpstreamError
+from ollama_proxy.net.lanes.framing import EventBuffer
+from ollama_proxy.net.lanes.upstream import DecodeError, UpstreamError
 
 
 class _Item(msgspec.Struct):

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ollama_proxy.domain.call import Call, Continued, Generation, Sampling
-from ollama_proxy.net.open_turn import find_untold_option, leave_open
+from ollama_proxy.net.bodies.open_turn import find_untold_option, leave_open
 
 #: Options that the typed form can be told with; others are Ollama's own.
 _TOLD = frozenset(Sampling.__struct_fields__) - {"extra"}

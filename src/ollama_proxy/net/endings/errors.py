@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 
 def error_text(body: bytes) -> str:

@@ -7,7 +7,7 @@ import re
 import msgspec
 
 from ollama_proxy.domain.answer import Finished, Usage
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 _NO_ERROR = msgspec.Raw(b"null")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ollama_proxy.domain.answer import Finished, Usage
-from ollama_proxy.net.unreadable import UNREADABLE
+from ollama_proxy.net.bodies.unreadable import UNREADABLE
 
 
 class _Cached(msgspec.Struct):

@@ -10,9 +10,9 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from ollama_proxy.net.bodies.unreadable import UNREADABLE, tell_unreadable
 from ollama_proxy.net.grpc.inflate import BadMessage
 from ollama_proxy.net.grpc.status import INVALID_ARGUMENT
-from ollama_proxy.net.unreadable import UNREADABLE, tell_unreadable
 
 
 class JsonCodec:

@@ -1,0 +1,1 @@
+"""What is read from bodies, and how: as Go reads JSON, member by member, by name."""
