@@ -58,7 +58,7 @@ class OpenAttempt:
         reuse: Reuse | None = None,
     ) -> None:
         """Write down that an attempt of `job` begins by a decision on `given`; `send` makes it."""
-        fleet, backend, call = owner.fleet_state, decision.backend, job.call
+        fleet, backend, call = owner.fleet_state, decision.backend, job.errand.call
         view = fleet.look(backend)
         self._owner = owner
         self._clock = owner.clock
@@ -103,7 +103,7 @@ class OpenAttempt:
     def send(self) -> Attempt:
         """Make it. Raises whatever the backend raises, first of all `ProxyError`."""
         decision = self.decision
-        self.handle = handle = self._owner.backends[self.backend].open(self._job.call, decision.model, self)
+        self.handle = handle = self._owner.backends[self.backend].open(self._job.errand.call, decision.model, self)
         return handle
 
     # -- the backend's answer ------------------------------------------------------
@@ -211,4 +211,4 @@ class OpenAttempt:
         self.release(unread=unread, failed=result == "failed")
         now_s = owner.clock()
         owner.accounting.close(self.bill, result, now_s, self.first_s)
-        owner.decisions.ended(self.taken, result, why, opened_s - self._job.call.arrived_s, now_s - opened_s)
+        owner.decisions.ended(self.taken, result, why, opened_s - self._job.errand.call.arrived_s, now_s - opened_s)

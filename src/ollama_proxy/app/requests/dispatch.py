@@ -157,7 +157,7 @@ class Dispatcher:
     def forget(self, job: Job) -> None:
         """A request is over, however it ended."""
         self.running.discard(job)
-        call = job.call
+        call = job.errand.call
         if call.counted and call.caller.quota is not None:
             call.counted = False
             call.caller.quota.leave()
@@ -172,7 +172,7 @@ class Dispatcher:
         return tuple(
             QueuePlace(
                 place,
-                one.owner.call.request_id,
+                one.owner.errand.call.request_id,
                 one.request.requested_model,
                 name_class(one.rank),
                 round(now_s - one.arrived_s, 3),

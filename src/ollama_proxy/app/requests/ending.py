@@ -8,21 +8,17 @@ from ollama_proxy.app.requests.attempt import OpenAttempt
 from ollama_proxy.app.requests.lessons import teach
 from ollama_proxy.app.requests.settlement import Timing, believe, sum_up
 from ollama_proxy.domain.answer import Finished, Outcome
-from ollama_proxy.domain.call import Call
-from ollama_proxy.domain.decision import RoutingRequest
-from ollama_proxy.lifecycle.life import Life
 
 if TYPE_CHECKING:
-    from ollama_proxy.app.requests.dispatch import Dispatcher
+    from ollama_proxy.app.requests.errand import Errand
 
 #: Shorter answers say little of how long a token takes.
 _LEAST_TOKENS = 8
 
 
-def settle(
-    owner: Dispatcher, call: Call, request: RoutingRequest, life: Life, attempt: OpenAttempt, finished: Finished
-) -> Outcome:
+def settle(errand: Errand, attempt: OpenAttempt, finished: Finished) -> Outcome:
     """What came of an attempt that has ended well and is released already, booked everywhere."""
+    owner, call, life = errand.owner, errand.call, errand.life
     finished = believe(finished)
     decision, opened_s, ended_s = attempt.decision, attempt.opened_s, attempt.last_s
     timing = Timing(
@@ -37,7 +33,7 @@ def settle(
     figure = owner.accounting.close(attempt.bill, "ok", ended_s, attempt.first_s, finished.usage)
     outcome = sum_up(finished, timing, figure)
     teaches = owner.fleet_state.wants_lessons(attempt.backend, ended_s)
-    teach(owner, call, request, decision, timing, finished, teaches)
+    teach(owner, call, errand.request, decision, timing, finished, teaches)
     if owner.fleet_state.adapts and outcome.output_tokens >= _LEAST_TOKENS:
         owner.fleet_state.measured(life.backend, (ended_s - opened_s) / outcome.output_tokens)
     owner.books.succeeded(call, life, decision, outcome, timing, teaches)

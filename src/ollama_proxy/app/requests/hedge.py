@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ollama_proxy.app.requests.attempt import OpenAttempt
 from ollama_proxy.app.requests.silence import is_warm
 from ollama_proxy.domain.call import Call
-from ollama_proxy.domain.decision import Decision, Refusal, RoutingRequest
+from ollama_proxy.domain.decision import Decision, Refusal
 from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
@@ -68,24 +68,26 @@ def _drop(attempt: OpenAttempt, why: str) -> None:
     attempt.close("cancelled", why, unread=True)
 
 
-def start_hedge(owner: Dispatcher, job: Job, request: RoutingRequest, first: OpenAttempt, now_s: float) -> Race | None:
+def start_hedge(job: Job, first: OpenAttempt, now_s: float) -> Race | None:
     """Send a request whose `first` attempt is late to a second backend, if it is worth that and there is one for it."""
-    life, fleet = job.life, owner.fleet_state
-    if not _is_worth_it(job.call, life) or not _is_late(job.call, first, fleet.find(first.backend), now_s):
+    errand = job.errand
+    owner, call, life = errand.owner, errand.call, errand.life
+    fleet = owner.fleet_state
+    if not _is_worth_it(call, life) or not _is_late(call, first, fleet.find(first.backend), now_s):
         return None
-    given: Inputs = (request, fleet.view_at(now_s), owner.policy, life.tried, "", False)
+    given: Inputs = (errand.request, fleet.view_at(now_s), owner.policy, life.tried, "", False)
     decision = decide_again(given)
     if isinstance(decision, Refusal) or decision.model != first.decision.model:
         return None
     view = fleet.look(decision.backend)
-    if not _is_idle(job.call, decision, view) or owner.hedges is None or not owner.hedges.take(owner.last_serial):
+    if not _is_idle(call, decision, view) or owner.hedges is None or not owner.hedges.take(owner.last_serial):
         return None
     life.hedged(decision.backend)
     second = OpenAttempt(owner, job, decision, given, now_s)
     try:
         second.send()
     except Exception:  # noqa: BLE001  # the first attempt goes on, whatever the second trips over
-        _log.exception("%s could not be sent a second time", job.call.request_id)
+        _log.exception("%s could not be sent a second time", call.request_id)
         second.close("failed", "internal error", unread=True)
         return None
     return Race(first, second)

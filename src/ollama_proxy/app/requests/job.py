@@ -12,14 +12,13 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ollama_proxy.app.requests.attempt import OpenAttempt
-from ollama_proxy.app.requests.continuing import Cut, end_of_nothing, join_outcomes, tell_obstacle
-from ollama_proxy.app.requests.deciding import could_another, decide_now, decide_on_less, describe_request, hide_others
+from ollama_proxy.app.requests.continuing import end_of_nothing, join_outcomes, tell_obstacle
 from ollama_proxy.app.requests.ending import settle
-from ollama_proxy.app.requests.failing import blame, find_early_end, find_error, is_doubtful, read_progress
+from ollama_proxy.app.requests.errand import Errand, hide_others
+from ollama_proxy.app.requests.failing import blame, find_error, is_doubtful, read_progress
 from ollama_proxy.app.requests.hedge import Race, start_hedge
 from ollama_proxy.app.requests.overdue import find_overdue
 from ollama_proxy.app.requests.preempting import is_reading, makes_way, may_make_way
-from ollama_proxy.app.requests.reuse import follow
 from ollama_proxy.app.requests.settlement import describe_route
 from ollama_proxy.app.requests.waiting import make_waiting, must_wait, reckon_hold, turn_away
 from ollama_proxy.domain.answer import Finished, Outcome, Progress
@@ -30,7 +29,7 @@ from ollama_proxy.domain.ports import AnswerSink, Attempt
 from ollama_proxy.fleet.admission import Full
 from ollama_proxy.fleet.preemption import Will
 from ollama_proxy.fleet.waiting import Waiting
-from ollama_proxy.lifecycle.life import Life, State
+from ollama_proxy.lifecycle.life import State
 from ollama_proxy.net.task import spawn
 from ollama_proxy.observability.decisions import Taken
 from ollama_proxy.routing.record import Inputs
@@ -45,38 +44,31 @@ class Job:
     """One request on its way: the ticket of its client, and who opens its attempts."""
 
     __slots__ = (
-        "_cut",
         "_doubtful",
         "_held_s",
         "_looked_again",
         "_owner",
         "_paused",
         "_race",
-        "_request",
-        "_reuse",
         "_waiting",
-        "call",
         "client",
         "current",
+        "errand",
         "life",
     )
 
     def __init__(self, owner: Dispatcher, call: Call, sink: AnswerSink) -> None:
         self._owner = owner
-        self.call = call
         self.client = sink
-        self.life = Life(owner.max_attempts)
-        self._request = describe_request(owner, call)
-        #: What it has in common with earlier prompts, where that is worth a look.
-        self._reuse = follow(owner, call, self._request)
+        #: What is asked of others.
+        self.errand = errand = Errand(owner, call)
+        self.life = errand.life
         #: Its place in the queue, while it waits for a slot.
         self._waiting: Waiting | None = None
         #: The attempt that is under way.
         self.current: OpenAttempt | None = None
         #: That and another beside it, until one of them begins to answer.
         self._race: Race | None = None
-        #: What the client has of an answer that broke off.
-        self._cut: Cut | None = None
         self._looked_again = False
         #: How long it has waited for backends that are kept out.
         self._held_s = 0.0
@@ -88,10 +80,7 @@ class Job:
 
     def advance(self) -> None:
         """Decide, and open an attempt, wait for a slot, or end."""
-        if self._reuse is not None:
-            self._request = self._reuse.look(self._request)
-        verdict, given = decide_now(self._owner, self.call, self._request, self.life, self._cut)
-        self.settle_verdict(verdict, given)
+        self.settle_verdict(*self.errand.decide())
 
     def refuse(self, error: ProxyError) -> None:
         """End before anything is decided."""
@@ -109,12 +98,12 @@ class Job:
         came_up = self._waiting is not None
         self._waiting = None
         if isinstance(verdict, Refusal):
-            lesser = decide_on_less(owner, self.call, self._request, self.life) if self._cut is None else None
+            lesser = self.errand.decide_on_less()
             if lesser is None:
                 self._settle_refusal(verdict, given)
                 return
             (verdict, given), came_up = lesser, False
-        if came_up or not must_wait(verdict, self._request, owner.admission, owner.preemption):
+        if came_up or not must_wait(verdict, self.errand.request, owner.admission, owner.preemption):
             self._open(verdict, given)
         else:
             self._wait(verdict, given)
@@ -133,8 +122,8 @@ class Job:
             asyncio.get_running_loop().call_later(hold_s, self._decide_anew)
             return
         taken = self._put_on_record(given, refusal)
-        error = self.life.refused(hide_others(refusal, self.call.caller, self._request))
-        if self._cut is not None:
+        error = self.life.refused(hide_others(refusal, self.errand))
+        if self.errand.cut is not None:
             tell_obstacle(error, "nobody else can, or may")
         self._end_with(error, taken)
 
@@ -152,13 +141,12 @@ class Job:
 
     def _put_on_record(self, given: Inputs, verdict: Decision | Refusal) -> Taken:
         """What was decided, of an attempt that there will not be."""
-        call = self.call
+        call = self.errand.call
         return self._owner.decisions.take(call.request_id, self.life.attempts + 1, given, verdict, call.caller.name)
 
     def _wait(self, decision: Decision, given: Inputs) -> None:
         owner = self._owner
-        begun = self._cut is not None or self.life.made_way_for > 0
-        self._waiting = waiting = make_waiting(self, given, self._reuse, begun=begun)
+        self._waiting = waiting = make_waiting(self, given)
         try:
             displaced = owner.admission.add(waiting, owner.clock())
         except Full as full:
@@ -177,14 +165,14 @@ class Job:
     def _turn_away(self, told: str, wait_s: float, taken: Taken | None = None) -> None:
         self._waiting = None
         self.life.ended()
-        self._end_with(turn_away(told, wait_s, self._cut), taken)
+        self._end_with(turn_away(told, wait_s, self.errand.cut), taken)
 
     def _open(self, decision: Decision, given: Inputs) -> None:
-        owner, life, call = self._owner, self.life, self.call
+        owner, life, call = self._owner, self.life, self.errand.call
         now_s = owner.clock()
         owner.retries.opened(now_s, again=life.is_retry)
         life.opened(decision.backend)
-        self.current = attempt = OpenAttempt(owner, self, decision, given, now_s, self._reuse)
+        self.current = attempt = OpenAttempt(owner, self, decision, given, now_s, self.errand.reuse)
         # Another model than the one asked for is told by its own name; another name for the same is nobody's business.
         call.echo = call.model if decision.model != call.model and not decision.stand_in else ""
         try:
@@ -215,10 +203,11 @@ class Job:
             self._lean_on(attempt)
         attempt.begin()
         self.life.first_byte()
-        route = describe_route(self.call, self.life, attempt.decision, attempt.view)
-        if self._cut is not None:
-            if self._cut.broke:
-                self._owner.books.continued(attempt.backend, attempt.last_s - self._cut.sent.last_s)
+        route = describe_route(self.errand.call, self.life, attempt.decision, attempt.view)
+        cut = self.errand.cut
+        if cut is not None:
+            if cut.broke:
+                self._owner.books.continued(attempt.backend, attempt.last_s - cut.sent.last_s)
             self.client.continued(route)
             return
         self.client.routed(route)
@@ -235,7 +224,7 @@ class Job:
         # Over before it is sent, so that nothing which sending sets off can end it once more; the books can wait.
         self.life.ended()
         try:
-            self.client.routed(describe_route(self.call, self.life, attempt.decision, attempt.view))
+            self.client.routed(describe_route(self.errand.call, self.life, attempt.decision, attempt.view))
             self.client.send_whole(status, content_type, body)
         except Exception:  # noqa: BLE001  # the client must not be left waiting, whatever its answer trips over
             self._fail_to_write()
@@ -244,7 +233,7 @@ class Job:
     def end(self, attempt: OpenAttempt, finished: Finished) -> None:
         """The answer has ended well."""
         if attempt.first_s is None:
-            if self._cut is not None:
+            if self.errand.cut is not None:
                 finished = end_of_nothing(finished)
             self.begin(attempt)
         self.life.ended()
@@ -260,7 +249,7 @@ class Job:
         self.life.backend = attempt.backend
 
     def _fail_to_write(self) -> None:
-        _log.exception("the answer of %s could not be written", self.call.request_id)
+        _log.exception("the answer of %s could not be written", self.errand.call.request_id)
         self.client.fail(ProxyError(ErrorKind.INTERNAL, "internal error"))
 
     def _settle(self, attempt: OpenAttempt, finished: Finished) -> Outcome:
@@ -269,10 +258,11 @@ class Job:
         self.current = None
         attempt.release()
         owner.forget(self)
-        outcome = settle(owner, self.call, self._request, self.life, attempt, finished)
+        outcome = settle(self.errand, attempt, finished)
         for doubt in self._doubtful:
             owner.books.blame(*doubt, attempt.last_s)
-        return outcome if self._cut is None else join_outcomes(self._cut.sent, outcome)
+        cut = self.errand.cut
+        return outcome if cut is None else join_outcomes(cut.sent, outcome)
 
     # -- failures, and going on behind them ------------------------------------
 
@@ -285,7 +275,7 @@ class Job:
             self._lean_on(left)
             return
         progress = read_progress(attempt, failure, self.life)
-        finished = find_early_end(self.call, self._cut, progress)
+        finished = self.errand.find_end(progress) if progress is not None else None
         if progress is not None and finished is not None:
             self._end_early(attempt, progress, finished)
             return
@@ -296,12 +286,12 @@ class Job:
         if is_doubtful(failure):
             self._doubtful = (*self._doubtful, (attempt.backend, attempt.decision.model, failure))
         else:
-            failure = blame(owner, attempt, failure, self._request, self.life.tried)
+            failure = blame(self.errand, attempt, failure)
         owner.books.attempt_failed(attempt.backend, failure)
         if self.life.state is State.STREAMING:
             error = self._go_on(attempt, progress, failure)
         else:
-            error = find_error(owner, self.life, self._cut, failure)
+            error = find_error(self.errand, failure)
         if error is not None:
             self._end_with(error)
             return
@@ -319,23 +309,22 @@ class Job:
 
     def _go_on(self, broken: OpenAttempt, progress: Progress | None, failure: Failure) -> ProxyError | None:
         """A stream broke off: the next decision is about the rest; or the error to end with."""
-        cut = self._cut or Cut(self.call, broken)
-        error = cut.go_on(self._owner, self.life, broken, progress, failure)
+        error = self.errand.go_on(broken, progress, failure)
         if error is None:
-            self._take_up(cut, progress)
+            self._take_over(progress)
         return error
 
     @property
     def makes_way(self) -> bool:
         """Whether it is one of those that may be broken off for more urgent ones."""
-        return makes_way(self.call if self._cut is None else self._cut.whole, self.life)
+        return makes_way(self.errand)
 
     def may_be_preempted(self, now_s: float) -> Will:
         """Whether the attempt that is under way may be broken off for a more urgent request."""
         attempt = self.current
         if attempt is None or self._race is not None:
             return Will.LATER
-        return may_make_way(self._owner, self.call, self._request, self.life, attempt, self._cut, now_s)
+        return may_make_way(self.errand, attempt, now_s)
 
     def preempt(self) -> bool:
         """Leave the slot to a more urgent request, and go on when there is one again; False where it cannot."""
@@ -347,7 +336,7 @@ class Job:
             progress = attempt.handle.take_over() if attempt.handle is not None else None
             if progress is None:
                 return False
-            finished = find_early_end(self.call, self._cut, progress)
+            finished = self.errand.find_end(progress)
             if finished is not None:
                 attempt.abort()
                 self._end_early(attempt, progress, finished)
@@ -356,23 +345,21 @@ class Job:
         attempt.abort()
         attempt.close("cancelled", "made way for a more urgent request", unread=is_reading(attempt, owner.clock()))
         if progress is not None:
-            cut = self._cut or Cut(self.call, attempt)
-            cut.make_way(owner, attempt, progress)
-            self._take_up(cut, progress)
+            self.errand.make_way(attempt, progress)
+            self._take_over(progress)
         life.made_way()
         owner.books.preempted(attempt.backend)
         self.advance()
         return True
 
-    def _take_up(self, cut: Cut, progress: Progress | None) -> None:
-        """From here on it is about the rest."""
+    def _take_over(self, progress: Progress | None) -> None:
+        """Whoever writes the rest to the client goes on behind what went past it."""
         if progress is not None and progress.first:
             self.client.take_over(progress)
-        self._cut, self.call, self._request = cut, cut.call, cut.request
 
     def _end_with(self, error: ProxyError, refused: Taken | None = None) -> None:
         """The last word to the client; `refused` is the decision by which nothing was sent."""
-        owner, call, attempts = self._owner, self.call, self.life.attempts
+        owner, call, attempts = self._owner, self.errand.call, self.life.attempts
         owner.forget(self)
         if refused is not None:
             error.decision_id = refused.id
@@ -388,7 +375,7 @@ class Job:
         """The client has gone."""
         if self._let_go("cancelled", "the client left"):
             self._owner.forget(self)
-            self._owner.books.cancelled(self.call, self.life)
+            self._owner.books.cancelled(self.errand.call, self.life)
 
     def break_off(self, error: ProxyError) -> None:
         """End it, whatever it is doing, with a last word to the client; safe to call at any time."""
@@ -446,16 +433,12 @@ class Job:
         if attempt is None:
             return
         attempt.listen(now_s)
-        if owner.hedges is not None and self._race is None and self._cut is None and self._reuse is None:
-            self._race = start_hedge(owner, self, self._request, attempt, now_s)
+        errand = self.errand
+        if owner.hedges is not None and self._race is None and errand.cut is None and errand.reuse is None:
+            self._race = start_hedge(self, attempt, now_s)
         if self._paused:
             return
-        told = find_overdue(owner, self.call, self._request, attempt, self.life.state, now_s, self._could_another)
+        told = find_overdue(errand, attempt, now_s)
         if told:
             attempt.abort()
             self.attempt_failed(attempt, Failure(FailureKind.TIMEOUT, told))
-
-    def _could_another(self, now_s: float) -> bool:
-        cut = self._cut
-        whole = self.call if cut is None else cut.whole
-        return could_another(self._owner, self._request, self.life, whole, cut, now_s)

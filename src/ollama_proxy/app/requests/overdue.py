@@ -6,7 +6,6 @@ What is usual `silence.Listener` knows. The sweep asks this about once a second 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,12 +13,11 @@ import msgspec
 from ollama_proxy.app.requests.attempt import OpenAttempt
 from ollama_proxy.config.sections.timeouts import Timeouts as TimeoutsConfig
 from ollama_proxy.domain.call import Call, Operation
-from ollama_proxy.domain.decision import RoutingRequest
 from ollama_proxy.domain.names import canonical_model, matches_pattern
 from ollama_proxy.lifecycle.life import State
 
 if TYPE_CHECKING:
-    from ollama_proxy.app.requests.dispatch import Dispatcher
+    from ollama_proxy.app.requests.errand import Errand
 
 #: Their answers come at once, however long they are.
 _SOON_WHOLE = frozenset((Operation.EMBED, Operation.SHOW, Operation.COUNT))
@@ -77,19 +75,12 @@ def make_timeouts(config: TimeoutsConfig) -> Timeouts:
     return msgspec.structs.replace(general, of_models=tuple(zip(config.models, own, strict=True)))
 
 
-def find_overdue(
-    owner: Dispatcher,
-    call: Call,
-    request: RoutingRequest,
-    attempt: OpenAttempt,
-    state: State,
-    now_s: float,
-    could_another: Callable[[float], bool],
-) -> str:
+def find_overdue(errand: Errand, attempt: OpenAttempt, now_s: float) -> str:
     """Why the attempt is given up for its silence, in words; "" while it is not.
 
     For a silence that is merely strange nobody is given up whom no other could replace.
     """
+    owner, call, state = errand.owner, errand.call, errand.life.state
     silent_s = now_s - attempt.last_s
     limit_s = owner.timeouts.find_limit(call, attempt, state)
     if silent_s >= limit_s:
@@ -99,9 +90,9 @@ def find_overdue(
     decision = attempt.decision
     streaming = state is State.STREAMING
     strange_s = owner.listener.find_limit(
-        call, request, decision, attempt.view, now_s, streaming=streaming, silent_s=silent_s
+        call, errand.request, decision, attempt.view, now_s, streaming=streaming, silent_s=silent_s
     )
-    if strange_s is None or not could_another(now_s):
+    if strange_s is None or not errand.could_another(now_s):
         return ""
     owner.listener.found_dumb(attempt.backend, attempt.last_s)
     owner.fleet_state.fell_silent(attempt.backend, decision.model)

@@ -5,25 +5,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from ollama_proxy.app.requests.attempt import OpenAttempt
-from ollama_proxy.app.requests.continuing import Cut
-from ollama_proxy.app.requests.deciding import could_take
+from ollama_proxy.app.requests.errand import Errand, could_take
 from ollama_proxy.domain.annotations import Priority
-from ollama_proxy.domain.call import Call, Need, Operation
-from ollama_proxy.domain.decision import RoutingRequest
+from ollama_proxy.domain.call import Need, Operation
 from ollama_proxy.domain.ports import Resumer
 from ollama_proxy.fleet.lingering import READ_ON_KINDS
 from ollama_proxy.fleet.preemption import Will
 from ollama_proxy.lifecycle.continuation import why_not
-from ollama_proxy.lifecycle.life import Life, State
+from ollama_proxy.lifecycle.life import State
 from ollama_proxy.net.bodies.members import find_uncarried
-
-if TYPE_CHECKING:
-    from ollama_proxy.app.requests.dispatch import Dispatcher
 
 #: Whoever made way so often is left alone from then on.
 _MOST_TIMES = 3
@@ -38,8 +31,9 @@ _TEXT = frozenset((Operation.GENERATE, Operation.CHAT, Operation.COMPLETE))
 _TOOLS = frozenset((Need.TOOLS, Need.TOOL_CHOICE))
 
 
-def makes_way(call: Call, life: Life) -> bool:
+def makes_way(errand: Errand) -> bool:
     """Whether a request is one of those that are broken off for others: it asked to be last, and has no deadline."""
+    call, life = errand.whole, errand.life
     wishes = call.annotations
     if wishes.priority is not Priority.BEST_EFFORT or wishes.latency_critical or wishes.max_latency_ms:
         return False
@@ -52,33 +46,26 @@ def makes_way(call: Call, life: Life) -> bool:
     )
 
 
-def may_make_way(
-    owner: Dispatcher,
-    call: Call,
-    request: RoutingRequest,
-    life: Life,
-    attempt: OpenAttempt,
-    cut: Cut | None,
-    now_s: float,
-) -> Will:
+def may_make_way(errand: Errand, attempt: OpenAttempt, now_s: float) -> Will:
     """Whether the `attempt` that is under way may be broken off, to go on later or to begin anew."""
-    here = msgspec.structs.replace(request, allowed=frozenset((attempt.backend,)))
+    life = errand.life
+    here = msgspec.structs.replace(errand.request, allowed=frozenset((attempt.backend,)))
     if life.state is State.STREAMING:
         handle = attempt.handle
         if handle is None or not handle.wrote_plain_text():
             return Will.LATER
-        if not _may_go_on(owner, call, attempt, cut):
+        if not _may_go_on(errand, attempt):
             return Will.NEVER
         here = msgspec.structs.replace(here, needs=here.needs | {Need.CONTINUATION})
     elif life.state is not State.WAITING or (is_reading(attempt, now_s) and _reads_on(attempt)):
         return Will.LATER
-    elif not call.stream and now_s - attempt.opened_s > _MOST_LOST_S:
+    elif not errand.call.stream and now_s - attempt.opened_s > _MOST_LOST_S:
         return Will.NEVER
-    return Will.NOW if could_take(owner, here, frozenset(), now_s) else Will.LATER
+    return Will.NOW if could_take(errand.owner, here, frozenset(), now_s) else Will.LATER
 
 
-def _may_go_on(owner: Dispatcher, call: Call, attempt: OpenAttempt, cut: Cut | None) -> bool:
-    whole = call if cut is None else cut.whole
+def _may_go_on(errand: Errand, attempt: OpenAttempt) -> bool:
+    owner, whole, cut = errand.owner, errand.whole, errand.cut
     if not owner.continues or why_not(whole, None if cut is None else cut.sent):
         return False
     if find_uncarried(whole) if cut is None else cut.why_uncarried() or cut.sent.thinking:

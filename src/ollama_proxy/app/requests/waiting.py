@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ollama_proxy.app.requests.continuing import Cut, tell_obstacle
-from ollama_proxy.app.requests.reuse import Reuse
 from ollama_proxy.domain.decision import Decision, Limit, Refusal, RoutingRequest
 from ollama_proxy.domain.errors import ErrorKind, FailureKind, ProxyError
 from ollama_proxy.fleet.admission import Admission
@@ -41,13 +40,14 @@ def must_wait(
     return bool(preemption) and request.annotations.latency_critical
 
 
-def make_waiting(job: Job, given: Inputs, reuse: Reuse | None, *, begun: bool) -> Waiting:
-    """Its place in the queue, as decided on `given`; whether it has `begun` before."""
+def make_waiting(job: Job, given: Inputs) -> Waiting:
+    """Its place in the queue, as decided on `given`."""
     request, _, _, tried, given_up, substitute = given
-    call = job.call
+    errand = job.errand
+    call, reuse = errand.call, errand.reuse
     waiting = Waiting(job, request, call.arrived_s, call.caller.name, tried)
     waiting.given_up, waiting.substitute = given_up, substitute
-    waiting.begun = begun
+    waiting.begun = errand.cut is not None or errand.life.made_way_for > 0
     if reuse is not None and not substitute:
         waiting.find_held = reuse.find_held
     waiting.size_bytes = len(call.raw.body) if call.raw is not None else call.prompt_bytes

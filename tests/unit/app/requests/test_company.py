@@ -65,7 +65,7 @@ def test_what_was_learned_is_what_decisions_forecasts_and_bills_reckon_with() ->
         for number in range(3):
             call = Call(f"s{number}", Dialect.OLLAMA, Operation.GENERATE, MODEL, True, stage.now_s, Generation)
             job = stage.dispatcher.submit(call, Client())
-        taken = stage.dispatcher.decisions.find(f"d-{job.call.request_id}-1")
+        taken = stage.dispatcher.decisions.find(f"d-{job.errand.call.request_id}-1")
         assert taken is not None
         record = taken.make_record()
         written = write_record(record)

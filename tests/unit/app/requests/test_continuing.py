@@ -83,7 +83,7 @@ def running(stage: Stage) -> ScriptedAttempt:
 
 def rest_of(stage: Stage) -> Call:
     (job,) = stage.dispatcher.running
-    return job.call
+    return job.errand.call
 
 
 def fail(attempt: ScriptedAttempt, failure: Failure = CUT) -> None:
@@ -221,7 +221,7 @@ def test_what_is_carried_in_the_clients_own_words_is_not_told_in_others() -> Non
     stage = make_stage("a", "b")
     submit_raw(stage, '"logit_bias":{"1":2}')
     (job,) = stage.dispatcher.running
-    raw = job.call.raw
+    raw = job.errand.call.raw
     running(stage).progress = Progress([TextDelta("one")], 1, first=b"role")
     running(stage).sink.on_events([TextDelta("one")])
     fail(running(stage))
@@ -233,7 +233,7 @@ def test_before_the_first_token_anything_goes_out_once_more_as_it_came() -> None
     stage = make_stage("a", "b")
     submit_raw(stage, '"grammar":"x"')
     (job,) = stage.dispatcher.running
-    raw = job.call.raw
+    raw = job.errand.call.raw
     running(stage).progress = Progress((), 0, first=b"role")
     running(stage).sink.on_events(())
     fail(running(stage))

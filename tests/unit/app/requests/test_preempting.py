@@ -72,9 +72,9 @@ async def test_a_stream_makes_way_and_goes_on_where_it_was_broken_off() -> None:
     end(opened(stage)[1])
     assert urgent.text == "now"
     await settle()
-    continued = job.call.continued
+    continued = job.errand.call.continued
     assert continued is not None
-    assert (continued.text, continued.tokens, job.call.max_tokens) == ("one two three", 3, 7)
+    assert (continued.text, continued.tokens, job.errand.call.max_tokens) == ("one two three", 3, 7)
     write(opened(stage)[2], " four")
     end(opened(stage)[2])
     assert patient.text == "one two three four"

@@ -52,7 +52,7 @@ def test_the_next_turn_goes_where_the_last_one_was_though_another_would_do_as_we
         stage.fleet.closed(other)
         follow_up = submit(stage, TURN, "And the second.")
         assert follow_up.life.backend == first
-        taken = stage.dispatcher.decisions.find(f"d-{follow_up.call.request_id}-1")
+        taken = stage.dispatcher.decisions.find(f"d-{follow_up.errand.call.request_id}-1")
         assert taken is not None
         shown = taken.make_record()
         assert set(shown.request.held) == {first}
@@ -103,7 +103,7 @@ def test_who_reads_it_all_again_is_not_taken_to_hold_it(usage: Callable[[float],
     for number in range(3):
         turns.append(f"Turn {number}.")
         job = submit(stage, *turns)
-        tokens.append(job._request.held[job.life.backend])
+        tokens.append(job.errand.request.held[job.life.backend])
         s_per_token = 1 / stage.view(job.life.backend).rates[MODEL].prefill_tps
         answer(stage, job, usage(s_per_token))
     assert (tokens[-1] >= tokens[0]) is believed
@@ -116,7 +116,7 @@ def test_a_failed_attempt_leaves_nothing_to_count_on() -> None:
     stage.backends[first].attempts[0].sink.on_failure(Failure(FailureKind.RESET, "connection reset"))
     answer(stage, job)
     second = submit(stage, TURN, "More.")
-    assert set(second._request.held) == {job.life.backend} != {first}
+    assert set(second.errand.request.held) == {job.life.backend} != {first}
 
 
 def test_who_waits_is_looked_at_again_when_its_turn_comes() -> None:
@@ -125,20 +125,20 @@ def test_who_waits_is_looked_at_again_when_its_turn_comes() -> None:
         running = [submit(stage, TURN), submit(stage, "Another. " * 400)]
         waiting = submit(stage, TURN, "And the second.")
         assert waiting.waits
-        assert not waiting._request.held
+        assert not waiting.errand.request.held
         for job in running:
             answer(stage, job)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert waiting.life.backend == running[0].life.backend
-        assert waiting._reuse is not None
-        assert waiting._reuse.held_tokens > 0
+        assert waiting.errand.reuse is not None
+        assert waiting.errand.reuse.held_tokens > 0
 
     asyncio.run(play())
 
 
 def test_nothing_is_looked_at_where_there_is_no_choice_or_no_long_prompt() -> None:
-    assert submit(stage_of("a"), TURN)._reuse is None
-    assert submit(stage_of("a", "b"), "Short.")._reuse is None
+    assert submit(stage_of("a"), TURN).errand.reuse is None
+    assert submit(stage_of("a", "b"), "Short.").errand.reuse is None
     off = Stage("a", "b")
-    assert submit(off, TURN)._reuse is None
+    assert submit(off, TURN).errand.reuse is None
