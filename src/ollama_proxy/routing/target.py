@@ -22,7 +22,7 @@ FREE = Target()
 
 
 def read_target(wish: str, model: str, fleet: FleetView, tried: frozenset[str]) -> Target | None:
-    """The backends meant by an id or a hardware word (not empty); None when nothing is called so.
+    """The backends meant by ids or hardware words (not empty); None when nothing is called so.
 
     A target that is down, or has just failed, gives way to the free choice, which must say so.
     """
@@ -46,14 +46,19 @@ def read_target(wish: str, model: str, fleet: FleetView, tried: frozenset[str]) 
 
 
 def find_meant(wish: str, fleet: FleetView) -> list[BackendView]:
-    """The backends that are called so, by an id or a hardware word, however they fare."""
-    word = wish.lower()
-    return [
+    """The backends that are called so, by ids or hardware words with commas between, however they fare.
+
+    Nobody where one of the words means nobody: half a wish is not what was asked for.
+    """
+    words = {word for part in wish.lower().split(",") if (word := part.strip())}
+    meant = [
         view
         for view in fleet.backends
         # A stand-in is nobody's hardware: it must not hold up a target that is down.
-        if word == view.spec.id.lower() or (word == view.spec.hardware.lower() and not view.spec.stand_in_model)
+        if view.spec.id.lower() in words or (view.spec.hardware.lower() in words and not view.spec.stand_in_model)
     ]
+    named = {name for view in meant for name in (view.spec.id.lower(), view.spec.hardware.lower())}
+    return meant if words <= named else []
 
 
 def _is_held(model: str, fleet: FleetView, tried: frozenset[str]) -> bool:

@@ -58,6 +58,20 @@ def test_a_hardware_word_that_means_several_takes_the_best_of_them() -> None:
     assert decision.alternatives == ("ollama-npu",)
 
 
+@pytest.mark.parametrize("words", ["npu,igpu", "ollama-igpu, NPU", ",npu,igpu,npu,"])
+def test_several_words_mean_any_of_those(words: str) -> None:
+    decision = choose(shipped(), target=words)
+    assert {one.backend for one in decision.ranking} == {"ollama-npu", "ollama-igpu"}
+    assert [one.backend for one in choose(shipped(npu=DOWN), target=words).ranking] == ["ollama-igpu"]
+
+
+@pytest.mark.parametrize("words", ["npu,igpo", "npu igpu", ","])
+def test_a_word_that_means_nobody_is_an_error_beside_others_too(words: str) -> None:
+    refusal = refuse(shipped(), target=words)
+    assert refusal.kind is RefusalKind.UNKNOWN_TARGET
+    assert f"unknown target {words!r}" in refusal.message
+
+
 def test_one_of_several_meant_is_down_so_the_other_takes_it() -> None:
     twin = view(msgspec.structs.replace(SPECS["ollama-npu"], id="npu-two"))
     decision = choose(FleetView(1, (*shipped(npu=DOWN).backends, twin)), target="npu")

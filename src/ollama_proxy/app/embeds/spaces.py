@@ -16,6 +16,7 @@ from ollama_proxy.domain.device import FleetView
 from ollama_proxy.domain.errors import ErrorKind, ProxyError
 from ollama_proxy.domain.vectors import VectorSpace
 from ollama_proxy.routing.limits import find_model
+from ollama_proxy.routing.target import find_meant
 
 _MOST_NAMES = 4096
 _SHOWN_DIGITS = 12
@@ -91,8 +92,7 @@ class Spaces:
         allowed = holders.allowed
         if allowed is None:
             return
-        word = target.lower()
-        meant = [one for one in fleet.backends if word in (one.spec.id.lower(), one.spec.hardware.lower())]
+        meant = find_meant(target, fleet)
         if any(one.spec.id in allowed for one in meant):
             return
         for one in meant:

@@ -13,7 +13,11 @@ class Ingest(Section, frozen=True):
     """When and where files become vectors."""
 
     target: Annotated[
-        str, Meta(description="ids of backends or hardware words for embedding them, as X-Target-Backend; empty: any")
+        str,
+        Meta(
+            description="ids of backends or hardware words, with commas between, any of which may embed them (as "
+            "X-Target-Backend); empty: any at all"
+        ),
     ] = ""
     on_mains_only: Annotated[bool, Meta(description="wait while the machine runs on its battery")] = False
     hours: Annotated[

@@ -139,6 +139,17 @@ def test_many_hands_keep_a_limit_that_one_alone_cannot() -> None:
     uvloop.run(run())
 
 
+def test_a_target_of_several_words_is_any_of_these() -> None:
+    async def run() -> None:
+        async with devices(speed=10, specs=FOUR) as stand:
+            wish = msgspec.structs.replace(HURRIED, annotations=Annotations(target="c, d"))
+            found = await stand.proxy.embedder.embed(TEXTS[:2], SMALL, wish)
+            assert found.vectors == tuple(embed_text(text, DIMENSIONS) for text in TEXTS[:2])
+            assert set(found.backends) <= {"c", "d"}
+
+    uvloop.run(run())
+
+
 def test_a_device_that_costs_too_much_is_left_out() -> None:
     async def run() -> None:
         async with devices(speed=50) as stand:
