@@ -9,10 +9,13 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable
+from functools import lru_cache
 
 from .http1.exchange import Exchange
 from .http1.head import AUTHORITY
 
+#: In characters, with a zone; what is longer is not kept for being asked about.
+_LONGEST_ADDRESS = 64
 _LOCAL_ENDS = (".localhost", ".local", ".internal")
 _OWN_ORIGINS = (
     *(
@@ -159,11 +162,19 @@ def _without_port(host: str) -> str:
 
 def _is_near_address(name: str) -> bool:
     """Whether it is an address of this machine or of a private network."""
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
+    address = _read_address(name) if len(name) <= _LONGEST_ADDRESS else None
+    if address is None:
         return False
     return address.is_loopback or address.is_unspecified or _is_private(address) or _is_own(address)
+
+
+@lru_cache(maxsize=256)
+def _read_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address by its text; None for what is none. Each connection asks once, and nearly all say the same."""
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
 
 
 _PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
