@@ -84,17 +84,24 @@ class Errand:
 
     def could_another(self, now_s: float) -> bool:
         """Whether somebody else could take what is under way: else nobody is given up."""
-        owner, life, cut, request = self.owner, self.life, self.cut, self.request
+        owner, life, request = self.owner, self.life, self.request
         if not life.may_try:
             return False
         if life.state is State.STREAMING:
-            whole = self.whole
-            if not owner.continues or why_not(whole, None if cut is None else cut.sent):
-                return False
-            if find_uncarried(whole) if cut is None else cut.why_uncarried():
+            if not self.may_be_continued():
                 return False
             request = msgspec.structs.replace(request, needs=request.needs | {Need.CONTINUATION})
         return could_take(owner, request, life.tried, now_s)
+
+    def may_be_continued(self) -> bool:
+        """Whether somebody could go on behind the stream that is under way, by all that is known before it breaks."""
+        whole, cut = self.whole, self.cut
+        if not self.owner.continues:
+            return False
+        if cut is None or not cut.sent.tokens:
+            # What is written now is not in the cut yet: behind a seam before the first token it is the beginning.
+            return not why_not(whole) and not find_uncarried(whole)
+        return not why_not(whole, cut.sent) and not cut.why_uncarried()
 
     # -- an answer breaks off ------------------------------------------------------
 

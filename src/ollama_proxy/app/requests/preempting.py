@@ -14,9 +14,7 @@ from ollama_proxy.domain.call import Need, Operation
 from ollama_proxy.domain.ports import Resumer
 from ollama_proxy.fleet.lingering import READ_ON_KINDS
 from ollama_proxy.fleet.preemption import Will
-from ollama_proxy.lifecycle.continuation import why_not
 from ollama_proxy.lifecycle.life import State
-from ollama_proxy.net.bodies.members import find_uncarried
 
 #: Whoever made way so often is left alone from then on.
 _MOST_TIMES = 3
@@ -65,12 +63,9 @@ def may_make_way(errand: Errand, attempt: OpenAttempt, now_s: float) -> Will:
 
 
 def _may_go_on(errand: Errand, attempt: OpenAttempt) -> bool:
-    owner, whole, cut = errand.owner, errand.whole, errand.cut
-    if not owner.continues or why_not(whole, None if cut is None else cut.sent):
+    if not errand.may_be_continued() or (errand.cut is not None and errand.cut.sent.thinking):
         return False
-    if find_uncarried(whole) if cut is None else cut.why_uncarried() or cut.sent.thinking:
-        return False
-    backend = owner.backends.get(attempt.backend)
+    backend = errand.owner.backends.get(attempt.backend)
     if backend is None or attempt.decision.stand_in:
         return False
     return not isinstance(backend, Resumer) or backend.may_go_on(attempt.decision.model)

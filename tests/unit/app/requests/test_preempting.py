@@ -9,8 +9,9 @@ import pytest
 from ollama_proxy.app.requests.job import Job
 from ollama_proxy.domain.annotations import Annotations, Priority
 from ollama_proxy.domain.answer import Finished, Progress, TextDelta, Usage
-from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, Sampling
+from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, RawHead, RawRequest, Sampling
 from ollama_proxy.domain.device import ModelFacts
+from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
 from tests.unit.app.requests.test_dispatch import MODEL, Client, ScriptedAttempt, ScriptedBackend, Stage
 from tests.unit.app.requests.test_waiting import on_a_loop, opened, settle
@@ -398,3 +399,34 @@ async def test_many_that_make_way_take_no_retries_from_others() -> None:
             end(opened(stage)[-1])
             await settle()
     assert stage.dispatcher.retries.allows(stage.now_s)
+
+
+@pytest.mark.parametrize(
+    ("member", "goes_on"),
+    [
+        ('"temperature":1', True),
+        ('"grammar":"x"', False),
+        ('"response_format":{"type":"json_object"}', False),
+        ('"logprobs":true', False),
+    ],
+)
+@on_a_loop
+async def test_what_began_again_is_judged_by_what_was_written_since(member: str, goes_on: bool) -> None:
+    stage = make_stage("a", "b", "c")
+    body = b'{"messages":[],%b}' % member.encode()
+    asked = Generation(prompt="hi", format="json" if "format" in member else None, logprobs="logprobs" in member)
+    raw = RawRequest(RawHead(b"POST", b"/v1/chat/completions"), body)
+    call = Call("r", Dialect.OPENAI, Operation.CHAT, MODEL, True, stage.now_s, lambda: asked, raw=raw)
+    call.annotations = Annotations(**LATER)
+    job = stage.dispatcher.submit(call, Client())
+    first = opened(stage, job.life.backend)[0]
+    first.progress = Progress((), 0, first=b"role")
+    first.sink.on_events(())
+    first.sink.on_failure(Failure(FailureKind.CUT, "cut"))
+    again = job.life.backend
+    second = opened(stage, again)[0]
+    write(second, "one")
+    assert job.errand.could_another(stage.now_s) is goes_on
+    submit(stage, Client(), target=again, **URGENT)
+    await settle()
+    assert second.aborted is goes_on
