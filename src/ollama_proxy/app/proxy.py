@@ -152,8 +152,8 @@ class Proxy:
         self._departure = Departure(self._ports, self._dispatcher.running)
         self._heritage = heritage
         self._followed = followed
-        if heritage is not None and heritage.mode:
-            self._steering.mode = heritage.mode
+        if heritage is not None:
+            self._steering.inherit(heritage.mode)
         path = control_path(config)
         self._control = ControlSocket(path, self) if path is not None else None
         self._garbage = Garbage()
@@ -251,8 +251,7 @@ class Proxy:
     async def offer(self) -> tuple[Offer, Sockets]:
         """What a successor gets, with what was learned up to now in its file."""
         self._memory.save()
-        mode = self._steering.mode
-        return Offer(mode="" if mode == self.config.efficiency.default_mode else mode), self._ports.sockets
+        return Offer(mode=self._steering.mode_by_hand), self._ports.sockets
 
     def hand_over(self) -> None:
         """A successor serves: accept no more, leave the files to it, and end."""

@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 #: How often the supply is looked at, in calls of `tick`, which come about once a second.
 _LOOK_EVERY = 5
+#: What holds where `efficiency.enabled` is off.
+_WITHOUT_MODES = "Balanced"
 
 
 class Steering:
@@ -49,14 +51,15 @@ class Steering:
         """Steer by another configuration. A mode that was set meanwhile stays, unless another is configured now."""
         before = self._default_mode
         self._take(config)
-        if self._default_mode != before:
+        if self._default_mode != before or not self._enabled:
             self.mode = self._default_mode
         self._steer()
 
     def _take(self, config: Config) -> None:
         routing, efficiency = config.routing, config.efficiency
-        self._default_mode = efficiency.default_mode
-        self._quiet_hours = parse_hours(efficiency.quiet_hours)
+        self._enabled = efficiency.enabled
+        self._default_mode = efficiency.default_mode if self._enabled else _WITHOUT_MODES
+        self._quiet_hours = parse_hours(efficiency.quiet_hours) if self._enabled else None
         self._quiet_watts = efficiency.quiet_max_watts
         self._cap_watts = routing.system_cap_watts
         self._base = Policy(
@@ -81,10 +84,22 @@ class Steering:
         told = MODES[self.mode][1]
         if self.mode == "Auto":
             told += f"; now {self.policy.lambda_watts:g} J ({self.supply.value})"
-        return told
+        return told if self._enabled else f"{told}; modes are off (efficiency.enabled)"
+
+    @property
+    def mode_by_hand(self) -> str:
+        """The mode where it is not the configured one, else ""."""
+        return "" if self.mode == self._default_mode else self.mode
+
+    def inherit(self, mode: str) -> None:
+        """Go on with the mode that a process before was set to by hand, if there was one and modes are on."""
+        if mode and self._enabled:
+            self.mode = mode
 
     def set_mode(self, name: str) -> None:
-        """Choose a mode. Raises `ProxyError` that lists them."""
+        """Choose a mode. Raises `ProxyError` that lists them, or says that modes are off."""
+        if not self._enabled:
+            raise ProxyError(ErrorKind.INVALID_REQUEST, "efficiency modes are off: efficiency.enabled is false")
         mode = find_mode(name)
         if mode is None:
             raise ProxyError(ErrorKind.INVALID_REQUEST, f"unknown mode {name[:40]!r}; known are {', '.join(MODES)}")

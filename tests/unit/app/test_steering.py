@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import pytest
+
 from ollama_proxy.app.steering import Steering
 from ollama_proxy.config.schema import Config, Efficiency, Routing
 from ollama_proxy.domain.decision import Policy
 from ollama_proxy.domain.device import FleetView
+from ollama_proxy.domain.errors import ProxyError
 from ollama_proxy.energy.meters.supply import PowerSupply
 from ollama_proxy.routing.decide import decide
 from tests.support.fleets import shipped, wants
@@ -101,3 +104,24 @@ def test_another_configuration_keeps_a_mode_that_was_set_by_hand_unless_it_names
     assert (steering.mode, steering.policy.rule) == ("Performance", "fastest")
     steering.adopt(Config(efficiency=Efficiency(default_mode="Efficiency")))
     assert (steering.mode, steering.policy.rule) == ("Efficiency", "predictive")
+
+
+def test_without_modes_it_is_balanced_whatever_is_configured_set_or_inherited() -> None:
+    off = Efficiency(enabled=False, default_mode="Quiet", quiet_hours="00:00-23:59")
+    machine = Machine()
+    machine.fleet = shipped()
+    steering = machine.steer(mode="Performance")
+    steering.adopt(Config(efficiency=off))
+    balanced = Machine().steer().policy
+    assert (steering.mode, steering.effective_mode, steering.policy) == ("Balanced", "Balanced", balanced)
+    assert "modes are off" in steering.description
+    with pytest.raises(ProxyError, match=r"modes are off: efficiency\.enabled is false"):
+        steering.set_mode("Quiet")
+    steering.inherit("Quiet")
+    steering.tick()
+    assert (steering.policy, steering.mode_by_hand) == (balanced, "")
+    steering.adopt(Config())
+    steering.set_mode("Quiet")
+    assert steering.mode_by_hand == "Quiet"
+    steering.adopt(Config(efficiency=off))
+    assert steering.policy == balanced

@@ -79,7 +79,12 @@ class Thermal(Section, frozen=True):
 
 
 class Efficiency(Section, frozen=True):
-    enabled: bool = True
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="have modes; without them it is Balanced, at quiet hours too, and POST /efficiency is refused"
+        ),
+    ] = True
     default_mode: Literal["Performance", "Balanced", "Efficiency", "Quiet", "Auto", "UltraEfficiency"] = "Balanced"
     quiet_max_watts: Annotated[
         float, Meta(gt=0, le=1e9, description="mode Quiet leaves devices alone that draw more, while another serves")
