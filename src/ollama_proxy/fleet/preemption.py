@@ -76,7 +76,7 @@ class Preemption:
         view = self._fleet.view()
         outlook = Outlook(self._fleet, now_s)
         names = [one.spec.id for one in view.backends]
-        occupied = {place: name for place, name in enumerate(names) if name in self._by_backend}
+        occupied = {place: name for place, name in enumerate(names) if self._find_occupants(name)}
         made = []
         for waiting in urgent:
             if not occupied:
@@ -91,16 +91,27 @@ class Preemption:
             elif place in occupied and self._break_off_one(occupied[place], now_s):
                 waiting.had_room_made = True
                 made.append(waiting)
-                if occupied[place] not in self._by_backend:
+                if not self._find_occupants(occupied[place]):
                     del occupied[place]
             else:
                 occupied.pop(place, None)
         return made
 
+    def _find_occupants(self, backend: str) -> list[tuple[Running, Occupant]]:
+        """Who would free a slot there, as they began.
+
+        What runs on at a server that had the id before is in no slot of the one that has it now.
+        """
+        there = self._by_backend.get(backend)
+        if there is None:
+            return []
+        holders = self._fleet.find_slot_holders(backend)
+        return [one for one in there.items() if one[0] in holders]
+
     def _break_off_one(self, backend: str, now_s: float) -> bool:
         """Free a slot there; whether somebody left."""
         # The latest first: it has the least to lose.
-        for running, occupant in list(reversed(self._by_backend[backend].items()))[:_MOST_ASKED]:
+        for running, occupant in self._find_occupants(backend)[::-1][:_MOST_ASKED]:
             will = occupant.may_be_preempted(now_s)
             if will is Will.NOW and occupant.preempt():
                 return True

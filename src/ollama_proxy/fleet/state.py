@@ -5,7 +5,7 @@ A backend is a `Record`; what its requests teach is in `learning`. Clock values 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ollama_proxy.domain.call import Need
 from ollama_proxy.domain.device import BackendSpec, BackendView, Calibration, FleetView, Heat, PromptLimit, Wait
@@ -130,6 +130,11 @@ class Fleet:
     def count_slots(self) -> int:
         """Slots that are counted, of all backends."""
         return sum([one.spec.slots for one in self._records.values() if one.spec.held])
+
+    def find_slot_holders(self, backend: str) -> Collection[Running]:
+        """Those that run there, where one fewer would free a slot: nobody where more run than it has slots now."""
+        record = self._records.get(backend)
+        return record.running if record is not None and len(record.running) <= record.spec.slots else ()
 
     def look(self, backend: str) -> BackendView:
         """One backend that is there. Raises `KeyError`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from ollama_proxy.app.requests.job import Job
@@ -350,6 +351,49 @@ async def test_what_is_left_of_a_backend_that_was_removed_is_in_nobodys_way() ->
     assert not opened(stage, gone)[0].aborted
     end(opened(stage, stays)[-1])
     assert urgent.outcome is not None
+
+
+@on_a_loop
+async def test_what_runs_at_the_server_before_is_not_in_the_way_of_the_one_that_has_its_id_now() -> None:
+    stage = make_stage("a")
+    submit(stage, Client(), **LATER)
+    before = opened(stage)[0]
+    write(before, "one")
+    stage.fleet.remove("a")
+    stage.fleet.add(stage.backends["a"].spec, ABLE)
+    stage.fleet.probed("a", ProbeReport({MODEL: ModelFacts(MODEL)}, frozenset((MODEL,)), emulated=True), 0)
+    submit(stage, Client())
+    submit(stage, Client(), **URGENT)
+    await settle()
+    assert not before.aborted
+    assert len(opened(stage)) == 2
+    end(opened(stage)[1])
+    submit(stage, Client(), **LATER)
+    await settle()
+    end(opened(stage)[2])
+    await settle()
+    write(opened(stage)[3], "two")
+    submit(stage, Client(), **URGENT)
+    await settle()
+    assert [one.aborted for one in opened(stage)] == [False, False, False, True, False]
+
+
+@on_a_loop
+async def test_nobody_is_broken_off_where_that_frees_no_slot() -> None:
+    stage = make_stage("a", slots=3)
+    for _ in range(3):
+        submit(stage, Client(), **LATER)
+        stage.now_s += 1
+    stage.fleet.renew(msgspec.structs.replace(stage.backends["a"].spec, slots=1), ABLE)
+    submit(stage, Client(), **URGENT)
+    await settle()
+    assert [one.aborted for one in opened(stage)] == [False, False, False]
+    end(opened(stage)[0])
+    await settle()
+    assert [one.aborted for one in opened(stage)] == [False, False, False]
+    end(opened(stage)[1])
+    await settle()
+    assert [one.aborted for one in opened(stage)] == [False, False, True, False]
 
 
 @on_a_loop
