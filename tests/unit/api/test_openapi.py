@@ -18,6 +18,7 @@ from ollama_proxy.api.status import build_status_app
 from ollama_proxy.app.apis import build_apis
 from ollama_proxy.app.proxy import Proxy
 from ollama_proxy.config.schema import Config
+from ollama_proxy.domain import annotations
 from tests.support.processes import ROOT
 
 DOCUMENT: dict[str, Any] = json.loads((ROOT / "src/ollama_proxy/api/openapi/openapi.json").read_text())
@@ -80,6 +81,23 @@ def test_all_that_is_read_of_typed_requests_is_documented() -> None:
     assert read_members(openai._embed_requests) <= members("OpenAiEmbeddingsRequest")
     assert read_members(responses._requests) <= members("ResponsesRequest")
     assert read_members(anthropic._requests) <= members("AnthropicRequest")
+
+
+def test_every_annotation_is_documented_in_bodies_and_in_headers() -> None:
+    own = SCHEMAS["Routing"]["properties"]
+    assert set(own) == {*annotations._READERS, "custom"}
+    headers = {name.lower().encode(): part for name, part in DOCUMENT["components"]["parameters"].items()}
+    # The one is another word for `X-Max-Latency-Ms`, the other is no annotation.
+    assert headers.keys() - {b"x-request-id"} == annotations._HEADERS.keys() - {b"x-deadline-ms"}
+    for name, words in (
+        ("media_type", annotations.MEDIA_TYPES),
+        ("latency_metric", annotations.LATENCY_METRICS),
+        ("on_infeasible", annotations.ON_INFEASIBLE),
+        ("power_scope", annotations.POWER_SCOPES),
+        ("continuation", annotations.CONTINUATION),
+    ):
+        header = next(header for header, key in annotations._HEADERS.items() if key == name)
+        assert own[name]["enum"] == headers[header]["schema"]["enum"] == list(words)
 
 
 def find_references(part: Any) -> set[str]:
