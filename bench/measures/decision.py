@@ -17,7 +17,7 @@ _LIMIT_S = 60.0
 
 
 class Decision:
-    """Fleets of several sizes, of which three backends change before each decision, as under load."""
+    """Fleets of several sizes, at which one request is sent and another ends before each decision, as under load."""
 
     name = "decision"
     dialect = ""
