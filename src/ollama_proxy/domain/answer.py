@@ -63,6 +63,12 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         """Whether a stream ended before its server told the counts, and one of them is known to nobody."""
         return self.counted_events and (self.prompt_tokens is None or self.output_tokens is None)
 
+    def prompt_before(self, sent: int) -> int | None:
+        """Tokens of the prompt alone, where so many of the answer were sent before and had to be read behind it; None
+        where the backend did not say, or tells of fewer than those."""
+        read = self.prompt_tokens
+        return None if read is None or read < sent else read - sent
+
 
 class Finished(msgspec.Struct, frozen=True, gc=False):
     """The regular end of an answer; `reason` is `stop`, `length`, `tool_calls`, `content_filter`, `load` or `unload`.

@@ -168,10 +168,8 @@ def join_ends(sent: Sent, finished: Finished) -> Finished:
     the last part alone, and are left out.
     """
     usage = finished.usage
-    prompt, output = usage.prompt_tokens, usage.output_tokens
+    output = usage.output_tokens
     joined = Usage(
-        None if prompt is None or prompt < sent.tokens else prompt - sent.tokens,
-        None if output is None else output + sent.tokens,
-        counted_events=True,
+        usage.prompt_before(sent.tokens), None if output is None else output + sent.tokens, counted_events=True
     )
     return msgspec.structs.replace(finished, usage=joined)

@@ -48,6 +48,7 @@ class Bill:
         "request",
         "request_id",
         "result",
+        "sent_tokens",
         "usage",
         "way_in",
     )
@@ -65,6 +66,8 @@ class Bill:
         self.request_id = call.request_id
         self.way_in = call.way_in
         self.caller = call.caller
+        #: Tokens of its answer that others had written, and that it had to read.
+        self.sent_tokens = 0 if call.continued is None else call.continued.tokens
         self.decision = decision
         self.request = request
         self.device = device
@@ -140,7 +143,7 @@ class Bill:
             self.caller.name,
             self.way_in,
             self.result,
-            usage.prompt_tokens,
+            usage.prompt_before(self.sent_tokens),
             usage.output_tokens,
             figure.joules,
             figure.full_j,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ollama_proxy.domain.answer import AnswerEvent, Finished
+from ollama_proxy.domain.answer import AnswerEvent, Finished, Usage
 from ollama_proxy.domain.decision import Decision
 from ollama_proxy.domain.errors import Failure
 from ollama_proxy.domain.ports import Attempt
@@ -202,13 +202,15 @@ class OpenAttempt:
         if len(owner.admission):
             owner.plan_soon()
 
-    def close(self, result: str, why: str, *, unread: bool = False) -> None:
+    def close(self, result: str, why: str, *, unread: bool = False, tokens: int | None = None) -> None:
         """It ended without an answer (`result` is failed or cancelled): what it has taken was spent nevertheless.
 
-        What one leaves in its slot that failed is not known.
+        `tokens` is what it has written, None where that is not known. What one leaves in its slot that failed is not
+        known.
         """
         owner, opened_s = self._owner, self.opened_s
         self.release(unread=unread, failed=result == "failed")
         now_s = owner.clock()
-        owner.accounting.close(self.bill, result, now_s, self.first_s)
+        written = Usage(output_tokens=tokens, counted_events=True)
+        owner.accounting.close(self.bill, result, now_s, self.first_s, written)
         owner.decisions.ended(self.taken, result, why, opened_s - self._job.errand.call.arrived_s, now_s - opened_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ollama_proxy.app.requests.attempt import OpenAttempt
+from ollama_proxy.app.requests.continuing import join_outcomes
 from ollama_proxy.app.requests.lessons import teach
 from ollama_proxy.app.requests.settlement import Timing, believe, sum_up
 from ollama_proxy.domain.answer import Finished, Outcome
@@ -17,7 +18,8 @@ _LEAST_TOKENS = 8
 
 
 def settle(errand: Errand, attempt: OpenAttempt, finished: Finished) -> Outcome:
-    """What came of an attempt that has ended well and is released already, booked everywhere."""
+    """What the client is told of an answer that has ended well, whose last attempt is released already; booked
+    everywhere."""
     owner, call, life = errand.owner, errand.call, errand.life
     finished = believe(finished)
     decision, opened_s, ended_s = attempt.decision, attempt.opened_s, attempt.last_s
@@ -36,6 +38,7 @@ def settle(errand: Errand, attempt: OpenAttempt, finished: Finished) -> Outcome:
     teach(owner, call, errand.request, decision, timing, finished, teaches)
     if owner.fleet_state.adapts and outcome.output_tokens >= _LEAST_TOKENS:
         owner.fleet_state.measured(life.backend, (ended_s - opened_s) / outcome.output_tokens)
-    owner.books.succeeded(call, life, decision, outcome, timing, teaches)
+    told = outcome if errand.cut is None else join_outcomes(errand.cut.sent, outcome)
+    owner.books.succeeded(call, life, decision, outcome, told, timing, teaches)
     owner.decisions.answered(attempt.taken, outcome, opened_s - call.arrived_s, call.stream)
-    return outcome
+    return told

@@ -25,6 +25,11 @@ def read_progress(attempt: OpenAttempt, failure: Failure, life: Life) -> Progres
     return handle.take_over()
 
 
+def count_written(progress: Progress | None) -> int | None:
+    """Tokens that an attempt has written which came so far; None where nobody knows."""
+    return None if progress is None else progress.tokens
+
+
 def is_doubtful(failure: Failure) -> bool:
     """Whether every server may say so to a request that is itself at fault."""
     return failure.kind is FailureKind.SERVER_ERROR and failure.status == _FAILED_WITH_WORDS and bool(failure.body)

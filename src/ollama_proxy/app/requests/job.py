@@ -12,10 +12,10 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from ollama_proxy.app.requests.attempt import OpenAttempt
-from ollama_proxy.app.requests.continuing import end_of_nothing, join_outcomes, tell_obstacle
+from ollama_proxy.app.requests.continuing import end_of_nothing, tell_obstacle
 from ollama_proxy.app.requests.ending import settle
 from ollama_proxy.app.requests.errand import Errand, hide_others
-from ollama_proxy.app.requests.failing import blame, find_error, is_doubtful, read_progress
+from ollama_proxy.app.requests.failing import blame, count_written, find_error, is_doubtful, read_progress
 from ollama_proxy.app.requests.hedge import Race, start_hedge
 from ollama_proxy.app.requests.overdue import find_overdue
 from ollama_proxy.app.requests.preempting import is_reading, makes_way, may_make_way
@@ -261,8 +261,7 @@ class Job:
         outcome = settle(self.errand, attempt, finished)
         for doubt in self._doubtful:
             owner.books.blame(*doubt, attempt.last_s)
-        cut = self.errand.cut
-        return outcome if cut is None else join_outcomes(cut.sent, outcome)
+        return outcome
 
     # -- failures, and going on behind them ------------------------------------
 
@@ -282,7 +281,8 @@ class Job:
         owner = self._owner
         self.current = None
         # Only whom we broke off ourselves may be reading on.
-        attempt.close("failed", failure.public, unread=failure.kind is FailureKind.TIMEOUT and attempt.first_s is None)
+        unread = failure.kind is FailureKind.TIMEOUT and attempt.first_s is None
+        attempt.close("failed", failure.public, unread=unread, tokens=count_written(progress))
         if is_doubtful(failure):
             self._doubtful = (*self._doubtful, (attempt.backend, attempt.decision.model, failure))
         else:
@@ -343,7 +343,8 @@ class Job:
                 return True
         self.current = None
         attempt.abort()
-        attempt.close("cancelled", "made way for a more urgent request", unread=is_reading(attempt, owner.clock()))
+        unread, tokens = is_reading(attempt, owner.clock()), count_written(progress)
+        attempt.close("cancelled", "made way for a more urgent request", unread=unread, tokens=tokens)
         if progress is not None:
             self.errand.make_way(attempt, progress)
             self._take_over(progress)

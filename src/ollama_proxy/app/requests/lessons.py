@@ -37,7 +37,10 @@ def teach(
     usage = finished.usage
     quota = call.caller.quota
     if quota is not None and call.operation not in COST_NOTHING:
-        quota.settle(call.prompt_bytes, usage.prompt_tokens, usage.output_tokens, owner.clock())
+        # What was sent before was read as well by the last one: it is paid for once.
+        sent = call.continued.tokens if call.continued is not None else 0
+        written = (usage.output_tokens or 0) + sent
+        quota.settle(call.prompt_bytes, usage.prompt_before(sent), written, owner.clock())
     if not teaches or request.embed or call.continued is not None:
         return
     if usage.output_tokens and finished.reason not in _NOT_WRITTEN_OUT:

@@ -137,11 +137,14 @@ class Books:
         self._log = log
 
     def succeeded(
-        self, call: Call, life: Life, decision: Decision, outcome: Outcome, timing: Timing, teaches: bool
+        self, call: Call, life: Life, decision: Decision, last: Outcome, outcome: Outcome, timing: Timing, teaches: bool
     ) -> None:
-        """An answer ended well; whether it has anything to teach."""
+        """An answer ended well; whether it has anything to teach.
+
+        `outcome` is that of all of it, `last` that of the attempt that ended it: the same if no other wrote any.
+        """
         if call.operation is not _SHOW:
-            seen = observe(outcome, timing) if teaches else NOTHING_SEEN
+            seen = observe(last, timing) if teaches else NOTHING_SEEN
             self._fleet.succeeded(life.backend, decision.model, seen, timing.ended_s)
         self._metrics.succeeded(call.way_in, life.backend, outcome)
         usage, joules = outcome.finished.usage, outcome.joules
