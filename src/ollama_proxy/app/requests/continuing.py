@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Cut:
     """A stream that broke off, once or several times, and what is asked of those that go on with it."""
 
-    __slots__ = ("_asked", "_raw", "broke", "call", "request", "sent", "substitute", "told", "whole")
+    __slots__ = ("_asked", "_raw", "broke", "call", "digest", "request", "sent", "substitute", "told", "whole")
 
     def __init__(self, whole: Call, broken: OpenAttempt) -> None:
         """`whole` is the request as it came, of which `broken` has sent the first part."""
@@ -33,6 +33,8 @@ class Cut:
         self._asked = broken.taken.given[0]
         #: Some of it was written by a server that read the request as it came.
         self._raw = False
+        #: Of the weights that wrote it, where one of the servers has told that; else "".
+        self.digest = ""
         #: What the client has.
         self.sent = Sent((broken.first_s or broken.last_s) - whole.arrived_s)
         #: The request for what is missing, as backends and as routing read it.
@@ -51,7 +53,7 @@ class Cut:
         `progress` is None where that cannot be told.
         """
         if progress is not None:
-            self._keep(progress)
+            self._keep(broken, progress)
         obstacle = why_not(self.whole, self.sent) if owner.continues else "routing.continuation is never"
         obstacle = obstacle or _find_obstacle(life, broken, progress, failure) or self.why_uncarried()
         if obstacle:
@@ -66,19 +68,21 @@ class Cut:
 
     def make_way(self, owner: Dispatcher, broken: OpenAttempt, progress: Progress) -> None:
         """As `go_on`, of what was broken off for somebody else and can be continued."""
-        self._keep(progress)
+        self._keep(broken, progress)
         self.broke = False
         self._ask_for_rest(owner, broken, "which was wanted for a more urgent request")
 
-    def _keep(self, progress: Progress) -> None:
+    def _keep(self, broken: OpenAttempt, progress: Progress) -> None:
         self.sent.add(progress.events, progress.tokens)
+        if progress.tokens:
+            self.digest = self.digest or read_digest(broken)
         self._raw = self._raw or bool(progress.first)
 
     def _ask_for_rest(self, owner: Dispatcher, broken: OpenAttempt, why: str) -> None:
         self.sent.last_s = broken.last_s
         untold = find_untold(self.whole) if self._raw and self.sent.tokens else ""
         self.call = continue_call(self.whole, self.sent, raw=self._raw, untold=untold)
-        self.request = ask_for_rest(self._asked, self.call, owner.fleet_state.view(), broken.backend)
+        self.request = ask_for_rest(self._asked, self.call, owner.fleet_state.view(), self.digest)
         self.told, self.substitute = _tell_seam(self.sent, broken.backend, why), broken.taken.given[5]
 
     def why_uncarried(self) -> str:
@@ -112,28 +116,34 @@ def _tell_seam(sent: Sent, broken: str, why: str) -> str:
     return f"{SEAMS[0]} {sent.tokens} tokens ({chars} characters) from {broken}, {why}"
 
 
-def ask_for_rest(request: RoutingRequest, rest: Call, fleet: FleetView, broken: str) -> RoutingRequest:
+def read_digest(attempt: OpenAttempt) -> str:
+    """What its backend told of the weights when it began; "" for nothing. It may have others by now, or be gone."""
+    facts = find_model(attempt.view, attempt.taken.given[0].model)
+    return facts.digest if facts is not None else ""
+
+
+def ask_for_rest(request: RoutingRequest, rest: Call, fleet: FleetView, digest: str) -> RoutingRequest:
     """The request for the rest, from that for the whole: whoever takes it has the same model, and reads what was sent
-    as well."""
+    as well. `digest` is of the weights that have written, "" where nobody told."""
     if rest.continued is None:
         return request
     return msgspec.structs.replace(
-        request,
-        needs=request.needs | {Need.CONTINUATION},
+        ask_to_continue(request, fleet, digest),
         prompt_tokens=request.prompt_tokens + rest.continued.tokens,
         max_tokens=rest.max_tokens,
-        allowed=_with_same_model(request, fleet, broken),
     )
 
 
-def _with_same_model(request: RoutingRequest, fleet: FleetView, broken: str) -> frozenset[str] | None:
-    """Who may go on: as before, less those that are known to mean other weights by the same name."""
-    digests = {
-        view.spec.id: facts.digest for view in fleet.backends if (facts := find_model(view, request.model)) is not None
-    }
-    digest = digests.get(broken, "")
-    same = frozenset(name for name, one in digests.items() if not one or not digest or one == digest)
-    return same if request.allowed is None else request.allowed & same
+def ask_to_continue(request: RoutingRequest, fleet: FleetView, digest: str) -> RoutingRequest:
+    """The same of those who can go on: as before, less who is known to mean other weights by the same name."""
+    same = frozenset(
+        view.spec.id
+        for view in fleet.backends
+        if (facts := find_model(view, request.model)) is not None
+        and (not facts.digest or not digest or facts.digest == digest)
+    )
+    allowed = same if request.allowed is None else request.allowed & same
+    return msgspec.structs.replace(request, needs=request.needs | {Need.CONTINUATION}, allowed=allowed)
 
 
 def tell_obstacle(error: ProxyError, obstacle: str) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ollama_proxy.app.requests.continuing import Cut
+from ollama_proxy.app.requests.continuing import Cut, ask_to_continue, read_digest
 from ollama_proxy.app.requests.reuse import Reuse, follow
 from ollama_proxy.domain.answer import Finished, Progress
-from ollama_proxy.domain.call import Call, Need, Operation
+from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.decision import Decision, Refusal, RoutingRequest
 from ollama_proxy.domain.errors import Failure, ProxyError
 from ollama_proxy.domain.names import canonical_model
@@ -82,7 +82,7 @@ class Errand:
                 return verdict, given
         return None
 
-    def could_another(self, now_s: float) -> bool:
+    def could_another(self, attempt: OpenAttempt, now_s: float) -> bool:
         """Whether somebody else could take what is under way: else nobody is given up."""
         owner, life, request = self.owner, self.life, self.request
         if not life.may_try:
@@ -90,7 +90,7 @@ class Errand:
         if life.state is State.STREAMING:
             if not self.may_be_continued():
                 return False
-            request = msgspec.structs.replace(request, needs=request.needs | {Need.CONTINUATION})
+            request = self.ask_behind(attempt)
         return could_take(owner, request, life.tried, now_s)
 
     def may_be_continued(self) -> bool:
@@ -102,6 +102,11 @@ class Errand:
             # What is written now is not in the cut yet: behind a seam before the first token it is the beginning.
             return not why_not(whole) and not find_uncarried(whole)
         return not why_not(whole, cut.sent) and not cut.why_uncarried()
+
+    def ask_behind(self, attempt: OpenAttempt) -> RoutingRequest:
+        """What would be asked, nearly, were the stream of the attempt to break off now."""
+        digest = (self.cut.digest if self.cut is not None else "") or read_digest(attempt)
+        return ask_to_continue(self.request, self.owner.fleet_state.view(), digest)
 
     # -- an answer breaks off ------------------------------------------------------
 

@@ -92,7 +92,7 @@ def find_overdue(errand: Errand, attempt: OpenAttempt, now_s: float) -> str:
     strange_s = owner.listener.find_limit(
         call, errand.request, decision, attempt.view, now_s, streaming=streaming, silent_s=silent_s
     )
-    if strange_s is None or not errand.could_another(now_s):
+    if strange_s is None or not errand.could_another(attempt, now_s):
         return ""
     owner.listener.found_dumb(attempt.backend, attempt.last_s)
     owner.fleet_state.fell_silent(attempt.backend, decision.model)

@@ -46,20 +46,21 @@ def makes_way(errand: Errand) -> bool:
 
 def may_make_way(errand: Errand, attempt: OpenAttempt, now_s: float) -> Will:
     """Whether the `attempt` that is under way may be broken off, to go on later or to begin anew."""
-    life = errand.life
-    here = msgspec.structs.replace(errand.request, allowed=frozenset((attempt.backend,)))
+    life, request = errand.life, errand.request
     if life.state is State.STREAMING:
         handle = attempt.handle
         if handle is None or not handle.wrote_plain_text():
             return Will.LATER
         if not _may_go_on(errand, attempt):
             return Will.NEVER
-        here = msgspec.structs.replace(here, needs=here.needs | {Need.CONTINUATION})
+        request = errand.ask_behind(attempt)
     elif life.state is not State.WAITING or (is_reading(attempt, now_s) and _reads_on(attempt)):
         return Will.LATER
     elif not errand.call.stream and now_s - attempt.opened_s > _MOST_LOST_S:
         return Will.NEVER
-    return Will.NOW if could_take(errand.owner, here, frozenset(), now_s) else Will.LATER
+    here = frozenset((attempt.backend,))
+    request = msgspec.structs.replace(request, allowed=here if request.allowed is None else request.allowed & here)
+    return Will.NOW if could_take(errand.owner, request, frozenset(), now_s) else Will.LATER
 
 
 def _may_go_on(errand: Errand, attempt: OpenAttempt) -> bool:

@@ -290,6 +290,63 @@ def test_other_weights_under_the_same_name_do_not_go_on() -> None:
         assert job.life.backend == "c"
 
 
+def probe(stage: Stage, name: str, digest: str, *, loaded: bool = True) -> None:
+    """The backend has these weights from now on; where they are loaded, requests go first."""
+    report = ProbeReport({MODEL: ModelFacts(MODEL, digest=digest)}, frozenset({MODEL} if loaded else ()))
+    stage.fleet.probed(name, report, 0)
+
+
+@pytest.mark.parametrize("since", ["removed", "another server", "other weights"])
+def test_whoever_wrote_it_counts_with_the_weights_it_had_then(since: str) -> None:
+    stage = make_stage("a", "b", "c")
+    for name, digest in (("a", "x"), ("b", "y"), ("c", "x")):
+        probe(stage, name, digest, loaded=name == "a")
+    submit(stage)
+    attempt = running(stage)
+    assert stage.backends["a"].attempts == [attempt]
+    write(attempt, "one")
+    if since == "other weights":
+        probe(stage, "a", "y")
+    else:
+        stage.fleet.remove("a")
+    if since == "another server":
+        stage.fleet.add(stage.backends["a"].spec, ABLE)
+        probe(stage, "a", "y")
+    probe(stage, "b", "y")
+    fail(attempt)
+    assert not stage.backends["b"].attempts
+    assert stage.client.error is None
+    assert stage.backends["c"].attempts
+
+
+def test_weights_that_one_has_told_count_behind_one_that_tells_none() -> None:
+    stage = make_stage("a", "b", "c")
+    for name, digest in (("a", "x"), ("b", ""), ("c", "y")):
+        probe(stage, name, digest, loaded=name == "a")
+    submit(stage)
+    write(running(stage), "one")
+    fail(running(stage))
+    write(running(stage), " two")
+    fail(running(stage))
+    assert stage.backends["b"].attempts
+    assert not stage.backends["c"].attempts
+    assert stage.client.error is not None
+
+
+def test_nobody_is_given_up_for_those_who_have_other_weights() -> None:
+    stage = make_stage("a", "b")
+    probe(stage, "a", "x")
+    probe(stage, "b", "y", loaded=False)
+    submit(stage)
+    (job,) = stage.dispatcher.running
+    assert job.current is not None
+    assert job.errand.could_another(job.current, stage.now_s)
+    write(running(stage), "one")
+    assert not job.errand.could_another(job.current, stage.now_s)
+    probe(stage, "b", "x")
+    assert job.errand.could_another(job.current, stage.now_s)
+
+
 def test_a_client_that_leaves_in_the_middle_of_the_rest_leaves_nothing() -> None:
     stage = make_stage("a", "b")
     submit(stage)
@@ -399,9 +456,10 @@ NAMES = ("a", "b", "c", "d")
     st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["", "x", "y"]), min_size=1),
     st.none() | st.frozensets(st.sampled_from(NAMES)),
     st.integers(0, 5),
+    st.sampled_from(["", "x", "y"]),
 )
 def test_the_rest_is_asked_for_within_the_limits_of_the_whole(
-    digests: dict[str, str], allowed: frozenset[str] | None, tokens: int
+    digests: dict[str, str], allowed: frozenset[str] | None, tokens: int, written: str
 ) -> None:
     """Whoever has no such model, another one under its name, or is not there for the caller, is not asked."""
     views = tuple(
@@ -410,11 +468,10 @@ def test_the_rest_is_asked_for_within_the_limits_of_the_whole(
     )
     wishes = Annotations(max_power_watts=20, max_latency_ms=9, target="a")
     request = RoutingRequest(MODEL, MODEL, frozenset((Need.GENERATE,)), wishes, 7.0, 20, allowed=allowed)
-    broken = next(iter(digests))
     sent = Sent()
     sent.add([TextDelta("x" * tokens)], tokens)
     call = Call("r1", Dialect.OLLAMA, Operation.CHAT, MODEL, True, 0.0, Generation, max_tokens=20)
-    rest = ask_for_rest(request, continue_call(call, sent), FleetView(0, views), broken)
+    rest = ask_for_rest(request, continue_call(call, sent), FleetView(0, views), written)
     if not tokens:
         assert rest == request
         return
@@ -424,4 +481,4 @@ def test_the_rest_is_asked_for_within_the_limits_of_the_whole(
     assert rest.allowed is not None
     for name in rest.allowed:
         assert allowed is None or name in allowed
-        assert "" in (digests[name], digests[broken]) or digests[name] == digests[broken]
+        assert "" in (digests[name], written) or digests[name] == written

@@ -337,6 +337,19 @@ async def test_what_the_same_backend_could_not_go_on_with_is_left_alone() -> Non
 
 
 @on_a_loop
+async def test_what_other_weights_would_go_on_with_is_left_alone() -> None:
+    stage = make_stage("a")
+    before, since = ({MODEL: ModelFacts(MODEL, digest=digest)} for digest in ("x", "y"))
+    stage.fleet.probed("a", ProbeReport(before, frozenset((MODEL,)), emulated=True), 0)
+    submit(stage, Client(), **LATER)
+    write(opened(stage)[0], "one")
+    stage.fleet.probed("a", ProbeReport(since, frozenset((MODEL,)), emulated=True), 0)
+    submit(stage, Client(), **URGENT)
+    await settle()
+    assert not opened(stage)[0].aborted
+
+
+@on_a_loop
 async def test_what_is_left_of_a_backend_that_was_removed_is_in_nobodys_way() -> None:
     stage = make_stage("a", "b")
     submit(stage, Client(), **LATER)
@@ -470,7 +483,8 @@ async def test_what_began_again_is_judged_by_what_was_written_since(member: str,
     again = job.life.backend
     second = opened(stage, again)[0]
     write(second, "one")
-    assert job.errand.could_another(stage.now_s) is goes_on
+    assert job.current is not None
+    assert job.errand.could_another(job.current, stage.now_s) is goes_on
     submit(stage, Client(), target=again, **URGENT)
     await settle()
     assert second.aborted is goes_on
