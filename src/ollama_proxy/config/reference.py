@@ -22,7 +22,7 @@ Environment over file, flags over both: `OLLAMA_PROXY_HOST`, `OLLAMA_PROXY_GRPC_
 `OLLAMA_PROXY_LOG_LEVEL`, `OLLAMA_PROXY_PROMETHEUS_PORT`, `OLLAMA_PROXY_EMBEDDED`,
 `OLLAMA_PROXY_ALLOW_PUBLIC_WITHOUT_KEYS`, and for each backend
 `OLLAMA_<ID>_ENDPOINT` (`ollama-npu` is `OLLAMA_NPU_ENDPOINT`); `-config`, `-host`, `-grpc-port`, `-http-port`,
-`-log-level`, `--validate-config`, with one or two dashes.
+`-log-level`, `--take-over`, `--validate-config`, `--version`, with one or two dashes.
 
 Who may do what, with keys and TLS: [security.md](security.md).
 
@@ -46,10 +46,16 @@ def _add_rows(schema: Any, section: Any, path: str, rows: list[str]) -> None:
         inner = f"{path}.{key}" if path else key
         target = _target(schema, value)
         if target is not None:
+            if target[0] and "description" in value:
+                rows.append(_row(inner + target[0], value))
             _add_rows(schema, target[1], inner + target[0], rows)
         else:
-            default = json.dumps(value["default"]) if "default" in value else "required"
-            rows.append(f"| `{inner}` | `{default}` | {_describe(value)} |")
+            rows.append(_row(inner, value))
+
+
+def _row(path: str, value: Any) -> str:
+    default = json.dumps(value["default"]) if "default" in value else "required"
+    return f"| `{path}` | `{default}` | {_describe(value)} |"
 
 
 def _target(schema: Any, value: Any) -> tuple[str, Any] | None:

@@ -12,7 +12,7 @@ from ollama_proxy.config.sections.section import Section
 class Characteristics(Section, frozen=True):
     power_watts: Annotated[float, Meta(ge=0, le=1e9, description="draw under load")] = 0
     avg_latency_ms: Annotated[float, Meta(ge=0, le=1e9, description="time to the first token")] = 0
-    priority: int = 0
+    priority: Annotated[int, Meta(description="of equal cost the higher")] = 0
     max_tokens_per_second: Annotated[float, Meta(ge=0, le=1e9, description="decode speed")] = 0
     prefill_tokens_per_second: Annotated[float, Meta(ge=0, le=1e9, description="0 = 15 times the decode speed")] = 0
     prefill_watts: Annotated[float, Meta(ge=0, le=1e9, description="draw while reading a prompt; 0 = power_watts")] = 0
@@ -41,9 +41,12 @@ class Characteristics(Section, frozen=True):
 
 class ModelCapability(Section, frozen=True):
     max_model_size_gb: Annotated[float, Meta(ge=0, le=1e9, description="0 = no limit")] = 0
-    supported_model_patterns: tuple[str, ...] = ()
-    preferred_models: tuple[str, ...] = ()
-    excluded_patterns: tuple[str, ...] = ()
+    supported_model_patterns: Annotated[
+        tuple[str, ...],
+        Meta(description="only these models; a name written out is let in whatever excluded_patterns say; empty: all"),
+    ] = ()
+    preferred_models: Annotated[tuple[str, ...], Meta(description="of equal cost, whoever prefers the model")] = ()
+    excluded_patterns: Annotated[tuple[str, ...], Meta(description="models that are not asked for here")] = ()
 
 
 class Backend(Section, frozen=True):
@@ -60,7 +63,13 @@ class Backend(Section, frozen=True):
     hardware: Literal["npu", "igpu", "nvidia", "cpu", "cloud"] = "cpu"
     enabled: bool = True
     api_key_env: Annotated[str, Meta(description="the variable that holds the key")] = ""
-    transparent: bool = False
+    transparent: Annotated[
+        bool,
+        Meta(
+            description="gets, as it came, what no route and no model of another backend claims; neither probed nor "
+            "listed; one at most"
+        ),
+    ] = False
     slots: Annotated[
         int,
         Meta(

@@ -43,17 +43,19 @@ class Process(Section, frozen=True):
 
 
 class Health(Section, frozen=True):
-    enabled: bool = True
+    enabled: Annotated[bool, Meta(description="probe backends that serve; the others are probed anyhow")] = True
     interval_seconds: Seconds = 30
     timeout_seconds: Seconds = 5
     unhealthy_threshold: Annotated[int, Meta(ge=1)] = 3
 
 
 class Monitoring(Section, frozen=True):
-    enabled: bool = True
+    enabled: Annotated[bool, Meta(description="the port of its own for metrics; `/metrics` on the HTTP port stays")] = (
+        True
+    )
     prometheus_port: Annotated[int, Meta(ge=0, le=65535, description="0 = on the HTTP port only")] = 9090
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    trace_requests: bool = True
+    trace_requests: Annotated[bool, Meta(description="a log line for each request")] = True
 
 
 class Learning(Section, frozen=True):

@@ -10,10 +10,14 @@ from ollama_proxy.config.sections.section import Section
 
 
 class Routing(Section, frozen=True):
-    default_backend: str = ""
-    power_aware: bool = True
-    auto_optimize_latency: bool = True
-    fallback_strategy: Literal["next_best", "none"] = "next_best"
+    default_backend: Annotated[str, Meta(description="of equal cost this one; and where models.placement is first")] = (
+        ""
+    )
+    power_aware: Annotated[bool, Meta(description="of equal cost the lower draw first")] = True
+    auto_optimize_latency: Annotated[bool, Meta(description="of equal cost the sooner first token first")] = True
+    fallback_strategy: Annotated[Literal["next_best", "none"], Meta(description="none: a request is tried once")] = (
+        "next_best"
+    )
     policy: Annotated[
         Literal[
             "predictive",

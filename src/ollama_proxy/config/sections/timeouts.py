@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from ollama_proxy.config.sections.section import Seconds, Section
 
-_OrAsForAll = Annotated[float, Meta(ge=0, le=1e9)]
+_OrAsForAll = Annotated[float, Meta(ge=0, le=1e9, description="0 = as for all models")]
 
 
 class ModelTimeouts(Section, frozen=True):
