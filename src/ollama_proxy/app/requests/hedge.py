@@ -43,6 +43,11 @@ class Race:
         self._first = first
         self._second = second
 
+    @property
+    def both(self) -> tuple[OpenAttempt, OpenAttempt]:
+        """The first and the second."""
+        return self._first, self._second
+
     def win(self, winner: OpenAttempt) -> None:
         """It has begun to answer: the other is broken off."""
         if winner is self._second:

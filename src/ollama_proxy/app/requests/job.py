@@ -405,16 +405,23 @@ class Job:
     def pause(self) -> None:
         """The client reads too slowly; the backend is not to blame for the silence that follows."""
         self._paused = True
-        if (handle := self.handle) is not None:
-            handle.pause()
+        for attempt in self._under_way:
+            if attempt.handle is not None:
+                attempt.handle.pause()
 
     def resume(self) -> None:
         """The client reads again."""
         self._paused = False
-        if self.current is not None:
-            self.current.last_s = self._owner.clock()
-        if (handle := self.handle) is not None:
-            handle.resume()
+        for attempt in self._under_way:
+            attempt.last_s = self._owner.clock()
+            if attempt.handle is not None:
+                attempt.handle.resume()
+
+    @property
+    def _under_way(self) -> tuple[OpenAttempt, ...]:
+        if self._race is not None:
+            return self._race.both
+        return () if self.current is None else (self.current,)
 
     @property
     def handle(self) -> Attempt | None:
@@ -434,11 +441,11 @@ class Job:
         if attempt is None:
             return
         attempt.listen(now_s)
+        if self._paused:
+            return
         errand = self.errand
         if owner.hedges is not None and self._race is None and errand.cut is None and errand.reuse is None:
             self._race = start_hedge(self, attempt, now_s)
-        if self._paused:
-            return
         told = find_overdue(errand, attempt, now_s)
         if told:
             attempt.abort()

@@ -38,6 +38,7 @@ class ScriptedAttempt:
     def __init__(self, sink: AttemptSink) -> None:
         self.sink = sink
         self.aborted = False
+        self.paused = False
         self.relayed = 0
         self.progress: Progress | None = None
 
@@ -60,10 +61,10 @@ class ScriptedAttempt:
         self.aborted = True
 
     def pause(self) -> None:
-        pass
+        self.paused = True
 
     def resume(self) -> None:
-        pass
+        self.paused = False
 
 
 class ScriptedBackend:

@@ -173,6 +173,51 @@ def test_the_budget_holds() -> None:
         job.cancel()
 
 
+def test_a_client_that_does_not_read_is_no_reason_for_a_second_attempt() -> None:
+    race = Race()
+    job, _ = race.ask()
+    job.pause()
+    race.pass_time(1.0)
+    assert race.sent() == 1
+    # It is late only when nothing has come for a while that it could have read.
+    job.resume()
+    race.pass_time(0.1)
+    assert race.sent() == 1
+    race.pass_time(1.0)
+    assert race.sent() == 2
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+def test_both_wait_for_a_client_that_does_not_read(winner: int) -> None:
+    race = Race()
+    job, client = race.ask()
+    names = race.names(job)
+    race.pass_time(1.0)
+    both = [race.backends[name].attempts[0] for name in names]
+    job.pause()
+    assert [one.paused for one in both] == [True, True]
+    # Nobody is given up meanwhile, neither of the two.
+    race.pass_time(600.0)
+    both[1 - winner].sink.on_failure(Failure(FailureKind.RESET, "connection reset"))
+    race.pass_time(600.0)
+    job.resume()
+    assert not both[winner].paused
+    race.pass_time(0.1)
+    assert not both[winner].aborted
+    finish(both[winner].sink, "x")
+    assert client.text == "x"
+    assert race.is_empty()
+
+
+def test_both_are_read_again() -> None:
+    race = Race()
+    job, _ = race.ask()
+    race.pass_time(1.0)
+    job.pause()
+    job.resume()
+    assert not any(one.attempts[0].paused for one in race.backends.values())
+
+
 @given(st.lists(st.integers(0, 200), max_size=60))
 def test_at_most_one_in_twenty_and_a_few(gaps: list[int]) -> None:
     budget, serial, taken = HedgeBudget(), 0, 0
