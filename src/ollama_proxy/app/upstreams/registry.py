@@ -1,13 +1,12 @@
 """Every kind there is, by its name in the configuration: one line a kind.
 
-A value is imported when it is first used, so a kind that nobody configures costs nothing. Third parties add theirs
-through the entry-point group of the same name.
+A value is imported when it is first used, so a kind that nobody configures costs nothing. Types that the configuration
+names are listed there, too (`config/sections/`).
 """
 
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
 from typing import Any
 
 BACKENDS = {
@@ -16,7 +15,6 @@ BACKENDS = {
     "anthropic": "ollama_proxy.app.upstreams.backends:build_anthropic",
     "vectordb": "ollama_proxy.app.retrieval.backend:build_vectordb",
 }
-BACKEND_GROUP = "ollama_proxy.backends"
 
 #: Client dialects on the HTTP port, in the order in which their routes are looked up.
 HTTP_APIS = {
@@ -68,12 +66,7 @@ SENSORS = {
 }
 
 
-def load_kind(table: dict[str, str], name: str, group: str = "") -> Any:
-    """The object that a name stands for. Raises `KeyError` for a name that is in neither place."""
-    if name in table:
-        module, _, attribute = table[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
-    for entry in entry_points(group=group) if group else ():
-        if entry.name == name:
-            return entry.load()
-    raise KeyError(name)
+def load_kind(table: dict[str, str], name: str) -> Any:
+    """The object that a name stands for. Raises `KeyError` for a name that is not in the table."""
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
