@@ -21,7 +21,9 @@ _DEVICE, _WIRE = "An emulated device", "A proxy for bytes (--listen, --upstream)
 
 def fault(
     device: Annotated[str, typer.Argument(help="npu, igpu, nvidia or cpu; none with --listen.")] = "",
-    kind: Annotated[str, typer.Argument(help="none, refuse, reset, stall, cut, status, slow, garbage or too_long.")] = "",
+    kind: Annotated[
+        str, typer.Argument(help="none, refuse, reset, stall, cut, status, slow, garbage or too_long.")
+    ] = "",
     after_chunks: Annotated[
         int | None, typer.Option(help="Pieces that still get through: 3 for a device's cut, else 0.", min=0)
     ] = None,
