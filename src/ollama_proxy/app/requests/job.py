@@ -203,7 +203,7 @@ class Job:
             self._lean_on(attempt)
         attempt.begin()
         self.life.first_byte()
-        route = describe_route(self.errand.call, self.life, attempt.decision, attempt.view)
+        route = describe_route(self.errand.call, self.life, attempt)
         cut = self.errand.cut
         if cut is not None:
             if cut.broke:
@@ -224,7 +224,7 @@ class Job:
         # Over before it is sent, so that nothing which sending sets off can end it once more; the books can wait.
         self.life.ended()
         try:
-            self.client.routed(describe_route(self.errand.call, self.life, attempt.decision, attempt.view))
+            self.client.routed(describe_route(self.errand.call, self.life, attempt))
             self.client.send_whole(status, content_type, body)
         except Exception:  # noqa: BLE001  # the client must not be left waiting, whatever its answer trips over
             self._fail_to_write()
@@ -293,6 +293,7 @@ class Job:
         else:
             error = find_error(self.errand, failure)
         if error is not None:
+            error.decision_id = attempt.taken.id
             self._end_with(error)
             return
         if owner.policy.power_set is not None:

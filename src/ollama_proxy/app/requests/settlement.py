@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ollama_proxy.domain.answer import Finished, Outcome, Route
 from ollama_proxy.domain.call import Call, Operation
 from ollama_proxy.domain.decision import Decision
-from ollama_proxy.domain.device import BackendView
 from ollama_proxy.domain.errors import Failure, ProxyError
 from ollama_proxy.energy.model import Figure, energy_kind
 from ollama_proxy.fleet.rates import NOTHING_SEEN, Observation
@@ -17,6 +17,9 @@ from ollama_proxy.fleet.state import Fleet
 from ollama_proxy.lifecycle.life import Life
 from ollama_proxy.observability.logs import RequestLog
 from ollama_proxy.observability.metrics import Metrics
+
+if TYPE_CHECKING:
+    from ollama_proxy.app.requests.attempt import OpenAttempt
 
 _SHOW = Operation.SHOW
 #: Fewer tokens tell more of the server's buffering than of its speed.
@@ -50,18 +53,19 @@ class Timing(msgspec.Struct, frozen=True, gc=False):
     held_tokens: float = 0.0
 
 
-def describe_route(call: Call, life: Life, decision: Decision, view: BackendView) -> Route:
-    """Where the answer comes from, for its headers."""
+def describe_route(call: Call, life: Life, attempt: OpenAttempt) -> Route:
+    """Where the answer comes from, for its headers: `attempt` is what answers."""
+    decision = attempt.decision
     estimate = decision.chosen.estimate
     return Route(
-        f"d-{call.request_id}-{life.attempts}",
+        attempt.taken.id,
         life.backend,
         decision.reason,
         estimate.power_watts,
         estimate.latency_ms,
         decision.alternatives,
         life.attempts,
-        energy_kind(estimate.power_watts, emulated=view.emulated),
+        energy_kind(estimate.power_watts, emulated=attempt.view.emulated),
         decision.model,
         decision.stand_in,
         call.cache,

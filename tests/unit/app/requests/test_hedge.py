@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ollama_proxy.domain.annotations import Annotations
 from ollama_proxy.domain.answer import Finished, TextDelta, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Operation
+from ollama_proxy.domain.decision import Decision
 from ollama_proxy.domain.device import Health
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
@@ -74,6 +75,39 @@ def test_whoever_begins_first_answers_and_the_other_is_broken_off(winner: int) -
     assert (client.route.backend, client.route.attempts) == (names[winner], 2)
     assert race.is_empty()
     assert [race.view(name).health for name in names] == [Health.HEALTHY] * 2
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_answer_names_the_decision_that_it_was_made_by(winner: int, whole: bool) -> None:
+    race = Race()
+    job, client = race.ask()
+    name = race.names(job)[winner]
+    race.pass_time(1.0)
+    sink = race.backends[name].attempts[0].sink
+    if whole:
+        sink.on_whole(200, b"text/plain", b"x", Finished(usage=Usage(5, 1)))
+    else:
+        sink.on_events([TextDelta("x")])
+    assert client.route is not None
+    assert client.route.decision_id == f"d-r-{winner + 1}"
+    taken = race.dispatcher.decisions.find(client.route.decision_id)
+    assert taken is not None
+    verdict = taken.decide()
+    assert isinstance(verdict, Decision)
+    assert verdict.backend == name
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_the_error_names_the_decision_of_the_attempt_that_failed_last(last: int) -> None:
+    race = Race()
+    job, client = race.ask()
+    names = race.names(job)
+    race.pass_time(1.0)
+    for name in (names[1 - last], names[last]):
+        race.backends[name].attempts[0].sink.on_failure(Failure(FailureKind.REJECTED, "no", 400))
+    assert client.error is not None
+    assert client.error.decision_id == f"d-r-{last + 1}"
 
 
 @pytest.mark.parametrize("who", ["first", "second", "both"])
