@@ -88,6 +88,7 @@ class HttpConnection(BodyFlow):
         active, self._active, self._incoming = self._active, None, None
         if active is not None:
             active.client_gone()
+        self._reader.leave()
 
     def pause_writing(self) -> None:
         self._write_paused = True

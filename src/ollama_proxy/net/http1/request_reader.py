@@ -142,6 +142,11 @@ class RequestReader:
             self._at = 0
         self.unread = data
 
+    def leave(self) -> None:
+        """The connection is gone, and nothing is read any more: who knows each other must not keep each other."""
+        self.pending = None
+        del self._owner
+
     def take(self, data: bytes) -> Exchange | None:
         """Take the next bytes; the next whole request, or None when more bytes are needed. Raises `Refusal`.
 

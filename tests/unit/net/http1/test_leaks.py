@@ -13,6 +13,7 @@ import uvloop
 
 from ollama_proxy.domain.errors import Failure
 from ollama_proxy.net.http1.client import Origin, OriginPool, Upload
+from ollama_proxy.net.http1.connection import HttpConnection
 from ollama_proxy.net.http1.exchange import Exchange, Headers
 from ollama_proxy.net.http1.server import HttpServer
 from tests.support.http1 import refuse
@@ -176,6 +177,34 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="desc
 
 def test_thousands_of_requests_and_streams_leave_nothing() -> None:
     uvloop.run(scene(10_000, 2_000, 4 << 20))
+
+
+async def connect_and_leave(sent: bytes, count: int) -> None:
+    """Clients that send something and go, one after the other."""
+    server = HttpServer(answer, refuse)
+    port = await asyncio.get_running_loop().create_server(server.protocol_factory, "127.0.0.1", 0)
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection(*port.sockets[0].getsockname())
+        writer.write(sent)
+        if sent == POST % b"unary":
+            await reader.readuntil(b"y" * 700)
+        writer.close()
+        await writer.wait_closed()
+    while server.connections:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    port.close()
+
+
+@pytest.mark.parametrize("sent", [POST % b"unary", POST[:-1] % b"unary", b"POST / HTTP/1.1\r\nHo", b"rubbish\r\n\r\n"])
+def test_a_connection_that_is_gone_leaves_nothing_to_the_collector(sent: bytes) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        uvloop.run(connect_and_leave(sent, 5))
+        left = [one for one in gc.get_objects() if isinstance(one, HttpConnection)]
+    finally:
+        gc.enable()
+    assert not left
 
 
 @pytest.mark.long
