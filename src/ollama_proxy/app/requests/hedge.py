@@ -17,13 +17,11 @@ from ollama_proxy.app.requests.silence import is_warm
 from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.decision import Decision, Refusal
 from ollama_proxy.domain.device import BackendView
-from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.names import canonical_model
 from ollama_proxy.lifecycle.life import Life, State
 from ollama_proxy.routing.record import Inputs, decide_again
 
 if TYPE_CHECKING:
-    from ollama_proxy.app.requests.dispatch import Dispatcher
     from ollama_proxy.app.requests.job import Job
 
 _log = logging.getLogger(__name__)
@@ -55,13 +53,9 @@ class Race:
         else:
             _drop(self._second, "the first attempt began sooner")
 
-    def lose(self, owner: Dispatcher, failed: OpenAttempt, failure: Failure) -> OpenAttempt:
+    def leave(self, failed: OpenAttempt) -> OpenAttempt:
         """It has failed; the other, which is the only one now."""
-        is_second = failed is self._second
-        failed.close("failed", failure.public, unread=is_second or failure.kind is FailureKind.TIMEOUT)
-        owner.books.blame(failed.backend, failed.decision.model, failure, owner.clock())
-        owner.books.attempt_failed(failed.backend, failure)
-        return self._first if is_second else self._second
+        return self._first if failed is self._second else self._second
 
     def call_off(self) -> None:
         """There is nobody left to answer; the first is for whoever says so to break off."""
@@ -93,7 +87,7 @@ def start_hedge(job: Job, first: OpenAttempt, now_s: float) -> Race | None:
         second.send()
     except Exception:  # noqa: BLE001  # the first attempt goes on, whatever the second trips over
         _log.exception("%s could not be sent a second time", call.request_id)
-        second.close("failed", "internal error", unread=True)
+        second.close("failed", "internal error")
         return None
     return Race(first, second)
 

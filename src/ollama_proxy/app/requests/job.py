@@ -268,7 +268,8 @@ class Job:
     def attempt_failed(self, attempt: OpenAttempt, failure: Failure) -> None:
         """It ended badly: go on with another one, or with that beside it, or tell the client."""
         if self._race is not None:
-            left = self._race.lose(self._owner, attempt, failure)
+            left = self._race.leave(attempt)
+            failure = self._book_failure(attempt, failure, None)
             if left is not self.current:
                 self.life.failures = (*self.life.failures, (attempt.backend, failure))
             self._lean_on(left)
@@ -280,14 +281,7 @@ class Job:
             return
         owner = self._owner
         self.current = None
-        # Only whom we broke off ourselves may be reading on.
-        unread = failure.kind is FailureKind.TIMEOUT and attempt.first_s is None
-        attempt.close("failed", failure.public, unread=unread, tokens=count_written(progress))
-        if is_doubtful(failure):
-            self._doubtful = (*self._doubtful, (attempt.backend, attempt.decision.model, failure))
-        else:
-            failure = blame(self.errand, attempt, failure)
-        owner.books.attempt_failed(attempt.backend, failure)
+        failure = self._book_failure(attempt, failure, progress)
         if self.life.state is State.STREAMING:
             error = self._go_on(attempt, progress, failure)
         else:
@@ -300,6 +294,18 @@ class Job:
             # Others may run under the cap now that this one is down.
             owner.resteer()
         self.advance()
+
+    def _book_failure(self, attempt: OpenAttempt, failure: Failure, progress: Progress | None) -> Failure:
+        """Close an attempt that failed, having come so far; what the failure is for the request."""
+        # Only whom we broke off ourselves may be reading on.
+        unread = failure.kind is FailureKind.TIMEOUT and attempt.first_s is None
+        attempt.close("failed", failure.public, unread=unread, tokens=count_written(progress))
+        if is_doubtful(failure):
+            self._doubtful = (*self._doubtful, (attempt.backend, attempt.decision.model, failure))
+        else:
+            failure = blame(self.errand, attempt, failure)
+        self._owner.books.attempt_failed(attempt.backend, failure)
+        return failure
 
     def _end_early(self, attempt: OpenAttempt, progress: Progress, finished: Finished) -> None:
         if progress.first:

@@ -143,6 +143,70 @@ def test_first_then_second_failing_ends_in_an_error() -> None:
     assert race.is_empty()
 
 
+def test_a_second_attempt_that_failed_keeps_no_slot() -> None:
+    race = Race()
+    job, _ = race.ask(prompt_bytes=1500)
+    _, other = race.names(job)
+    race.pass_time(10.0)
+    assert race.sent() == 2
+    race.backends[other].attempts[0].sink.on_failure(Failure(FailureKind.SERVER_ERROR, "x", 500))
+    assert race.view(other).in_flight == 0
+
+
+def test_a_second_attempt_that_could_not_be_sent_keeps_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    race = Race()
+    job, client = race.ask(prompt_bytes=1500)
+    first, other = race.names(job)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(race.backends[other], "open", fail)
+    race.pass_time(10.0)
+    assert job.life.attempts == 2
+    assert race.view(other).in_flight == 0
+    finish(race.backends[first].attempts[0].sink, "x")
+    assert client.text == "x"
+
+
+def test_a_second_attempt_that_is_broken_off_while_it_reads_keeps_its_slot() -> None:
+    race = Race()
+    job, _ = race.ask(prompt_bytes=1500)
+    first, other = race.names(job)
+    race.pass_time(10.0)
+    race.backends[first].attempts[0].sink.on_events([TextDelta("x")])
+    assert race.view(other).in_flight == 1
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_what_every_server_may_say_is_nobodys_fault_until_another_has_done_better(who: int) -> None:
+    race = Race()
+    job, client = race.ask()
+    names = race.names(job)
+    race.pass_time(1.0)
+    told = Failure(FailureKind.SERVER_ERROR, "answered 500", 500, b'{"error":"odd"}')
+    race.backends[names[who]].attempts[0].sink.on_failure(told)
+    assert race.view(names[who]).health is Health.HEALTHY
+    finish(race.backends[names[1 - who]].attempts[0].sink, "x")
+    assert client.text == "x"
+    assert race.view(names[who]).health is Health.DEGRADED
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_prompt_that_is_too_long_for_one_of_two_is_learned(who: int) -> None:
+    race = Race()
+    job, client = race.ask(prompt_bytes=1500)
+    names = race.names(job)
+    race.pass_time(10.0)
+    assert race.sent() == 2
+    too_long = Failure(FailureKind.PROMPT_TOO_LONG, "the prompt is too long", 400)
+    race.backends[names[who]].attempts[0].sink.on_failure(too_long)
+    assert race.view(names[who]).prompt_limits
+    assert race.view(names[who]).health is Health.HEALTHY
+    finish(race.backends[names[1 - who]].attempts[0].sink, "x")
+    assert client.text == "x"
+
+
 def test_a_client_that_leaves_stops_both() -> None:
     race = Race()
     job, _ = race.ask()
