@@ -439,8 +439,8 @@ class Job:
 
     def forgive(self, seconds: float) -> None:
         """Nobody listened for so long."""
-        if self.current is not None:
-            self.current.last_s += seconds
+        for attempt in self._under_way:
+            attempt.last_s += seconds
 
     def check_silence(self, now_s: float) -> None:
         """Fail the attempt when the backend has been silent for too long, or send it a second time before that."""

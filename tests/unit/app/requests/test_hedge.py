@@ -316,6 +316,18 @@ def test_both_are_read_again() -> None:
     assert not any(one.attempts[0].paused for one in race.backends.values())
 
 
+def test_after_a_sleep_neither_has_been_silent() -> None:
+    race = Race()
+    job, _ = race.ask()
+    first, second = race.names(job)
+    race.pass_time(1.0)
+    race.now_s += 3600.0
+    race.dispatcher.forgive(3600.0)
+    race.backends[first].attempts[0].sink.on_failure(Failure(FailureKind.RESET, "connection reset"))
+    race.pass_time(0.1)
+    assert not race.backends[second].attempts[0].aborted
+
+
 @given(st.lists(st.integers(0, 200), max_size=60))
 def test_at_most_one_in_twenty_and_a_few(gaps: list[int]) -> None:
     budget, serial, taken = HedgeBudget(), 0, 0
