@@ -48,6 +48,8 @@ def decide(
 ) -> Decision | Refusal:
     """Choose a backend for a request, or say why there is none. Reads its arguments only."""
     wishes = request.annotations
+    # What a power limit of the system counts is all that runs, whoever may be chosen.
+    whole = fleet
     if request.allowed is not None:
         fleet = keep_allowed(fleet, request.allowed)
     target = read_target(wishes.target, request.model, fleet, tried) if wishes.target else FREE
@@ -55,14 +57,14 @@ def decide(
         return refuse_unknown_target(wishes.target, fleet)
     lambda_watts, answer_tokens = price_of_seconds(wishes, policy), expect_tokens(request)
     if len(fleet.backends) > MOST_LOOPED and not (tried or fleet.beside or request.held) and is_free(wishes, policy):
-        loop = partial(_score, request, policy, NOBODY, NOBODY, lambda_watts, answer_tokens)
+        loop = partial(_score, request, whole, policy, NOBODY, NOBODY, lambda_watts, answer_tokens)
         large = rank_large(request, fleet, policy, loop, answer_tokens, lambda_watts)
         if large is not None:
             reason = explain_choice(request, large, "", lambda_watts, "", policy)
             return Decision(large, large.tell_rejections, reason, policy.name, fleet.version, large[0][1].model)
     power_set = policy.power_set
-    room = Room(power_set, fleet) if power_set is not None and power_set.cap_watts else None
-    score = partial(_score, request, policy, tried, target.wanted, lambda_watts, answer_tokens)
+    room = Room(power_set, fleet, whole) if power_set is not None and power_set.cap_watts else None
+    score = partial(_score, request, whole, policy, tried, target.wanted, lambda_watts, answer_tokens)
     scored, rejections = score(fleet, room)
     anyway = False
     if not scored and rejections:
@@ -79,7 +81,7 @@ def decide(
     if len(rejections) > 1:
         rejections.sort(key=_backend_of)
     if not scored:
-        refusal = explain_refusal(request, fleet, tuple(rejections), targeted=bool(target.wanted))
+        refusal = explain_refusal(request, fleet, tuple(rejections), whole, targeted=bool(target.wanted))
         if room is not None:
             refusal = room.tell_least(refusal)
         return tell_feasible(refusal, late, request, policy) if late else refusal
@@ -101,7 +103,8 @@ def decide(
 
 
 def keep_allowed(fleet: FleetView, allowed: frozenset[str]) -> FleetView:
-    """The fleet as it is for a caller who may use some backends only: for them the others are not there at all."""
+    """The fleet as it is for a caller who may use some backends only: there are no others to choose from, to be meant
+    or to be told of."""
     places = [place for place, view in enumerate(fleet.backends) if view.spec.id in allowed]
     return FleetView(
         fleet.version,
@@ -113,6 +116,7 @@ def keep_allowed(fleet: FleetView, allowed: frozenset[str]) -> FleetView:
 
 def _score(
     request: RoutingRequest,
+    whole: FleetView,
     policy: Policy,
     tried: frozenset[str],
     wanted: frozenset[str],
@@ -125,7 +129,8 @@ def _score(
 ) -> tuple[list[Scored], list[Rejection]]:
     """Those that pass all limits but the latency's, best first, and why the others do not.
 
-    `anyway` is without what is known of the lengths of prompts.
+    `whole` is the fleet with those that are not there for the caller. `anyway` is without what is known of the lengths
+    of prompts.
     """
     wishes = request.annotations
     # Nearly every request leaves the choice free; then a backend that is fit needs no further look.
@@ -142,7 +147,7 @@ def _score(
         if one.policy is not policy:
             one.stand_under(policy)
         if not (free and one.easy):
-            rejection = _check(view, one, request, fleet, policy, tried, wanted, anyway=anyway)
+            rejection = _check(view, one, request, fleet, whole, policy, tried, wanted, anyway=anyway)
             if room is not None:
                 rejection = room.judge(view, one, request, rejection)
             if rejection is not None:
@@ -266,6 +271,7 @@ def _check(
     one: Prospect,
     request: RoutingRequest,
     fleet: FleetView,
+    whole: FleetView,
     policy: Policy,
     tried: frozenset[str],
     wanted: frozenset[str],
@@ -280,7 +286,7 @@ def _check(
     if rejection is None and one.prompt_limits is not None and not anyway:
         rejection = check_prompt(view.spec.id, one.prompt_limits, request)
     if rejection is None and request.annotations.power_scope == "system":
-        rejection = check_system_power(view, fleet, request.annotations.max_power_watts)
+        rejection = check_system_power(view, whole, request.annotations.max_power_watts)
     if rejection is None and policy.power_set is not None:
         rejection = check_power_set(
             view.spec,

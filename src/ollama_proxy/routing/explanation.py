@@ -140,9 +140,12 @@ def refuse_unknown_target(target: str, fleet: FleetView) -> Refusal:
 
 
 def explain_refusal(
-    request: RoutingRequest, fleet: FleetView, rejections: tuple[Rejection, ...], *, targeted: bool
+    request: RoutingRequest, fleet: FleetView, rejections: tuple[Rejection, ...], whole: FleetView, *, targeted: bool
 ) -> Refusal:
-    """Why nobody is left, in the most telling of the three ways."""
+    """Why nobody is left, in the most telling of the three ways.
+
+    `whole` is the fleet with those that are not there for the caller.
+    """
     order = {view.spec.id: place for place, view in enumerate(fleet.backends)}
     told = sorted(rejections, key=lambda rejection: order.get(rejection.backend, len(order)))
     if all(rejection.limit in _DOWN for rejection in told):
@@ -164,11 +167,11 @@ def explain_refusal(
     if able and all(rejection.limit is Limit.MODEL_MISSING for rejection in able) and not targeted:
         return _refuse_unknown_model(request, fleet, rejections)
     listed = "; ".join(f"{rejection.backend}: {rejection.detail}" for rejection in told)
-    message = f"no backend can take this request within its limits: {listed}{_tell_least_power(told, fleet)}"
+    message = f"no backend can take this request within its limits: {listed}{_tell_least_power(told, fleet, whole)}"
     if all(rejection.limit is not Limit.POWER_NOW for rejection in told):
         return Refusal(RefusalKind.LIMITS, message, rejections, fleet.version)
     # What others draw they draw no longer once they are done.
-    done_s = min((wait.mean_s for wait in fleet.waits if wait is not None), default=0.0)
+    done_s = min((wait.mean_s for wait in whole.waits if wait is not None), default=0.0)
     return Refusal(RefusalKind.BUSY, message, rejections, fleet.version, retry_after_s=done_s)
 
 
@@ -190,12 +193,12 @@ def _least_wait(fleet: FleetView, told: Sequence[Rejection]) -> float:
     return max(1.0, min(waits)) if waits else 0.0
 
 
-def _tell_least_power(told: Sequence[Rejection], fleet: FleetView) -> str:
+def _tell_least_power(told: Sequence[Rejection], fleet: FleetView, whole: FleetView) -> str:
     """The nearest power limit that would be kept, where one is in the way and the draws are known."""
     views = {view.spec.id: view for view in fleet.backends}
     over = [(views[one.backend], one.limit) for one in told if one.limit in (Limit.POWER, Limit.POWER_NOW)]
     least_w = [
-        view.spec.power_watts + (draw_of_others(view, fleet) if limit is Limit.POWER_NOW else 0.0)
+        view.spec.power_watts + (draw_of_others(view, whole) if limit is Limit.POWER_NOW else 0.0)
         for view, limit in over
         if view.spec.power_watts
     ]

@@ -9,6 +9,7 @@ above the cap.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 
@@ -23,15 +24,18 @@ _ROUNDING_W = 1e-9
 
 
 class Room:
-    """The cap against what runs at one moment; `patience` says what may be waited for."""
+    """The cap against all that runs at one moment, for a choice from `fleet`, which is all of the `whole` or a part.
 
-    __slots__ = ("_fleet", "_left_w", "_outside_w", "_running", "_running_w", "_set", "least_w", "patience")
+    `patience` says what may be waited for.
+    """
 
-    def __init__(self, power_set: PowerSet, fleet: FleetView) -> None:
+    __slots__ = ("_fleet", "_left_w", "_outside_w", "_running", "_running_w", "_set", "_whole", "least_w", "patience")
+
+    def __init__(self, power_set: PowerSet, fleet: FleetView, whole: FleetView) -> None:
         self._set = power_set
-        self._fleet = fleet
+        self._fleet, self._whole = fleet, whole
         self._left_w = power_set.cap_watts - power_set.base_watts
-        self._running = [view.spec for view in fleet.backends if view.in_flight]
+        self._running = [view.spec for view in whole.backends if view.in_flight]
         self._running_w = sum([spec.power_watts for spec in self._running])
         self._outside_w = sum([_peak_of(spec) for spec in self._running if spec.id not in power_set.active])
         self.patience = NOW
@@ -85,14 +89,13 @@ class Room:
     def forecast(self) -> FleetView:
         """The fleet, each backend with the wait until those have ended that are in its way."""
         fleet, inside = self._fleet, self._set.active
-        waits = fleet.waits or (None,) * len(fleet.backends)
         blocking = [
             (wait, view)
-            for wait, view in zip(waits, fleet.backends, strict=True)
+            for wait, view in _pair(self._whole)
             if wait is not None and view.in_flight and (self.patience > FOR_OTHERS or view.spec.id not in inside)
         ]
         found: list[Wait | None] = []
-        for wait, view in zip(waits, fleet.backends, strict=True):
+        for wait, view in _pair(fleet):
             others = [other for other, blocker in blocking if blocker is not view]
             found.append(max([*others, *([] if wait is None else [wait])], key=_mean_of, default=None))
         return msgspec.structs.replace(fleet, waits=tuple(found))
@@ -103,6 +106,10 @@ class Room:
             return refusal
         least = f"the least power cap (routing.system_cap_watts) that would do is {self.least_w:g} W"
         return msgspec.structs.replace(refusal, message=f"{refusal.message}; {least}")
+
+
+def _pair(fleet: FleetView) -> Iterable[tuple[Wait | None, BackendView]]:
+    return zip(fleet.waits or (None,) * len(fleet.backends), fleet.backends, strict=True)
 
 
 def _need_of(spec: BackendSpec, prefill_s: float) -> float:
