@@ -210,6 +210,11 @@ class Dispatcher:
             self._planning = True
             asyncio.get_running_loop().call_soon(self.plan)
 
+    @property
+    def plan_is_due(self) -> bool:
+        """Whether somebody who waits may want a slot that is free: else it was left to others."""
+        return self._planning and len(self.admission) > 0
+
     def plan(self) -> None:
         """Let those begin whose turn it is."""
         self._planning = False

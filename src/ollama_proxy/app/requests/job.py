@@ -20,7 +20,7 @@ from ollama_proxy.app.requests.hedge import Race, start_hedge
 from ollama_proxy.app.requests.overdue import find_overdue
 from ollama_proxy.app.requests.preempting import is_reading, makes_way, may_make_way
 from ollama_proxy.app.requests.settlement import describe_route
-from ollama_proxy.app.requests.waiting import make_waiting, must_wait, reckon_hold, turn_away
+from ollama_proxy.app.requests.waiting import has_slot, make_waiting, must_wait, reckon_hold, turn_away
 from ollama_proxy.domain.answer import Finished, Outcome, Progress
 from ollama_proxy.domain.call import Call
 from ollama_proxy.domain.decision import Decision, Refusal, RefusalKind
@@ -150,6 +150,10 @@ class Job:
         try:
             displaced = owner.admission.add(waiting, owner.clock())
         except Full as full:
+            if has_slot(decision) and not owner.plan_is_due:
+                self._waiting = None
+                self._open(decision, given)
+                return
             taken = self._put_on_record(given, decision)
             self._turn_away(str(full), full.wait_s, taken)
             return

@@ -40,6 +40,11 @@ def must_wait(
     return bool(preemption) and request.annotations.latency_critical
 
 
+def has_slot(decision: Decision) -> bool:
+    """Whether the chosen backend has a slot free, and the power cap lets it begin."""
+    return not (decision.short_of_power or decision.scored[0][1].full)
+
+
 def make_waiting(job: Job, given: Inputs) -> Waiting:
     """Its place in the queue, as decided on `given`."""
     request, _, _, tried, given_up, substitute = given

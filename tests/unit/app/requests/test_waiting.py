@@ -389,3 +389,44 @@ async def test_under_a_cap_a_failure_lets_others_run() -> None:
     opened(stage, "a")[0].sink.on_failure(Failure(FailureKind.REFUSED, "connection refused"))
     assert client.error is None
     assert stage.view("b").in_flight == 1
+
+
+@on_a_loop
+async def test_where_nobody_may_wait_the_urgent_still_takes_a_free_slot() -> None:
+    stage = Stage("a", held_slots=2, most_waiting=0)
+    submit(stage, Client(), priority=Priority.BEST_EFFORT)
+    urgent, late = Client(), Client()
+    submit(stage, urgent, latency_critical=True)
+    assert urgent.error is None
+    assert len(opened(stage)) == 2
+    submit(stage, late, latency_critical=True)
+    assert late.error is not None
+    assert late.error.kind is ErrorKind.OVERLOADED
+
+
+@on_a_loop
+async def test_a_full_queue_turns_nobody_away_whom_a_slot_waits_for_that_nobody_in_it_wants() -> None:
+    stage = Stage("a", "b", held_slots=1, most_waiting=1)
+    other = {"other:1b": ModelFacts("other:1b")}
+    stage.fleet.probed("b", ProbeReport(other, frozenset(other)), 0)
+    for _ in range(2):
+        submit(stage, Client())  # one runs, one waits for its slot
+    await settle()
+    client = Client()
+    submit(stage, client, model="other:1b")
+    assert client.error is None
+    assert len(opened(stage, "b")) == 1
+
+
+@on_a_loop
+async def test_a_slot_that_has_just_come_free_is_for_those_who_wait() -> None:
+    stage = Stage("a", held_slots=1, most_waiting=1)
+    for _ in range(2):
+        submit(stage, Client())
+    await settle()
+    end_well(opened(stage)[0])
+    client = Client()
+    submit(stage, client)
+    assert client.error is not None
+    await settle()
+    assert len(opened(stage)) == 2
