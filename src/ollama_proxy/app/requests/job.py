@@ -135,8 +135,8 @@ class Job:
             self._decide_anew()
 
     def _decide_anew(self) -> None:
-        """As the fleet is now, if nobody has left meanwhile."""
-        if self.life.state is State.DECIDING:
+        """As the fleet is now, if nobody has left meanwhile, and the end of the start has not put it into the queue."""
+        if self.life.state is State.DECIDING and not self.waits:
             self.advance()
 
     def _put_on_record(self, given: Inputs, verdict: Decision | Refusal) -> Taken:

@@ -430,3 +430,30 @@ async def test_a_slot_that_has_just_come_free_is_for_those_who_wait() -> None:
     assert client.error is not None
     await settle()
     assert len(opened(stage)) == 2
+
+
+@on_a_loop
+async def test_who_was_put_into_the_queue_meanwhile_is_not_put_there_again() -> None:
+    stage, looked = Stage("a", held_slots=1), asyncio.Event()
+
+    async def refresh() -> None:
+        await looked.wait()
+
+    stage.dispatcher.refresh, stage.dispatcher.starting = refresh, True
+    submit(stage, Client())
+    job = submit(stage, Client(), model="late:1b")  # nowhere: looks again
+    await settle()
+    both = {name: ModelFacts(name) for name in (MODEL, "late:1b")}
+    stage.fleet.probed("a", ProbeReport(both, frozenset(both)), 0)
+    stage.dispatcher.started()
+    assert job.waits
+    looked.set()
+    await settle()
+    await settle()
+    assert job.waits
+    for running in range(2):
+        assert len(opened(stage)) == running + 1
+        end_well(opened(stage)[running])
+        await settle()
+    assert len(opened(stage)) == 2
+    assert not len(stage.dispatcher.admission)
