@@ -16,7 +16,7 @@ callers (start-time fair queueing: a caller's requests are tagged with the work 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from operator import itemgetter
 
@@ -38,6 +38,7 @@ from ollama_proxy.routing.record import tell_given_up
 #: has come free: kinds of request of which nobody before them goes on waiting.
 _MOST_ANEW = 8
 _RECKONED_S = 0.1
+_NOBODY: Mapping[Waiting, Policy] = {}
 
 Verdict = Decision | Refusal
 Judge = Callable[[RoutingRequest, FleetView, Policy, frozenset[str]], Verdict]
@@ -201,8 +202,11 @@ class Admission:
         policy = self._policy()
         return self._hurry.look(policy) if waiting.caller in self._find_crowded() else policy
 
-    def plan(self, now_s: float, first: Sequence[Waiting] = ()) -> list[tuple[Waiting, Verdict]]:
-        """Those that begin now, and where, or that are refused; they wait no longer. `first` come before all others."""
+    def plan(self, now_s: float, first: Mapping[Waiting, Policy] = _NOBODY) -> list[tuple[Waiting, Verdict]]:
+        """Those that begin now, and where, or that are refused; they wait no longer.
+
+        `first` come before all others, decided by these policies.
+        """
         self._wants = []
         if not self._waiting:
             return []
@@ -225,7 +229,7 @@ class Admission:
                     self._want(planned)
                     continue
             anew += planned is not None
-            prices = self._hurry.look(policy) if waiting.caller in crowded else policy
+            prices = first.get(waiting) or (self._hurry.look(policy) if waiting.caller in crowded else policy)
             verdict = self._decide(waiting, outlook.show(view), prices, now_s)
             if isinstance(verdict, Refusal):
                 self.remove(waiting)

@@ -64,20 +64,22 @@ class Preemption:
         if there is not None and there.pop(running, None) is not None and not there:
             del self._by_backend[backend]
 
-    def make_room(self, urgent: Sequence[Waiting], price: Callable[[Waiting], Policy], now_s: float) -> list[Waiting]:
+    def make_room(
+        self, urgent: Sequence[Waiting], price: Callable[[Waiting], Policy], now_s: float
+    ) -> dict[Waiting, Policy]:
         """Break somebody off for each of the `urgent` that would wait where one makes way; those that have room now.
 
-        They come in the order of their service, with the policy that each is decided by, and nobody is broken off for
-        the same one twice.
+        They come in the order of their service, and nobody is broken off for the same one twice. Each has the policy
+        that it was decided by: with whoever made way in the queue it might get another, and go elsewhere.
         """
         urgent = [one for one in urgent if not one.had_room_made][:_MOST_AT_ONCE]
         if not urgent:
-            return []
+            return {}
         view = self._fleet.view()
         outlook = Outlook(self._fleet, now_s)
         names = [one.spec.id for one in view.backends]
         occupied = {place: name for place, name in enumerate(names) if self._find_occupants(name)}
-        made = []
+        made = {}
         for waiting in urgent:
             if not occupied:
                 break
@@ -90,7 +92,7 @@ class Preemption:
                 outlook.take(place, plan_of(decision, price_of_seconds(waiting.request.annotations, policy)))
             elif place in occupied and self._break_off_one(occupied[place], now_s):
                 waiting.had_room_made = True
-                made.append(waiting)
+                made[waiting] = policy
                 if not self._find_occupants(occupied[place]):
                     del occupied[place]
             else:

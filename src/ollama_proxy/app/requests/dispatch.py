@@ -229,7 +229,7 @@ class Dispatcher:
 
     def _plan_once(self) -> None:
         now_s = self.clock()
-        made: Sequence[Waiting] = ()
+        made: Mapping[Waiting, Policy] = {}
         if self.preemption:
             made = self.preemption.make_room(self.admission.find_urgent(now_s), self.admission.price, now_s)
         for waiting, verdict in self.admission.plan(now_s, made):

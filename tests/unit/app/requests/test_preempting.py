@@ -11,6 +11,7 @@ from ollama_proxy.app.requests.job import Job
 from ollama_proxy.domain.annotations import Annotations, Priority
 from ollama_proxy.domain.answer import Finished, Progress, TextDelta, Usage
 from ollama_proxy.domain.call import Call, Dialect, Generation, Need, Operation, RawHead, RawRequest, Sampling
+from ollama_proxy.domain.caller import Caller
 from ollama_proxy.domain.device import ModelFacts
 from ollama_proxy.domain.errors import Failure, FailureKind
 from ollama_proxy.domain.ports import ProbeReport
@@ -488,3 +489,25 @@ async def test_what_began_again_is_judged_by_what_was_written_since(member: str,
     submit(stage, Client(), target=again, **URGENT)
     await settle()
     assert second.aborted is goes_on
+
+
+@on_a_loop
+async def test_who_makes_way_does_not_change_what_the_urgent_is_decided_by() -> None:
+    stage = make_stage("a", "b")
+    for name, watts, tps in (("a", 10.0, 10.0), ("b", 100.0, 50.0)):
+        spec = stage.backends[name].spec
+        spec = msgspec.structs.replace(spec, power_watts=watts, max_tokens_per_second=tps)
+        stage.fleet.renew(spec, ABLE)
+    submit(stage, Client(), target="a", **LATER)
+    write(opened(stage, "a")[0], "one")
+    submit(stage, Client(), target="b")
+    # It waits; with whoever makes way there are then two of one caller, so that another one's seconds would be dearer.
+    submit(stage, Client())
+    await settle()
+    call = Call("u", Dialect.OLLAMA, Operation.CHAT, MODEL, True, stage.now_s, lambda: Generation(prompt="hi"))
+    call.annotations, call.caller = Annotations(priority=Priority.CRITICAL), Caller("u")
+    urgent = stage.dispatcher.submit(call, Client())
+    await settle()
+    assert opened(stage, "a")[0].aborted
+    assert not urgent.waits
+    assert urgent.life.backend == "a"
