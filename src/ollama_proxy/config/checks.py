@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 
 from ollama_proxy.config.cache_checks import check_cache
 from ollama_proxy.config.endpoint import EndpointError, parse_endpoint
@@ -13,6 +14,7 @@ from ollama_proxy.config.meter_checks import check_meters
 from ollama_proxy.config.pipeline_file import check_pipelines
 from ollama_proxy.config.problems import Problem
 from ollama_proxy.config.schema import Backend, Config
+from ollama_proxy.config.sections.backends import KINDS, KINDS_GROUP
 from ollama_proxy.config.vector_endpoint import parse_vector_endpoint
 
 #: Parts of the contract that this version cannot serve yet; asking for them must not be ignored in silence.
@@ -66,6 +68,7 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
             problems.append(Problem(f"{path}.id", f"{backend.id} is given twice"))
         if backend.id.lower() == "embedded":
             problems.append(Problem(f"{path}.id", "the id embedded belongs to the built-in model; choose another"))
+        problems += _check_kind(backend, path)
         problems += _check_endpoint(backend, path)
         if backend.type == "vectordb" and backend.transparent:
             problems.append(Problem(f"{path}.transparent", "a vector database cannot be looked through"))
@@ -87,6 +90,15 @@ def _check_backends(config: Config, environ: Mapping[str, str]) -> list[Problem]
     return problems
 
 
+def _check_kind(backend: Backend, path: str) -> list[Problem]:
+    if backend.type in KINDS:
+        return []
+    known = [*KINDS, *sorted(entry_points(group=KINDS_GROUP).names)]
+    if backend.type in known:
+        return []
+    return [Problem(f"{path}.type", f"'{backend.type[:60]}' is none of {', '.join(known)}")]
+
+
 def _check_endpoint(backend: Backend, path: str) -> list[Problem]:
     try:
         if backend.type == "vectordb":
@@ -99,8 +111,10 @@ def _check_endpoint(backend: Backend, path: str) -> list[Problem]:
 
 
 def _may_have(kind: str, capabilities: Sequence[str]) -> bool:
-    """Whether a kind of backend may be said to have these."""
-    return not capabilities or kind == "openai" or (kind == "anthropic" and set(capabilities) == {"continuation"})
+    """Whether a kind of backend may be said to have these; what is not ours knows best."""
+    if kind == "anthropic":
+        return set(capabilities) <= {"continuation"}
+    return not capabilities or kind == "openai" or kind not in KINDS
 
 
 def _check_key(backend: Backend, path: str, environ: Mapping[str, str]) -> list[Problem]:

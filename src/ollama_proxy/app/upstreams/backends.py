@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from ollama_proxy.app.passage import Passage
-from ollama_proxy.app.upstreams.registry import BACKENDS, load_kind
+from ollama_proxy.app.upstreams.registry import load_backend_kind
 from ollama_proxy.backends.anthropic.answers import StreamDecoder as AnthropicStream
 from ollama_proxy.backends.anthropic.backend import AnthropicBackend
 from ollama_proxy.backends.embedded.vectors import EmbeddedVectors, VectorFacts
@@ -45,7 +45,7 @@ _THIS_MACHINE = "localhost"
 
 def build_backend(config: BackendConfig, aliases: Mapping[str, str]) -> Backend:
     """The backend of one entry of the file; `aliases` are those of all backends."""
-    build = load_kind(BACKENDS, config.type)
+    build = load_backend_kind(config.type)
     endpoint = None if config.type == "vectordb" else parse_endpoint(config.endpoint)
     backend: Backend = build(build_spec(config, aliases), endpoint, config)
     return backend

@@ -1,13 +1,16 @@
 """Every kind there is, by its name in the configuration: one line a kind.
 
 A value is imported when it is first used, so a kind that nobody configures costs nothing. Types that the configuration
-names are listed there, too (`config/sections/`).
+names are listed there, too (`config/sections/`). Third parties bring kinds of backends by entry points.
 """
 
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import entry_points
 from typing import Any
+
+from ollama_proxy.config.sections.backends import KINDS_GROUP
 
 BACKENDS = {
     "ollama": "ollama_proxy.app.upstreams.backends:build_ollama",
@@ -70,3 +73,11 @@ def load_kind(table: dict[str, str], name: str) -> Any:
     """The object that a name stands for. Raises `KeyError` for a name that is not in the table."""
     module, _, attribute = table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def load_backend_kind(name: str) -> Any:
+    """What builds the backends of a type, ours or an installed package's: called with a `BackendSpec`, the endpoint
+    and the entry of the file, it returns a `domain.ports.Backend`. Raises `KeyError` for a name that nobody has."""
+    if name in BACKENDS:
+        return load_kind(BACKENDS, name)
+    return entry_points(group=KINDS_GROUP)[name].load()

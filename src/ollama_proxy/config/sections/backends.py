@@ -8,6 +8,10 @@ from msgspec import Meta
 
 from ollama_proxy.config.sections.section import Section
 
+#: The types of backends that are built in, and where packages name theirs.
+KINDS = ("ollama", "openai", "anthropic", "vectordb")
+KINDS_GROUP = "ollama_proxy.backends"
+
 
 class Characteristics(Section, frozen=True):
     power_watts: Annotated[float, Meta(ge=0, le=1e9, description="draw under load")] = 0
@@ -58,7 +62,14 @@ class Backend(Section, frozen=True):
             "Qdrant, or postgresql://user@host:port/database"
         ),
     ]
-    type: Literal["ollama", "openai", "anthropic", "vectordb"] = "ollama"
+    type: Annotated[
+        str,
+        Meta(
+            examples=list(KINDS),
+            description="ollama, openai (whatever is compatible), anthropic or vectordb; or a kind that an installed "
+            "package brings, by the name of its entry point in the group ollama_proxy.backends",
+        ),
+    ] = "ollama"
     name: str = ""
     hardware: Literal["npu", "igpu", "nvidia", "cpu", "cloud"] = "cpu"
     enabled: bool = True
