@@ -39,6 +39,7 @@ class Metered:
             "emulated": True,
             "interval_seconds": 0.1,
         }
+        self.asked = 0
         self.watts = watts
         self.ledger = watts.with_suffix(".sqlite")
         self.proxy = ProxyProcess(
@@ -67,20 +68,30 @@ class Metered:
                 request_serializer=compute_pb2.GenerateRequest.SerializeToString,
                 response_deserializer=compute_pb2.GenerateResponse.FromString,
             )
-            answer: compute_pb2.GenerateResponse = ask(request, timeout=30)
+            self.asked += 1
+            name = (("x-request-id", f"asked-{self.asked}"),)
+            answer: compute_pb2.GenerateResponse = ask(request, timeout=30, metadata=name)
         return answer
 
-    def rows(self, backend: str) -> list[dict[str, Any]]:
-        """What the ledger has of a backend by now."""
+    def wait_for_row(self) -> dict[str, Any]:
+        """What the ledger has of the last request; its row is written a moment after the answer."""
+
+        def find() -> list[dict[str, Any]]:
+            return self.rows("request_id", f"asked-{self.asked}")
+
+        wait_until(lambda: bool(find()), "the ledger")
+        (row,) = find()
+        return row
+
+    def rows(self, column: str, value: str) -> list[dict[str, Any]]:
+        """What the ledger has by now."""
         if not self.ledger.exists():
             return []
         connection = sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)
         connection.row_factory = sqlite3.Row
         try:
-            return [
-                dict(row)
-                for row in connection.execute("SELECT * FROM requests WHERE backend = ? ORDER BY id", [backend])
-            ]
+            found = connection.execute(f"SELECT * FROM requests WHERE {column} = ? ORDER BY id", [value])
+            return [dict(row) for row in found]
         finally:
             connection.close()
 
@@ -104,14 +115,12 @@ def test_a_meter_reaches_stats_and_ledger(metered: Metered) -> None:
         return any(one["watts"] == IDLE_W for one in meters)
 
     wait_until(is_idle_known, "the meter")
-    before = len(metered.rows("ollama-nvidia"))
     metered.draw(BUSY_W)
     answer = metered.ask("ollama-nvidia", 400)
     metered.draw(IDLE_W)
     assert answer.backend_used == "ollama-nvidia"
     assert answer.stats.energy_wh > 0
-    wait_until(lambda: len(metered.rows("ollama-nvidia")) > before, "the ledger")
-    row = metered.rows("ollama-nvidia")[-1]
+    row = metered.wait_for_row()
     assert (row["backend"], row["kind"], row["outcome"], row["model"]) == ("ollama-nvidia", "emulated", "ok", MODEL)
     # Not by the 55 W that are configured: by what the meter showed, as far as a plug read ten times a second can.
     assert row["full_j"] == pytest.approx(BUSY_W * row["seconds"], rel=0.5)
@@ -119,10 +128,8 @@ def test_a_meter_reaches_stats_and_ledger(metered: Metered) -> None:
 
 
 def test_others_are_modelled_and_told_as_emulated(metered: Metered) -> None:
-    before = len(metered.rows("ollama-igpu"))
     answer = metered.ask("ollama-igpu", 20)
-    wait_until(lambda: len(metered.rows("ollama-igpu")) > before, "the ledger")
-    row = metered.rows("ollama-igpu")[-1]
+    row = metered.wait_for_row()
     assert (row["backend"], row["kind"]) == ("ollama-igpu", "emulated")
     assert row["marginal_j"] == pytest.approx(12 * row["seconds"])
     assert answer.stats.energy_wh * 3600 == pytest.approx(row["marginal_j"], rel=1e-3)
@@ -148,12 +155,11 @@ def test_pages_and_metrics_show_it(metered: Metered) -> None:
 
 def test_the_page_says_what_the_command_says(metered: Metered) -> None:
     metered.ask("ollama-igpu", 20)
+    metered.wait_for_row()
     page = metered.proxy.url + "/proxy/ledger?by=backend&since=1h"
-    # The row is written with the books, a moment after the answer.
-    wait_until(lambda: "ollama-igpu" in http_get(page)[1], "the ledger")
     found = json.loads(http_get(page)[1])
     (group,) = [one for one in found["groups"] if one["name"] == "ollama-igpu"]
-    rows = metered.rows("ollama-igpu")
+    rows = metered.rows("backend", "ollama-igpu")
     assert group["attempts"] == len(rows)
     assert group["joules"] == pytest.approx(sum(row["marginal_j"] for row in rows))
     assert found["total"]["requests"] >= group["requests"] >= 1
@@ -164,9 +170,8 @@ def test_the_page_says_what_the_command_says(metered: Metered) -> None:
 
 
 def test_the_command_shows_the_ledger(metered: Metered) -> None:
-    before = len(metered.rows("ollama-igpu"))
     metered.ask("ollama-igpu", 5)
-    wait_until(lambda: len(metered.rows("ollama-igpu")) > before, "the ledger")
+    metered.wait_for_row()
     command = [sys.executable, "-P", "-m", "ollama_proxy", "ledger", "--by", "backend", "--file", str(metered.ledger)]
     done = subprocess.run(
         [*command, "--json"],
