@@ -11,6 +11,7 @@ from ollama_proxy.app.upstreams.registry import BACKENDS, HTTP_APIS, STORES, loa
 from ollama_proxy.config.load import load_config
 from ollama_proxy.config.problems import ConfigError
 from ollama_proxy.config.schema import Config
+from ollama_proxy.config.sections.backends import KINDS
 from tests.support.processes import ROOT
 
 SOURCE = ROOT / "src" / "ollama_proxy"
@@ -25,6 +26,7 @@ def packages(folder: str) -> set[str]:
 def test_every_backend_kind_is_in_the_table() -> None:
     # Those of type `vectordb` hold vectors and answer no model: they are in `vectors`.
     assert packages("backends") == set(BACKENDS) - {"vectordb"}
+    assert set(BACKENDS) == set(KINDS)
     for name in BACKENDS:
         assert callable(load_kind(BACKENDS, name))
 
